@@ -1,0 +1,1 @@
+"""The wire contract: types and their encoding, no I/O."""

@@ -1,0 +1,110 @@
+"""Everything that can go wrong, and the HTTP status it goes out with.
+
+SerowError                    500
+  RequestError                400  the request's fault
+    InvalidModelName          400
+    TemplateError             400  a template that does not parse, fails or runs too long
+    FormatError               400  a `format` that is no schema, or can't be satisfied
+    ModelFileError            400  a GGUF, Modelfile or digest that is broken
+  Forbidden                   403  a foreign Host or Origin; the body stays empty
+  NotFound                    404
+    ModelNotFound             404
+  TooLarge                    413
+  EngineError                 500  the engine's fault
+    EngineDied                500  its process is gone
+    LoadError                 500  it could not load the model
+    NotEnoughMemory           500
+  PullError                   500  a download that failed or did not match its digest
+  Unavailable                 503  queue full, or shutting down
+
+Handlers raise; `server.responses` renders. The text is a sentence without a path, an address or the engine's JSON;
+`hint` says what to do next and is shown to people, never sent where clients compare the text.
+"""
+
+
+class SerowError(Exception):
+    """Base of every error we raise on purpose."""
+
+    status = 500
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class RequestError(SerowError):
+    """The request can't be served as it is."""
+
+    status = 400
+
+
+class InvalidModelName(RequestError):
+    """A model name that does not parse."""
+
+    def __init__(self, message: str = "invalid model name") -> None:
+        super().__init__(message)
+
+
+class TemplateError(RequestError):
+    """A template that does not parse, fails while it runs or exceeds its budget."""
+
+
+class FormatError(RequestError):
+    """A `format` that is not a schema or can't be satisfied."""
+
+
+class ModelFileError(RequestError):
+    """A model file, Modelfile or digest that is broken or unsupported."""
+
+
+class Forbidden(SerowError):
+    """A foreign Host or Origin."""
+
+    status = 403
+
+
+class NotFound(SerowError):
+    """Something named does not exist."""
+
+    status = 404
+
+
+class ModelNotFound(NotFound):
+    """No model of that name in the store."""
+
+    def __init__(self, name: str, *, quote: str = "'") -> None:
+        super().__init__(f"model {quote}{name}{quote} not found", hint=f"pull it first: serow pull {name}")
+        self.name = name
+
+
+class TooLarge(SerowError):
+    """A body above its limit."""
+
+    status = 413
+
+
+class EngineError(SerowError):
+    """The engine failed."""
+
+
+class EngineDied(EngineError):
+    """The engine's process ended while it was needed."""
+
+
+class LoadError(EngineError):
+    """The engine could not load the model."""
+
+
+class NotEnoughMemory(EngineError):
+    """Neither free memory nor evicting idle models suffices."""
+
+
+class PullError(SerowError):
+    """A download failed, or what arrived is not what was promised."""
+
+
+class Unavailable(SerowError):
+    """No place in the queue, or the server is shutting down."""
+
+    status = 503
+    retry_after = 1  # seconds, for the Retry-After header

@@ -1,0 +1,123 @@
+"""What the rest of Serow knows of an engine: the Runner protocol and the values that cross it."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from serow.api.types import LoadOptions, Logprob, Options
+from serow.store.model import Model
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """A model and how to load it. `options.num_ctx` is resolved: tokens for each of `num_parallel` slots."""
+
+    model: Model
+    options: LoadOptions
+    num_parallel: int
+
+
+@dataclass(frozen=True)
+class CompletionRequest:
+    """One text to complete. `prompt` is token ids, or text with one media marker for each of `images`."""
+
+    prompt: Sequence[int] | str
+    options: Options
+    num_predict: int  # -1: until the end
+    images: Sequence[bytes] = ()  # PNG or JPEG bytes that we encoded ourselves
+    grammar: str = ""
+    logprobs: bool = False
+    top_logprobs: int = 0
+    cache_prompt: bool = True
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a finished completion cost. Durations in nanoseconds, counts in tokens."""
+
+    done_reason: Literal["stop", "length"]
+    prompt_eval_count: int
+    prompt_cached_count: int
+    prompt_eval_duration: int
+    eval_count: int
+    eval_duration: int
+    is_shifted: bool  # the context was full and its oldest half was dropped
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One step of a completion; `usage` is set on the last one only. `num_tokens` sampled so far."""
+
+    text: str = ""
+    logprobs: list[Logprob] = field(default_factory=list)
+    num_tokens: int = 0
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """One picture to draw. None: the model's own default."""
+
+    prompt: str
+    width: int | None = None  # pixels
+    height: int | None = None
+    steps: int | None = None
+    seed: int | None = None
+    negative_prompt: str | None = None
+    guidance: float | None = None
+    image: bytes | None = None  # PNG to start from
+
+
+@dataclass(frozen=True)
+class ImageChunk:
+    """One step of a picture; `image` (PNG bytes) on the last one only."""
+
+    completed: int
+    total: int
+    image: bytes | None = None
+    warnings: tuple[str, ...] = ()
+    duration: int = 0  # ns spent drawing, on the last one
+
+
+class Runner(Protocol):
+    """A loaded model in a process of its own.
+
+    Its life: `load` once, then any number of requests at the same time, then `close`. After the process is gone every
+    call raises EngineDied; `is_alive` says so beforehand. Cancelling a call stops the engine's work on it.
+    """
+
+    @property
+    def is_alive(self) -> bool: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the process holds."""
+        ...
+
+    async def load(self) -> None:
+        """Start the process and wait until it answers; raises LoadError."""
+        ...
+
+    async def close(self) -> None:
+        """End the process; returns when it is gone."""
+        ...
+
+
+class TextRunner(Runner, Protocol):
+    """A Runner of a language model."""
+
+    def complete(self, request: CompletionRequest) -> AsyncIterator[Chunk]: ...
+    async def tokenize(self, text: str, *, add_special: bool) -> list[int]: ...
+    async def detokenize(self, tokens: Sequence[int]) -> str: ...
+    async def apply_template(self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any]) -> str: ...
+    @property
+    def media_marker(self) -> str:
+        """The text that stands for a picture in a prompt."""
+        ...
+
+
+class ImageRunner(Runner, Protocol):
+    """A Runner of a text-to-image pipeline."""
+
+    def draw(self, request: ImageRequest) -> AsyncIterator[ImageChunk]: ...

@@ -1,0 +1,41 @@
+"""A model as the store resolves it: files, template, parameters, what it can do."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from serow.api.types import Capability, ModelDetails
+from serow.store.name import Name
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a name in the store stands for. Everything a request needs to know without opening the weights again."""
+
+    name: Name
+    digest: str  # hex SHA-256 of the manifest
+    size: int  # bytes of all layers
+    modified_at: datetime
+    weights: Path  # the GGUF; for image models the directory of the pipeline
+    projector: Path | None = None
+    template: str = ""  # Go text/template of the TEMPLATE layer, "" when there is none
+    chat_template: str = ""  # the GGUF's own Jinja template, "" when there is none
+    system: str = ""
+    license: tuple[str, ...] = ()
+    messages: tuple[dict[str, str], ...] = ()
+    parameters: dict[str, Any] = field(default_factory=dict)  # PARAMETER lines, typed as options
+    parent_model: str = ""
+    details: ModelDetails | None = None
+    capabilities: tuple[Capability, ...] = ("completion",)
+    architecture: str = ""
+    context_length: int = 0  # tokens the model was trained for
+    embedding_length: int = 0
+    vocab_size: int = 0
+    has_fim_tokens: bool = False
+    kv_bytes: int = 0  # bytes of key-value cache for one token of context (f16)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it draws pictures."""
+        return "image" in self.capabilities
