@@ -42,6 +42,7 @@ class Usage:
     eval_count: int
     eval_duration: int
     is_shifted: bool  # the context was full and its oldest half was dropped
+    stopping_word: str = ""  # which of the stop strings ended it
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Model:
     context_length: int = 0  # tokens the model was trained for
     embedding_length: int = 0
     vocab_size: int = 0
-    has_fim_tokens: bool = False
+    fim_tokens: tuple[int, int, int] | None = None  # ids of prefix, suffix, middle (GEN-10)
     kv_bytes: int = 0  # bytes of key-value cache for one token of context (f16)
 
     @property

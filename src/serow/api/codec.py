@@ -1,0 +1,165 @@
+"""Bytes to validated requests, records to bytes: as Go's encoding/json reads them, where clients rely on it (GEN-01).
+
+Keys match in any case, the last of a duplicate wins, null is absent, what follows the first value is ignored, a lone
+surrogate becomes U+FFFD. What a body says that we don't know is named in `warnings`.
+"""
+
+import json
+import re
+import time
+from typing import Any
+
+import msgspec
+
+from serow.api.options import parse_options
+from serow.api.types import GenerateRequest
+from serow.duration import parse_keep_alive
+from serow.errors import RequestError
+
+LARGEST_SIDE = 4096  # pixels of a drawn picture
+_THINK_LEVELS = ("high", "medium", "low", "max")
+_THINK_CHOICES = '"high", "medium", "low", "max", true, or false'
+_JSON_NAMES = {"str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "array": "an array", "object": "an object"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_FIELDS = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(GenerateRequest) if field.name != "warnings"}
+
+
+def _ordered(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict whose order is that of each key's last occurrence, so that a later spelling of a name wins."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        found.pop(key, None)
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_ordered, parse_constant=_no_constant)
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    return value
+
+
+def decode_object(body: bytes) -> dict[str, Any]:
+    """Read a request body: an object with lower-case keys and without nulls, its own values untouched otherwise.
+
+    Raises RequestError for an empty body, broken JSON, or a value that is not an object.
+    """
+    text = body.decode("utf-8", "replace").lstrip(" \t\r\n")
+    if not text:
+        raise RequestError("missing request body")
+    try:
+        value, _ = _DECODER.raw_decode(text)
+    except RecursionError:
+        raise RequestError("the request body is nested too deeply") from None
+    except ValueError as error:
+        raise RequestError(f"the request body is not valid JSON: {_reason(error)}") from None
+    if not isinstance(value, dict):
+        raise RequestError(f"the request body must be a JSON object, not {_name_of(value)}")
+    if _has_surrogate_escape(text):
+        value = _without_surrogates(value)
+    return {key.lower(): item for key, item in value.items() if item is not None}
+
+
+def _has_surrogate_escape(text: str) -> bool:
+    return "\\ud" in text or "\\uD" in text
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg[:1].lower()}{error.msg[1:]} at character {error.pos}"
+    return str(error).split(";")[0]
+
+
+def _name_of(value: Any) -> str:
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array"}
+    return names.get(type(value), "an object")
+
+
+def decode_generate(body: bytes) -> GenerateRequest:
+    """Validate a body of POST /api/generate; raises RequestError that names the field."""
+    raw = decode_object(body)
+    warnings = [f'unknown field "{key}" was ignored' for key in raw if key not in _FIELDS]
+    fields = {_FIELDS[key]: value for key, value in raw.items() if key in _FIELDS}
+    if "keep_alive" in fields:
+        fields["keep_alive"] = parse_keep_alive(fields["keep_alive"])
+    if "think" in fields:
+        fields["think"] = _think(fields["think"])
+    request = _convert(fields)
+    options, unknown = parse_options(request.options)
+    warnings += [f'unknown option "{name}" was ignored' for name in unknown]
+    _check_ranges(request)
+    return msgspec.structs.replace(request, options=options, warnings=tuple(warnings))
+
+
+def _think(value: Any) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise RequestError(f"think must be a boolean or string ({_THINK_CHOICES})")
+    if value not in _THINK_LEVELS:
+        raise RequestError(f'invalid think value: "{value}" (must be {_THINK_CHOICES})')
+    return value
+
+
+def _convert(fields: dict[str, Any]) -> GenerateRequest:
+    try:
+        return msgspec.convert(fields, GenerateRequest)
+    except msgspec.ValidationError as error:
+        raise RequestError(_sentence(str(error))) from None
+
+
+_MISMATCH = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)` - at `\$\.?(?P<at>[^`]*)`")
+
+
+def _sentence(text: str) -> str:
+    """Turn msgspec's ``Expected `bool`, got `str` - at `$.stream` `` into a sentence that names the field."""
+    match = _MISMATCH.search(text)
+    if match is None:
+        return text[:1].lower() + text[1:]
+    expected, got = (_JSON_NAMES.get(match[key].split(" |")[0], match[key]) for key in ("expected", "got"))
+    return f'"{match["at"].replace("[...]", "")}" must {"hold" if "[" in match["at"] else "be"} {expected}, not {got}'
+
+
+def _check_ranges(request: GenerateRequest) -> None:
+    if not 0 <= request.top_logprobs <= 20:
+        raise RequestError("top_logprobs must be between 0 and 20")
+    for name, value in (("width", request.width), ("height", request.height)):
+        if value is not None and not 1 <= value <= LARGEST_SIDE:
+            raise RequestError(f"{name} must be between 1 and {LARGEST_SIDE}")
+    if request.steps is not None and not 1 <= request.steps <= 1000:
+        raise RequestError("steps must be between 1 and 1000")
+
+
+def now() -> str:
+    """The time as `created_at` has it: RFC 3339, UTC, nanoseconds."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
+
+
+_ENCODER = msgspec.json.Encoder()
+_LINE_BREAKS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
+
+
+def encode(value: Any) -> bytes:
+    """JSON in which no character but a newline ends a line: clients split at U+2028, U+2029 and U+0085 (RES-03)."""
+    data = _ENCODER.encode(value)
+    if not data.isascii():
+        for raw, escaped in _LINE_BREAKS:
+            data = data.replace(raw, escaped)
+    return data
+
+
+def encode_line(value: Any) -> bytes:
+    """One line of a stream."""
+    return encode(value) + b"\n"

@@ -1,0 +1,87 @@
+"""Thinking and answer told apart by the model's tags (GEN-14).
+
+White space around the tags belongs to neither side; white space before the closing tag stays, as in the peer.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from serow.parsers.tags import TagSplitter
+
+KNOWN_TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"), ("<reasoning>", "</reasoning>"))
+
+
+@dataclass(frozen=True)
+class ThinkingTags:
+    """What opens and closes a model's thinking."""
+
+    opening: str
+    closing: str
+
+
+def tags_of_jinja(chat_template: str) -> ThinkingTags | None:
+    """The tags that a Jinja template names, None when it names none that we know."""
+    return next((ThinkingTags(*pair) for pair in KNOWN_TAGS if pair[0] in chat_template or pair[1] in chat_template), None)
+
+
+class _State(Enum):
+    OPENING = auto()  # nothing but white space so far
+    AFTER_OPENING = auto()  # white space behind the opening tag
+    THINKING = auto()
+    AFTER_CLOSING = auto()  # white space behind the closing tag
+    ANSWER = auto()
+
+
+class ThinkingParser:
+    """Splits a stream; `is_open` says that the prompt already ended with the opening tag."""
+
+    def __init__(self, tags: ThinkingTags, *, is_open: bool = False) -> None:
+        self._tags = tags
+        self._state = _State.AFTER_OPENING if is_open else _State.OPENING
+        self._start = ""
+        self._closing = TagSplitter(tags.closing)
+
+    def feed(self, text: str) -> tuple[str, str]:
+        """Return (thinking, answer) that `text` completes."""
+        if self._state is _State.ANSWER:
+            return "", text
+        if self._state is _State.OPENING:
+            return self._open(text)
+        if self._state is _State.AFTER_CLOSING:
+            return "", self._answer(text)
+        return self._think(text)
+
+    def flush(self) -> tuple[str, str]:
+        """What was held back when the text ends."""
+        start, self._start = self._start, ""
+        return self._closing.flush(), start
+
+    def _open(self, text: str) -> tuple[str, str]:
+        self._start += text
+        start = self._start.lstrip()
+        opening = self._tags.opening
+        if start.startswith(opening):
+            self._start, self._state = "", _State.AFTER_OPENING
+            return self._think(start[len(opening) :])
+        if opening.startswith(start):
+            return "", ""
+        text, self._start, self._state = self._start, "", _State.ANSWER
+        return "", text
+
+    def _think(self, text: str) -> tuple[str, str]:
+        if self._state is _State.AFTER_OPENING:
+            text = text.lstrip()
+            if not text:
+                return "", ""
+            self._state = _State.THINKING
+        thinking, answer = self._closing.feed(text)
+        if answer is None:
+            return thinking, ""
+        self._state = _State.AFTER_CLOSING
+        return thinking, self._answer(answer)
+
+    def _answer(self, text: str) -> str:
+        text = text.lstrip()
+        if text:
+            self._state = _State.ANSWER
+        return text
