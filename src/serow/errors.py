@@ -15,6 +15,7 @@ SerowError                    500
     LoadError                 500  it could not load the model
     NotEnoughMemory           500
   PullError                   500  a download that failed or did not match its digest
+  StoreError                  500  the model store can't be read or written: a full disk, no permission
   Unavailable                 503  queue full, or shutting down
 
 Handlers raise; `server.responses` renders. The text is a sentence without a path, an address or the engine's JSON;
@@ -101,6 +102,10 @@ class NotEnoughMemory(EngineError):
 
 class PullError(SerowError):
     """A download failed, or what arrived is not what was promised."""
+
+
+class StoreError(SerowError):
+    """The disk below the model store failed: full, read-only, not ours."""
 
 
 class Unavailable(SerowError):
