@@ -1,0 +1,145 @@
+"""One or two runs of the engine for one answer: thinking runs free, the answer under its grammar (GEN-12, GEN-14).
+
+With a grammar or a thinking budget the first run ends at the closing tag or the budget; the second goes on behind it, and
+the engine's prompt cache makes that cheap.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from serow.api.types import Options
+from serow.parsers.thinking import ThinkingParser, ThinkingTags
+from serow.runner.base import Chunk, CompletionRequest, TextRunner, Usage
+
+_BEHIND_THINKING = "\n\n"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What to complete and how; `is_thinking`: the prompt ends with the opening tag."""
+
+    prompt: list[int] | str
+    options: Options
+    num_predict: int
+    images: Sequence[bytes] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
+    grammar: str = ""
+    tags: ThinkingTags | None = None
+    is_thinking: bool = False
+
+    def request(self) -> CompletionRequest:
+        """As the engine takes it, in one run."""
+        return CompletionRequest(
+            prompt=self.prompt,
+            options=self.options,
+            num_predict=self.num_predict,
+            images=self.images,
+            grammar=self.grammar,
+            logprobs=self.logprobs,
+            top_logprobs=self.top_logprobs,
+            cache_prompt=not self.options.deterministic,
+        )
+
+
+async def complete(runner: TextRunner, completion: Completion) -> AsyncIterator[Chunk]:
+    """Yield the chunks of an answer, `usage` on the last one."""
+    if completion.num_predict == 0:
+        yield Chunk(usage=_nothing(completion))
+        return
+    bounded = completion.grammar or completion.options.think_budget is not None
+    run = _think_first(runner, completion) if completion.tags and bounded else runner.complete(completion.request())
+    async with aclosing(run) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+def _nothing(completion: Completion) -> Usage:
+    return Usage("length", len(completion.prompt) if isinstance(completion.prompt, list) else 0, 0, 0, 0, 0, False)
+
+
+async def _think_first(runner: TextRunner, completion: Completion) -> AsyncIterator[Chunk]:
+    thought = ""
+    usage: Usage | None = None
+    async with aclosing(_thinking(runner, completion)) as chunks:
+        async for chunk in chunks:
+            thought += chunk.text
+            usage = chunk.usage
+            yield replace(chunk, usage=None)
+    if usage is None:  # the model answers without thinking
+        async with aclosing(runner.complete(completion.request())) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        return
+    if not _goes_on(usage, completion):
+        yield Chunk(num_tokens=usage.eval_count, usage=usage)
+        return
+    assert completion.tags is not None
+    closing = completion.tags.closing + _BEHIND_THINKING
+    yield Chunk(text=closing, num_tokens=usage.eval_count)
+    async with aclosing(runner.complete(await _behind(runner, completion, thought + closing, usage))) as chunks:
+        async for chunk in chunks:
+            yield replace(chunk, num_tokens=chunk.num_tokens + usage.eval_count, usage=chunk.usage and _sum(usage, chunk.usage))
+
+
+async def _thinking(runner: TextRunner, completion: Completion) -> AsyncIterator[Chunk]:
+    """The thinking alone, up to its closing tag; nothing at all when the model starts with its answer."""
+    assert completion.tags is not None
+    scout = ThinkingParser(completion.tags, is_open=completion.is_thinking)
+    stop = (*completion.options.stop, completion.tags.closing)
+    options = msgspec.structs.replace(completion.options, stop=stop)
+    request = replace(completion.request(), options=options, grammar="", num_predict=_budget(completion))
+    held: list[Chunk] = []
+    is_thinking = completion.is_thinking
+    async with aclosing(runner.complete(request)) as chunks:
+        async for chunk in chunks:
+            thinking, answer = scout.feed(chunk.text)
+            if answer:
+                return
+            is_thinking = is_thinking or bool(thinking)
+            held.append(chunk)
+            if is_thinking or chunk.usage:
+                for ready in held:
+                    yield ready
+                held.clear()
+
+
+def _budget(completion: Completion) -> int:
+    num_predict = completion.num_predict
+    if completion.options.think_budget is None:
+        return num_predict
+    budget = max(1, completion.options.think_budget)
+    return min(budget, num_predict) if num_predict >= 0 else budget
+
+
+def _goes_on(usage: Usage, completion: Completion) -> bool:
+    """Whether an answer follows: not behind the user's own stop string, nor when num_predict is used up."""
+    if usage.stopping_word in completion.options.stop:
+        return False
+    return completion.num_predict < 0 or usage.eval_count < completion.num_predict
+
+
+async def _behind(runner: TextRunner, completion: Completion, thought: str, usage: Usage) -> CompletionRequest:
+    request = completion.request()
+    if isinstance(completion.prompt, str):
+        prompt: list[int] | str = completion.prompt + thought
+    else:
+        prompt = completion.prompt + await runner.tokenize(thought, add_special=False)
+    left = completion.num_predict - usage.eval_count if completion.num_predict >= 0 else -1
+    return replace(request, prompt=prompt, num_predict=left)
+
+
+def _sum(first: Usage, second: Usage) -> Usage:
+    """One usage of two runs: the prompt is the first one's."""
+    return replace(
+        second,
+        prompt_eval_count=first.prompt_eval_count,
+        prompt_cached_count=first.prompt_cached_count,
+        prompt_eval_duration=first.prompt_eval_duration + second.prompt_eval_duration,
+        eval_count=first.eval_count + second.eval_count,
+        eval_duration=first.eval_duration + second.eval_duration,
+        is_shifted=first.is_shifted or second.is_shifted,
+    )

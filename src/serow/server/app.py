@@ -1,0 +1,90 @@
+"""The application: routes, the guard before them, and what lives as long as the server does."""
+
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serow import __version__
+from serow.errors import SerowError
+from serow.generation import Generation
+from serow.runner.base import LoadRequest, Runner
+from serow.runner.llama import LlamaRunner
+from serow.scheduler.scheduler import Scheduler
+from serow.server import inference, models
+from serow.server.guard import Guard
+from serow.server.responses import json_response, method_not_allowed, not_found, render_error
+from serow.settings import Settings
+from serow.store.store import Store
+
+
+async def root(_: Request) -> Response:
+    """What clients ask to see whether a server is there (RES-06)."""
+    return Response("Ollama is running", media_type="text/plain")
+
+
+async def version(_: Request) -> Response:
+    """The server's version."""
+    return json_response({"version": __version__})
+
+
+def create_app(settings: Settings) -> Starlette:
+    """Build the application; its store, scheduler and generation are in `app.state` while it runs."""
+
+    def start(request: LoadRequest) -> Runner:
+        return LlamaRunner(request, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        store = Store(settings.models)
+        async with Scheduler(settings, start) as scheduler:
+            app.state.settings, app.state.store, app.state.scheduler = settings, store, scheduler
+            app.state.generation = Generation(settings, store, scheduler)
+            yield
+
+    return Starlette(
+        routes=[Route("/", root), Route("/api/version", version), *inference.routes, *models.routes],
+        middleware=[Middleware(Guard, origins=settings.origins)],
+        exception_handlers={SerowError: render_error, 404: not_found, 405: method_not_allowed, Exception: render_error},
+        lifespan=lifespan,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that ends with exit status 0 after SIGTERM and SIGINT instead of raising the signal again (LIFE-07)."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        signals = [signal.SIGINT, signal.SIGTERM]
+        before = {each: signal.signal(each, self.handle_exit) for each in signals}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal lets requests in flight finish, a second one ends them."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def serve(settings: Settings) -> None:
+    """Listen until SIGTERM or SIGINT; requests in flight may finish within `settings.grace` seconds."""
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.grace)),
+    )
+    _Server(config).run()

@@ -1,0 +1,19 @@
+"""POST /api/generate: bytes in, records out."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serow.api.codec import decode_generate
+from serow.server.responses import RecordsResponse, read_body
+
+
+async def generate(request: Request) -> Response:
+    """Text, pictures, load and unload: one endpoint."""
+    state = request.app.state
+    wanted = decode_generate(await read_body(request, state.settings.max_body))
+    client = request.client.host if request.client else ""
+    return RecordsResponse(state.generation.generate(wanted, client), stream=wanted.stream)
+
+
+routes = [Route("/api/generate", generate, methods=["POST"])]

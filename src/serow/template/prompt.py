@@ -1,0 +1,130 @@
+"""From a request to the text of a prompt: which renderer, which variables (GEN-08, GEN-09, GEN-10).
+
+A request's or model's TEMPLATE is Go's text/template and runs here, bounded; a GGUF's own Jinja template runs in the
+engine's process, never in ours.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+from serow.api.types import GenerateRequest
+from serow.parsers.thinking import KNOWN_TAGS, ThinkingTags, tags_of_jinja
+from serow.runner.base import TextRunner
+from serow.store.model import Model
+from serow.template import Struct, Template, parse, thinking_tags
+
+Messages = list[dict[str, Any]]
+_MESSAGE_FIELDS = {"Role": "", "Content": "", "Thinking": "", "Images": None, "ToolCalls": None, "ToolName": "", "ToolCallID": ""}
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Template:
+    return parse(text)
+
+
+def tags_of(model: Model, request: GenerateRequest) -> ThinkingTags | None:
+    """The tags around the model's thinking, None for a model that can't think."""
+    if "thinking" not in model.capabilities:
+        return None
+    found = thinking_tags(_parsed(request.template or model.template)) if request.template or model.template else None
+    if found is not None:
+        return ThinkingTags(*found)
+    return tags_of_jinja(model.chat_template) or ThinkingTags(*KNOWN_TAGS[0])
+
+
+def supports_insert(model: Model, request: GenerateRequest) -> bool:
+    """Whether a suffix can be served: by the template or by the model's own tokens."""
+    template = request.template or model.template
+    return bool(template and _parsed(template).uses("Suffix")) or model.fim_tokens is not None
+
+
+def with_image_markers(prompt: str, num_images: int) -> str:
+    """Put `[img-N]` before the text for every picture that the prompt does not place itself (GEN-13)."""
+    return "".join(f"[img-{n}]" for n in range(num_images) if f"[img-{n}]" not in prompt) + prompt
+
+
+async def render(model: Model, request: GenerateRequest, think: bool | str | None, runner: TextRunner) -> str:
+    """The prompt's text, pictures as `[img-N]`; raises TemplateError. With `context` only what follows it."""
+    prompt = with_image_markers(request.prompt, len(request.images))
+    if request.raw:
+        return prompt
+    template = request.template or model.template
+    if request.suffix:
+        return await _insert(model, template, request, runner)
+    messages = _messages(model, request, prompt)
+    if template:
+        return _from_template(_parsed(template), messages, think)
+    if not model.chat_template:
+        return prompt
+    if request.context:
+        return await _next_turn(prompt, think, runner)
+    return await runner.apply_template(messages, _template_kwargs(think))
+
+
+def _messages(model: Model, request: GenerateRequest, prompt: str) -> Messages:
+    system = request.system or model.system
+    first = [{"role": "system", "content": system}] if system else []
+    return [*first, *(dict(message) for message in model.messages), {"role": "user", "content": prompt}]
+
+
+def _template_kwargs(think: bool | str | None) -> dict[str, Any]:
+    if think is None:
+        return {}
+    return {"enable_thinking": bool(think), **({"reasoning_effort": think} if isinstance(think, str) else {})}
+
+
+async def _insert(model: Model, template: str, request: GenerateRequest, runner: TextRunner) -> str:
+    """Fill in the middle by the insert template, else by the model's own tokens; system and chat format are left out."""
+    if template and _parsed(template).uses("Suffix"):
+        return _parsed(template).render({"Prompt": request.prompt, "Suffix": request.suffix, "System": "", "Response": ""}, stop_at="Response")
+    assert model.fim_tokens is not None  # supports_insert was asked before
+    prefix, suffix, middle = [await runner.detokenize([token]) for token in model.fim_tokens]
+    return f"{prefix}{request.prompt}{suffix}{request.suffix}{middle}"
+
+
+def _think_values(think: bool | str | None) -> dict[str, Any]:
+    return {"Think": bool(think), "ThinkLevel": think if isinstance(think, str) else "", "IsThinkSet": think is not None}
+
+
+def _from_template(template: Template, messages: Messages, think: bool | str | None) -> str:
+    """Render by Go's rules: Messages where the template knows them, else one exchange at a time."""
+    values = _think_values(think)
+    if template.uses("Messages"):
+        system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
+        structs = [_message_struct(message) for message in messages]
+        return template.render({"System": system, "Messages": structs, "Response": "", **values}, stop_at="Response")
+    *done, last = _exchanges(messages)
+    return "".join(template.render({**exchange, **values}) for exchange in done) + template.render({**last, **values}, stop_at="Response")
+
+
+def _message_struct(message: dict[str, Any]) -> Struct:
+    return Struct({**_MESSAGE_FIELDS, "Role": message["role"], "Content": message["content"]})
+
+
+def _exchanges(messages: Messages) -> list[dict[str, str]]:
+    """Group messages into System, Prompt, Response, a new group where one of them would be overwritten."""
+    variables = {"system": "System", "user": "Prompt", "assistant": "Response"}
+    order = list(variables.values())
+    exchanges = [dict.fromkeys(order, "")]
+    for message in messages:
+        name = variables.get(message["role"], "Prompt")
+        if any(exchanges[-1][later] for later in order[order.index(name) :]):
+            exchanges.append(dict.fromkeys(order, ""))
+        exchanges[-1][name] = message["content"]
+    return exchanges
+
+
+_ANSWER = "serow-placeholder-answer"
+
+
+async def _next_turn(prompt: str, think: bool | str | None, runner: TextRunner) -> str:
+    """What follows an earlier conversation: the end of its last answer, then the new turn.
+
+    A Jinja template renders whole conversations only, and some open every one with a default system prompt. So a
+    conversation with a placeholder for the answer is rendered, and what stands behind the placeholder is the next turn.
+    """
+    past = [{"role": "user", "content": "."}, {"role": "assistant", "content": _ANSWER}]
+    turn = {"role": "user", "content": prompt}
+    rendered = await runner.apply_template([*past, turn], _template_kwargs(think))
+    _, found, following = rendered.partition(_ANSWER)
+    return following if found else await runner.apply_template([turn], _template_kwargs(think))
