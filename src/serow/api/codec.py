@@ -19,9 +19,20 @@ from serow.errors import RequestError
 LARGEST_SIDE = 4096  # pixels of a drawn picture
 _THINK_LEVELS = ("high", "medium", "low", "max")
 _THINK_CHOICES = '"high", "medium", "low", "max", true, or false'
-_JSON_NAMES = {"str": "a string", "int": "an integer", "float": "a number", "bool": "a boolean", "array": "an array", "object": "an object"}
+_JSON_NAMES = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "a boolean",
+    "array": "an array",
+    "object": "an object",
+}
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_FIELDS = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(GenerateRequest) if field.name != "warnings"}
+_FIELDS = {
+    field.encode_name.lower(): field.encode_name
+    for field in msgspec.structs.fields(GenerateRequest)
+    if field.name != "warnings"
+}
 
 
 def _ordered(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -128,7 +139,7 @@ def _sentence(text: str) -> str:
     if match is None:
         return text[:1].lower() + text[1:]
     expected, got = (_JSON_NAMES.get(match[key].split(" |")[0], match[key]) for key in ("expected", "got"))
-    return f'"{match["at"].replace("[...]", "")}" must {"hold" if "[" in match["at"] else "be"} {expected}, not {got}'
+    return f'"{match["at"]}" must be {expected}, not {got}'
 
 
 def _check_ranges(request: GenerateRequest) -> None:

@@ -1,0 +1,58 @@
+from typing import Any
+
+import pytest
+
+from serow.api.options import parse_options, resolve_options
+from serow.errors import RequestError
+
+
+@pytest.mark.req("GEN-06")
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("top_k", 40.7, 40),
+        ("seed", 1e20, 2**63 - 1),
+        ("seed", -5, -5),
+        ("temperature", 1, 1.0),
+        ("num_ctx", 0, 0),
+        ("num_ctx", 16, 16),
+        ("use_mmap", False, False),
+        ("stop", ".", (".",)),
+        ("stop", ["a", "", "b"], ("a", "b")),
+        ("logit_bias", {"42": -1}, ((42, -1.0),)),
+        ("logit_bias", [["x", 2]], (("x", 2.0),)),
+    ],
+)
+def test_an_option_is_read_leniently_where_the_peer_is(name: str, value: Any, expected: Any) -> None:
+    assert parse_options({name: value}) == ({name: expected}, [])
+
+
+@pytest.mark.req("GEN-06")
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("top_k", "40", 'option "top_k" must be of type integer'),
+        ("top_k", True, 'option "top_k" must be of type integer'),
+        ("temperature", "0.5", 'option "temperature" must be of type float32'),
+        ("use_mmap", "true", 'option "use_mmap" must be of type boolean'),
+        ("stop", 5, 'option "stop" must be of type array'),
+        ("stop", ["a", 5], 'option "stop" must be of an array of strings'),
+        ("num_ctx", -1, 'option "num_ctx" must be 0 or at least 16'),
+        ("num_ctx", 15, 'option "num_ctx" must be 0 or at least 16'),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_refused_in_the_words_of_the_peer(name: str, value: Any, message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_options({name: value})
+    assert str(caught.value) == message
+
+
+@pytest.mark.req("GEN-06")
+def test_null_is_not_given_and_unknown_names_are_returned() -> None:
+    assert parse_options({"top_k": None, "numa": 1}) == ({}, ["numa"])
+
+
+@pytest.mark.req("GEN-06", "GEN-07")
+def test_the_requests_options_lie_over_the_models_over_the_defaults() -> None:
+    options = resolve_options({"top_k": 5, "stop": ("m",)}, {"stop": ("r",)})
+    assert (options.top_k, options.stop, options.temperature, options.num_keep) == (5, ("r",), 0.8, 4)

@@ -1,0 +1,56 @@
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from serow.server.guard import Guard
+
+
+async def hello(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("hello")
+
+
+@pytest.fixture
+def client() -> httpx.AsyncClient:
+    app = Guard(Starlette(routes=[Route("/", hello)]), origins=("https://notes.example",))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:11434")
+
+
+@pytest.mark.req("RES-05")
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "[::1", "127.0.0.1.evil.example:11434"])
+async def test_a_foreign_host_gets_403_with_an_empty_body(client: httpx.AsyncClient, host: str) -> None:
+    answer = await client.get("/", headers={"Host": host})
+    assert (answer.status_code, answer.content) == (403, b"")
+
+
+@pytest.mark.req("RES-05")
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:11434", "[::1]:11434", "box.local", "192.168.1.7:11434", "LOCALHOST"])
+async def test_local_names_and_addresses_pass(client: httpx.AsyncClient, host: str) -> None:
+    assert (await client.get("/", headers={"Host": host})).text == "hello"
+
+
+@pytest.mark.req("RES-05")
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "https://localhost.evil.example", "ftp://localhost", "http://[::1"]
+)
+async def test_a_foreign_origin_gets_403_with_an_empty_body(client: httpx.AsyncClient, origin: str) -> None:
+    answer = await client.get("/", headers={"Origin": origin})
+    assert (answer.status_code, answer.content) == (403, b"")
+
+
+@pytest.mark.req("RES-05")
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:3000", "https://127.0.0.1", "app://x", "vscode-webview://y", "https://notes.example"]
+)
+async def test_an_allowed_origin_is_named_in_the_answer(client: httpx.AsyncClient, origin: str) -> None:
+    answer = await client.get("/", headers={"Origin": origin})
+    assert answer.headers["access-control-allow-origin"] == origin
+
+
+@pytest.mark.req("RES-05")
+async def test_a_preflight_gets_204(client: httpx.AsyncClient) -> None:
+    headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+    answer = await client.options("/api/generate", headers=headers)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (204, "http://localhost:3000")

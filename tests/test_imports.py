@@ -1,0 +1,36 @@
+"""The import rule of docs/architecture.md: no step knows a later one."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parent.parent / "src" / "serow"
+LAYERS = (
+    ("errors", "duration"),
+    ("settings",),
+    ("api",),
+    ("store", "parsers", "constraints", "images"),
+    ("registry", "runner"),
+    ("template",),
+    ("scheduler",),
+    ("completion", "answer"),
+    ("generation",),
+    ("server", "cli"),
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("serow."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(SRC.rglob("*.py")), ids=lambda path: str(path.relative_to(SRC)))
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    part = path.relative_to(SRC).parts[0].removesuffix(".py")
+    later = {name for name in imports_of(path) if RANK[name] > RANK[part]} if part != "__init__" else imports_of(path)
+    assert not later
