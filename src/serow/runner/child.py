@@ -1,0 +1,53 @@
+"""The child's side of `process.ChildProcess`: read the assignment, then live exactly as long as the parent does."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+T = TypeVar("T")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Listen(Struct, frozen=True):
+    """Where to serve HTTP, and the bearer key to ask for. `port` is 0 when `host` is the path of a unix socket."""
+
+    host: str
+    port: int
+    key: str
+
+
+class Assignment(Struct, frozen=True):
+    """The one JSON line on a child's stdin. `spec` is what the child's own module needs to know."""
+
+    listen: Listen
+    spec: msgspec.Raw
+
+
+def adopt(kind: type[T], on_orphaned: Callable[[], object] = lambda: None) -> tuple[Listen, T]:
+    """Read the assignment from stdin; from now on the end of stdin ends this process, after `on_orphaned`.
+
+    The parent holds the other end of that pipe and nothing else does, so it ends however the parent ends.
+    """
+    die_with_parent()
+    assignment = msgspec.json.decode(sys.stdin.buffer.readline(), type=Assignment)
+    threading.Thread(target=_end_with_stdin, args=(on_orphaned,), daemon=True).start()
+    return assignment.listen, msgspec.json.decode(assignment.spec, type=kind)
+
+
+def die_with_parent() -> None:
+    """On Linux let the kernel kill this process when its parent ends, also while a long call keeps Python from running."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end_with_stdin(on_orphaned: Callable[[], object]) -> None:
+    sys.stdin.buffer.read()
+    on_orphaned()
+    os._exit(0)

@@ -1,0 +1,135 @@
+"""What llama.cpp answers to POST /completion: its events, and how they become Chunks."""
+
+from collections.abc import AsyncIterable, AsyncIterator
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from serow.api.types import Logprob, TokenLogprob
+from serow.errors import EngineDied, EngineError
+from serow.runner.base import Chunk, Usage
+
+_LONGEST_EVENT = 16 << 20  # bytes; a picture's or a long token's event is far below
+_NS = 1_000_000  # nanoseconds in a millisecond
+
+
+class Candidate(Struct):
+    """One of the most probable tokens at a position."""
+
+    id: int
+    token: str
+    bytes: list[int]
+    logprob: float
+
+
+class Probability(Struct):
+    """The sampled token. Its `token` and `bytes` are what it added to the text, which is not always its own text."""
+
+    id: int
+    token: str
+    bytes: list[int]
+    logprob: float
+    top_logprobs: list[Candidate] = []
+
+
+class Timings(Struct):
+    """Milliseconds and counts of a completion."""
+
+    cache_n: int = 0
+    prompt_ms: float = 0.0
+    predicted_ms: float = 0.0
+
+
+class Fault(Struct):
+    """The engine's own error."""
+
+    code: int = 500
+    message: str = ""
+    type: str = ""
+    n_prompt_tokens: int = 0
+    n_ctx: int = 0
+
+
+class Event(Struct):
+    """One server-sent event of a completion."""
+
+    content: str = ""
+    tokens: list[int] = []
+    stop: bool = False
+    tokens_predicted: int = 0
+    tokens_evaluated: int = 0
+    completion_probabilities: list[Probability] = []
+    stop_type: str = ""
+    stopping_word: str = ""
+    truncated: bool = False
+    timings: Timings | None = None
+    error: Fault | None = None
+
+
+_decode = msgspec.json.Decoder(Event).decode
+
+
+async def read_events(pieces: AsyncIterable[bytes]) -> AsyncIterator[Event]:
+    """Decode a stream of server-sent events, wherever its pieces split. Raises EngineDied when it ends inside one."""
+    rest = b""
+    async for piece in pieces:
+        *events, rest = (rest + piece).split(b"\n\n")
+        for event in events:
+            if event.startswith(b"data: "):
+                yield _decode(event[6:])
+        if len(rest) > _LONGEST_EVENT:
+            raise EngineError("the engine sent an event that is too long")
+    if rest.strip():
+        raise EngineDied("the engine ended in the middle of its answer")
+
+
+class ChunkBuilder:
+    """Turns the events of one completion into Chunks.
+
+    A token whose text may be the beginning of a stop string comes with no content; its text follows with a later event, or
+    never, when the stop string is complete. Its log-probability is held back with it. When the completion ends at its limit
+    while text is held back, the engine forgets that text: `held` has the ids.
+    """
+
+    def __init__(self, *, top_logprobs: int, num_ctx: int) -> None:
+        self._top = top_logprobs
+        self._num_ctx = num_ctx
+        self._logprobs: list[Logprob] = []
+        self._is_stopping = False
+        self.held: list[int] = []
+
+    def step(self, event: Event) -> Chunk:
+        """The chunk of an event that is not the last."""
+        self._is_stopping = event.timings is not None
+        self._logprobs += [_logprob(probability, self._top) for probability in event.completion_probabilities]
+        if not event.content:
+            self.held += event.tokens
+            return Chunk(num_tokens=event.tokens_predicted)
+        self.held = []
+        logprobs, self._logprobs = self._logprobs, []
+        return Chunk(event.content, logprobs, event.tokens_predicted)
+
+    def finish(self, event: Event, held_text: str) -> Chunk:
+        """The chunk of the last event; `held_text` is the text of `held` if the limit ended it."""
+        logprobs = [] if event.stop_type == "word" else [logprob for logprob in self._logprobs if logprob.bytes]
+        return Chunk(held_text, logprobs, event.tokens_predicted, self._usage(event))
+
+    def _usage(self, event: Event) -> Usage:
+        timings = event.timings or Timings()
+        return Usage(
+            done_reason="length" if event.stop_type == "limit" else "stop",
+            prompt_eval_count=event.tokens_evaluated,
+            prompt_cached_count=timings.cache_n,
+            prompt_eval_duration=int(timings.prompt_ms * _NS),
+            eval_count=event.tokens_predicted,
+            eval_duration=int(timings.predicted_ms * _NS),
+            is_shifted=event.truncated and event.tokens_evaluated + event.tokens_predicted > self._num_ctx,
+            stopping_word=event.stopping_word,
+        )
+
+
+def _logprob(sampled: Probability, top: int) -> Logprob:
+    """The record of a token, with its own text where the engine tells it."""
+    own = next((candidate for candidate in sampled.top_logprobs if candidate.id == sampled.id), sampled)
+    alternatives = [TokenLogprob(item.token, item.logprob, item.bytes) for item in sampled.top_logprobs] if top else UNSET
+    return Logprob(own.token, sampled.logprob, own.bytes, alternatives)

@@ -1,0 +1,47 @@
+"""The child that runs a `llama-server` executable and ends with it: `python -m serow.runner.llama_launcher`, see `process`."""
+
+import os
+import subprocess
+import sys
+import threading
+
+from serow.runner.child import adopt, die_with_parent
+from serow.runner.llama_params import LlamaSpec, flags
+
+
+class Launcher:
+    """The program, and what has to happen to it when our own parent goes."""
+
+    def __init__(self) -> None:
+        self._orphaned = threading.Event()
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def stop(self) -> None:
+        """Kill the program; it keeps nothing that would have to be saved."""
+        self._orphaned.set()
+        if self._server is not None:
+            self._server.kill()
+
+    def run(self) -> int:
+        """Start it, pass on what it writes to stderr, return its status."""
+        listen, spec = adopt(LlamaSpec, self.stop)
+        self._server = subprocess.Popen(
+            [spec.executable, *flags(spec, listen)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "LLAMA_API_KEY": listen.key},
+            preexec_fn=die_with_parent,
+        )
+        if self._orphaned.is_set():
+            self.stop()
+        assert self._server.stderr is not None
+        for line in self._server.stderr:
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
+        return self._server.wait()
+
+
+if __name__ == "__main__":
+    status = Launcher().run()
+    sys.exit(status if status >= 0 else 128 - status)

@@ -1,0 +1,114 @@
+"""What a llama.cpp server is started with: one description, and its two spellings (the wheel's fields, a program's flags)."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+from msgspec import Struct
+
+from serow.runner.base import LoadRequest
+from serow.runner.child import Listen
+
+_DEFAULT_BATCH = 512
+_MOST_THREADS = 512  # GGML_MAX_N_THREADS
+_MIB = 1 << 20
+_INT32 = 2**31 - 1
+
+
+class LlamaSpec(Struct, frozen=True, kw_only=True):
+    """A model and how to serve it, every number within what the engine can bear. `executable` "" is the wheel."""
+
+    executable: str
+    weights: str
+    projector: str
+    num_ctx: int  # tokens for each slot
+    num_parallel: int
+    num_batch: int
+    num_gpu: int
+    main_gpu: int
+    use_mmap: bool | None
+    num_thread: int
+    prompt_cache: int  # MiB of memory for prompts that left their slot
+
+
+def describe(request: LoadRequest, executable: str) -> LlamaSpec:
+    """The spec for a request to load; numbers out of range become the nearest that works."""
+    options = request.options
+    return LlamaSpec(
+        executable=executable,
+        weights=str(request.model.weights),
+        projector=str(request.model.projector or ""),
+        num_ctx=_within(options.num_ctx, 1, _INT32 // request.num_parallel),
+        num_parallel=request.num_parallel,
+        num_batch=_within(options.num_batch, 1, _INT32) if options.num_batch > 0 else _DEFAULT_BATCH,
+        num_gpu=_within(options.num_gpu, -1, _INT32),
+        main_gpu=_within(options.main_gpu, 0, _INT32),
+        use_mmap=options.use_mmap,
+        num_thread=_within(options.num_thread, 1, _MOST_THREADS) if options.num_thread > 0 else physical_cores(),
+        prompt_cache=prompt_cache_size() // _MIB,
+    )
+
+
+def physical_cores() -> int:
+    """Cores that this process may use, hyper-threads counted once: decoding gains nothing from the second one."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, psutil.cpu_count(logical=False) or usable)
+
+
+def prompt_cache_size() -> int:
+    """Bytes that one engine may spend on the key-value states of prompts that left their slot."""
+    return min(1024 * _MIB, int(psutil.virtual_memory().total) // 32)
+
+
+def _within(value: int, low: int, high: int) -> int:
+    return max(low, min(high, value))
+
+
+def common_params(spec: LlamaSpec, listen: Listen) -> Any:
+    """The spec as the wheel's CommonParams."""
+    import xllamacpp  # its shared libraries belong into the child only
+
+    params = xllamacpp.CommonParams()
+    params.model.path = spec.weights
+    params.mmproj.path = spec.projector
+    params.hostnames, params.port, params.api_keys = [listen.host], listen.port, [listen.key]
+    params.n_ctx, params.n_parallel, params.kv_unified = spec.num_ctx * spec.num_parallel, spec.num_parallel, False
+    params.n_batch, params.n_ubatch = spec.num_batch, min(spec.num_batch, _DEFAULT_BATCH)
+    params.n_gpu_layers, params.main_gpu = spec.num_gpu, spec.main_gpu
+    if spec.use_mmap is not None:
+        modes = xllamacpp.llama_load_mode
+        params.load_mode = modes.LLAMA_LOAD_MODE_MMAP if spec.use_mmap else modes.LLAMA_LOAD_MODE_NONE
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = spec.num_thread
+    params.ctx_shift, params.use_jinja, params.fit_params = True, True, False
+    params.cache_ram_mib = spec.prompt_cache
+    params.ui, params.cors_origins, params.offline = False, "", True
+    params.endpoint_slots, params.endpoint_metrics = True, True
+    params.verbosity = 1  # errors
+    return params
+
+
+def flags(spec: LlamaSpec, listen: Listen) -> Iterator[str]:
+    """The spec as arguments of a `llama-server` program; the key goes into LLAMA_API_KEY."""
+    values = {
+        "--model": spec.weights,
+        "--mmproj": spec.projector,
+        "--host": listen.host,
+        "--port": listen.port or "",
+        "--ctx-size": spec.num_ctx * spec.num_parallel,
+        "--parallel": spec.num_parallel,
+        "--batch-size": spec.num_batch,
+        "--ubatch-size": min(spec.num_batch, _DEFAULT_BATCH),
+        "--n-gpu-layers": spec.num_gpu if spec.num_gpu >= 0 else "",
+        "--main-gpu": spec.main_gpu,
+        "--threads": spec.num_thread,
+        "--cache-ram": spec.prompt_cache,
+        "--fit": "off",
+        "--log-verbosity": 1,
+    }
+    for name, value in values.items():
+        if value != "":
+            yield from (name, str(value))
+    if spec.use_mmap is not None:
+        yield "--mmap" if spec.use_mmap else "--no-mmap"
+    yield from ("--no-kv-unified", "--context-shift", "--jinja", "--slots", "--metrics", "--no-webui", "--offline")

@@ -1,0 +1,218 @@
+"""A child process that serves HTTP to us alone, and its whole life: starting, ready, closing, dead.
+
+The child is a module of ours, started as `python -m MODULE`. It reads one JSON line from stdin (`child.Assignment`: where
+to listen, the key to ask for, its spec), answers `GET /health` with 200 once it can work, and ends when its stdin ends.
+It listens on a unix socket in a private directory, or on a loopback port where there are no such sockets; the key is random
+and never on a command line. What it writes to stderr is kept, bounded, to explain a failure.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import psutil
+
+from serow.errors import EngineDied, LoadError
+from serow.runner.child import Assignment, Listen
+
+CLOSE_TIMEOUT = 5.0  # seconds that a child may take to end by itself
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 300.0  # seconds of silence; a working engine sends a comment every 30
+_FIRST_POLL, _LONGEST_POLL = 0.005, 0.2
+_STDERR_TAIL = 16 << 10
+_LONGEST_SOCKET_PATH = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
+
+
+class State(Enum):
+    """Where a child is in its life; it only ever moves down this list."""
+
+    STARTING = "starting"
+    READY = "ready"
+    CLOSING = "closing"
+    DEAD = "dead"
+
+
+def explain_exit(returncode: int, stderr: str) -> str:
+    """The sentence for a child that ended while it started; `stderr` is the end of what it wrote."""
+    return f"the engine ended with {_exit_name(returncode)} while it started"
+
+
+def _exit_name(returncode: int) -> str:
+    return f"signal {-returncode}" if returncode < 0 else f"status {returncode}"
+
+
+class ChildProcess:
+    """One child, from `start` to `close`. `session` speaks to it, once it is started, with paths as URLs."""
+
+    session: aiohttp.ClientSession
+
+    def __init__(
+        self,
+        module: str,
+        spec: Mapping[str, Any] | msgspec.Struct,
+        *,
+        load_timeout: float,
+        explain: Callable[[int, str], str] = explain_exit,
+    ) -> None:
+        self._module = module
+        self._spec = spec
+        self._load_timeout = load_timeout
+        self._explain = explain
+        self._state = State.STARTING
+        self._stderr = bytearray()
+        self._directory = ""
+        self._process: Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        return self._state
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is ready and its process runs."""
+        return self._state is State.READY
+
+    @property
+    def pid(self) -> int:
+        """Process id, 0 before it is started."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def size(self) -> int:
+        """Resident bytes of the process and its children, 0 when it is gone."""
+        try:
+            process = psutil.Process(self.pid)
+            return sum(part.memory_info().rss for part in (process, *process.children()))
+        except psutil.NoSuchProcess:
+            return 0
+
+    async def start(self) -> None:
+        """Return once it answers; raises LoadError, and leaves nothing behind when it fails or is cancelled."""
+        try:
+            await self._spawn()
+            await self._become_ready()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """End it: politely, then by force; returns when the process, its session and its directory are gone."""
+        if self._state is not State.DEAD:
+            self._state = State.CLOSING
+        if self._watcher is not None:
+            await self.session.close()
+            await self._end()
+        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+
+    def died(self) -> EngineDied:
+        """The error for a request that found it gone."""
+        code = self._process.returncode if self._process else None
+        return EngineDied("the engine is not running" if code is None else f"the engine ended with {_exit_name(code)}")
+
+    async def _spawn(self) -> None:
+        self._directory = tempfile.mkdtemp(prefix="serow-")  # mode 0700
+        listen = _choose_address(self._directory)
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", self._module, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, start_new_session=True
+        )
+        self._watcher = asyncio.create_task(self._watch(process))
+        self.session = _open_session(listen)
+        assert process.stdin is not None
+        process.stdin.write(msgspec.json.encode(Assignment(listen, msgspec.Raw(msgspec.json.encode(self._spec)))) + b"\n")
+        with contextlib.suppress(ConnectionError):  # it ended at once: the watcher knows
+            await process.stdin.drain()
+
+    async def _watch(self, process: Process) -> None:
+        """Keep the end of stderr until the process ends, then say that it is dead."""
+        assert process.stderr is not None
+        while piece := await process.stderr.read(4096):
+            self._stderr += piece
+            del self._stderr[:-_STDERR_TAIL]
+        await process.wait()
+        self._state = State.DEAD
+
+    async def _become_ready(self) -> None:
+        assert self._watcher is not None
+        assert self._process is not None
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._load_timeout
+        pause = _FIRST_POLL
+        while not await self._is_healthy():
+            await asyncio.wait({self._watcher}, timeout=pause)
+            if self._process.returncode is not None:
+                await self._watcher
+                raise LoadError(self._explain(self._process.returncode, self._stderr.decode(errors="replace")))
+            if clock() > deadline:
+                raise LoadError(
+                    f"the model did not load within {self._load_timeout:g} seconds", hint="raise SEROW_LOAD_TIMEOUT"
+                )
+            pause = min(pause * 1.2, _LONGEST_POLL)
+        self._state = State.READY
+
+    async def _is_healthy(self) -> bool:
+        try:
+            async with self.session.get("/health", timeout=aiohttp.ClientTimeout(total=2)) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def _end(self) -> None:
+        assert self._watcher is not None
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+            await asyncio.wait({self._watcher}, timeout=CLOSE_TIMEOUT)
+        finally:
+            if not self._watcher.done():
+                _kill(self._process.pid)
+        await self._watcher
+
+
+def _kill(pid: int) -> None:
+    """Kill the process and, where there are process groups, all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        if sys.platform == "win32":
+            os.kill(pid, signal.SIGTERM)
+        else:
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _choose_address(directory: str) -> Listen:
+    key = secrets.token_urlsafe(32)
+    path = str(Path(directory) / "engine.sock")
+    if hasattr(socket, "AF_UNIX") and sys.platform != "win32" and len(path) <= _LONGEST_SOCKET_PATH:
+        return Listen(path, 0, key)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return Listen("127.0.0.1", probe.getsockname()[1], key)
+
+
+def _open_session(listen: Listen) -> aiohttp.ClientSession:
+    # A connection for each request: an idle one would hold a thread of the engine, and race with its five-second limit.
+    connector: aiohttp.BaseConnector
+    if listen.port:
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    else:
+        connector = aiohttp.UnixConnector(listen.host, limit=0, force_close=True)
+    return aiohttp.ClientSession(
+        f"http://{listen.host}:{listen.port}" if listen.port else "http://engine",
+        connector=connector,
+        headers={"Authorization": f"Bearer {listen.key}", "Content-Type": "application/json"},
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT),
+    )
