@@ -1,0 +1,139 @@
+"""Where a request runs: pure decisions from what is in memory, what is free and what is asked for.
+
+They are asked again for every waiting request at every event, so they change nothing, measure nothing and must not log.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from serow.api.types import LoadOptions
+from serow.scheduler.resident import Resident, State, key
+from serow.settings import Settings
+from serow.store.model import Model
+
+MAX_AUTOMATIC_PARALLEL = 8  # eight batched streams give the best throughput on a CPU
+_SHARE = 4  # the automatic choice gives one part in so many of the free memory to contexts
+_BLOCK = 256  # llama.cpp rounds a context up to a multiple of it
+_PROCESS = 64 << 20  # bytes of an engine's process beside weights and contexts
+
+
+@dataclass(frozen=True)
+class Use:
+    """There is a place in it, also while it loads."""
+
+    resident: Resident
+
+
+@dataclass(frozen=True)
+class Load:
+    """Load the model once all of `after` are gone; those that are not leaving yet are to retire."""
+
+    options: LoadOptions
+    num_parallel: int
+    memory: int  # bytes
+    after: tuple[Resident, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Ask again at the next event."""
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """The memory does not suffice, whoever leaves. Both in bytes."""
+
+    needed: int
+    available: int
+
+
+Decision = Use | Load | Wait | Refuse
+
+
+def plan(model: Model, options: LoadOptions, residents: Sequence[Resident], free_memory: int, settings: Settings) -> Decision:
+    """Decide on the longest waiting request of a model.
+
+    1. It is in memory with options that fit: Use a free place, or Wait for one.
+    2. Not all memory together would suffice: Refuse.
+    3. Otherwise Load, after as few as make room, in this order:
+       a. the same weights with other options, which have to be gone in any case
+       b. those that are leaving already
+       c. idle ones, the least recently used first
+       d. busy ones, the least recently used first, after their requests in flight
+    4. What is in the way is still loading: Wait.
+    """
+    own = [resident for resident in residents if resident.key == key(model)]
+    for resident in own:
+        if not resident.is_leaving and fits(resident.request.options, options):
+            return Use(resident) if resident.has_place else Wait()  # 1
+    wanted = resolve(model, options, settings)
+    needed = memory_needed(model, wanted, least_parallel(model, settings))
+    available = room(free_memory, residents, residents)
+    if needed > available:
+        return Refuse(needed, available)  # 2
+    after, leavers = own, by_leave(resident for resident in residents if resident not in own)
+    while needed > room(free_memory, residents, after) or _is_crowded(residents, after, settings):
+        if not leavers:
+            return Wait()  # 4
+        after.append(leavers.pop(0))
+    num_parallel = choose_parallel(model, wanted, room(free_memory, residents, after), settings)
+    return Load(wanted, num_parallel, memory_needed(model, wanted, num_parallel), tuple(after))  # 3
+
+
+def by_leave(residents: Iterable[Resident]) -> list[Resident]:
+    """Those that can be made to leave, in the order in which they go; not those that have yet to serve anybody."""
+    can_leave = [resident for resident in residents if resident.is_leaving or resident.state is State.READY]
+    return sorted(can_leave, key=lambda resident: (not resident.is_leaving, resident.num_running > 0, resident.last_used))
+
+
+def room(free_memory: int, residents: Iterable[Resident], gone: Iterable[Resident]) -> int:
+    """Bytes for a new model once `gone` are gone: what others have yet to take is not free."""
+    return free_memory - sum(resident.uncounted for resident in residents) + sum(resident.memory for resident in gone)
+
+
+def _is_crowded(residents: Sequence[Resident], gone: Sequence[Resident], settings: Settings) -> bool:
+    return 0 < settings.max_loaded_models <= len(residents) - len(gone)
+
+
+def fits(loaded: LoadOptions, wanted: LoadOptions) -> bool:
+    """Whether a model loaded with `loaded` serves `wanted` without a reload (LIFE-03).
+
+    What a request leaves unset (num_ctx 0, num_gpu -1, use_mmap None, num_thread 0) is no wish for something else.
+    """
+    return (
+        wanted.num_ctx <= loaded.num_ctx
+        and wanted.num_gpu in (-1, loaded.num_gpu)
+        and wanted.use_mmap in (None, loaded.use_mmap)
+        and wanted.num_thread in (0, loaded.num_thread)
+        and wanted.num_batch == loaded.num_batch
+        and wanted.main_gpu == loaded.main_gpu
+    )
+
+
+def resolve(model: Model, options: LoadOptions, settings: Settings) -> LoadOptions:
+    """Fill in num_ctx: the default where it is unset, whole blocks, never beyond what the model was trained for."""
+    num_ctx = options.num_ctx or settings.context_length
+    num_ctx = -(-num_ctx // _BLOCK) * _BLOCK
+    return msgspec.structs.replace(options, num_ctx=min(num_ctx, model.context_length or num_ctx))
+
+
+def least_parallel(model: Model, settings: Settings) -> int:
+    """The fewest slots that will do: a pipeline draws one picture at a time, and a setting is kept."""
+    return 1 if model.is_image else settings.num_parallel or 1
+
+
+def choose_parallel(model: Model, options: LoadOptions, available: int, settings: Settings) -> int:
+    """How many requests run together (LIFE-02): as set, or as many contexts as a modest share of the memory holds."""
+    if model.is_image or settings.num_parallel:
+        return least_parallel(model, settings)
+    slot = max(model.kv_bytes * options.num_ctx, 1)
+    spare = available - memory_needed(model, options, 0)
+    return max(1, min(MAX_AUTOMATIC_PARALLEL, spare // _SHARE // slot))
+
+
+def memory_needed(model: Model, options: LoadOptions, num_parallel: int) -> int:
+    """Estimate in bytes: files, a context for each slot, one batch of logits, the process itself."""
+    contexts = model.kv_bytes * options.num_ctx * num_parallel
+    return model.size + contexts + 4 * options.num_batch * model.vocab_size + _PROCESS

@@ -1,0 +1,92 @@
+"""Requests that wait for a place: in order for each model, in turn between its clients."""
+
+import asyncio
+import itertools
+from collections import deque
+from dataclasses import dataclass, field
+
+from serow.api.types import LoadOptions
+from serow.errors import SerowError
+from serow.scheduler.resident import Key, Resident, key
+from serow.store.model import Model
+
+
+@dataclass(eq=False)
+class Waiter:
+    """One request that asks for a place. `settled` once it has a resident or an error."""
+
+    model: Model
+    options: LoadOptions
+    keep_alive: float | None  # seconds
+    client: str
+    number: int = 0  # order of arrival
+    resident: Resident | None = None
+    error: SerowError | None = None
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def placed(self) -> Resident:
+        """Wait for the place; raises what the request is refused with."""
+        await self.settled.wait()
+        if self.error is not None:
+            raise self.error
+        assert self.resident is not None
+        return self.resident
+
+
+class WaitQueue:
+    """Waiters of every model. A client that just got a place stands behind the model's other clients."""
+
+    def __init__(self) -> None:
+        self._models: dict[Key, dict[str, deque[Waiter]]] = {}
+        self._numbers = itertools.count(1)
+
+    def __len__(self) -> int:
+        return sum(map(self.count, self._models))
+
+    def __contains__(self, waiter: Waiter) -> bool:
+        return waiter in self._models.get(key(waiter.model), {}).get(waiter.client, ())
+
+    def count(self, model: Key) -> int:
+        """How many wait for the model."""
+        return sum(map(len, self._models.get(model, {}).values()))
+
+    def models(self) -> list[Key]:
+        """Models that somebody waits for, the longest waiting first."""
+        return sorted(self._models, key=lambda model: min(line[0].number for line in self._models[model].values()))
+
+    def head(self, model: Key) -> Waiter | None:
+        """Whose turn it is."""
+        clients = self._models.get(model)
+        return next(iter(clients.values()))[0] if clients else None
+
+    def push(self, waiter: Waiter) -> None:
+        """Stand at the end of the client's line."""
+        waiter.number = next(self._numbers)
+        self._models.setdefault(key(waiter.model), {}).setdefault(waiter.client, deque()).append(waiter)
+
+    def pop(self, waiter: Waiter) -> None:
+        """Take out the one whose turn it was; its client's next turn is the last."""
+        clients = self._models[key(waiter.model)]
+        line = clients.pop(waiter.client)
+        line.remove(waiter)
+        if line:
+            clients[waiter.client] = line
+        self._drop_if_empty(waiter)
+
+    def remove(self, waiter: Waiter) -> None:
+        """Take out one that left; turns stay as they are."""
+        clients = self._models[key(waiter.model)]
+        clients[waiter.client].remove(waiter)
+        if not clients[waiter.client]:
+            del clients[waiter.client]
+        self._drop_if_empty(waiter)
+
+    def _drop_if_empty(self, waiter: Waiter) -> None:
+        if not self._models[key(waiter.model)]:
+            del self._models[key(waiter.model)]
+
+    def clear(self) -> list[Waiter]:
+        """Take out everybody."""
+        waiters = [waiter for clients in self._models.values() for line in clients.values() for waiter in line]
+        self._models.clear()
+        return waiters

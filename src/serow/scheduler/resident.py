@@ -1,0 +1,111 @@
+"""One model in memory, from the decision to load it until its process is gone.
+
+    LOADING -> READY -> CLOSING
+
+Requests `take` a place, also while it loads, and `give_back` it. After `retire` it takes no more and closes when the last
+place is given back; after `abort` it closes at once.
+"""
+
+import asyncio
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from serow.errors import SerowError
+from serow.runner.base import LoadRequest, Runner
+from serow.store.model import Model
+
+Key = tuple[Path, Path | None]
+
+
+def key(model: Model) -> Key:
+    """What is in memory when the model is loaded: names that differ only in template, system or parameters share it."""
+    return model.weights, model.projector
+
+
+class State(Enum):
+    """Where a resident is in its life; it only ever moves down this list."""
+
+    LOADING = "loading"
+    READY = "ready"
+    CLOSING = "closing"
+
+
+@dataclass(eq=False)
+class Resident:
+    """A model in memory, and the requests that have a place in it. Times are the event loop's, in seconds."""
+
+    request: LoadRequest
+    memory: int  # bytes: the estimate while it loads, then what it holds if that is more
+    uncounted: int = 0  # bytes of `memory` that the system still counts as free
+    keep_alive: float = 0.0  # seconds; math.inf for ever
+    state: State = State.LOADING
+    is_leaving: bool = False
+    num_running: int = 0
+    last_used: float = 0.0
+    expires_at: float = math.inf
+    runner: Runner | None = None
+    error: SerowError | None = None
+    loaded: asyncio.Event = field(default_factory=asyncio.Event)
+    unused: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def key(self) -> Key:
+        """Two residents of the same key hold the same weights."""
+        return key(self.request.model)
+
+    @property
+    def has_place(self) -> bool:
+        """Whether one more request may run."""
+        return self.num_running < self.request.num_parallel
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the engine ended by itself."""
+        return self.state is State.READY and self.runner is not None and not self.runner.is_alive
+
+    def take(self, now: float, keep_alive: float | None) -> None:
+        """Give a request a place; None keeps the duration (GEN-05)."""
+        self.num_running += 1
+        self.last_used = now
+        self.expires_at = math.inf
+        if keep_alive is not None:
+            self.keep_alive = keep_alive
+
+    def give_back(self, now: float) -> None:
+        """End one request; the clock starts when it was the last."""
+        self.num_running -= 1
+        self.rest(now)
+
+    def rest(self, now: float) -> None:
+        """Start the clock, or let go, if nobody is there."""
+        if self.num_running:
+            return
+        if self.is_leaving:
+            self.unused.set()
+        elif self.state is State.READY:
+            self.expires_at = now + self.keep_alive
+
+    def retire(self) -> None:
+        """Take no more requests; close after the last."""
+        self.is_leaving = True
+        if not self.num_running:
+            self.unused.set()
+
+    def abort(self) -> None:
+        """Close now, whoever runs."""
+        self.is_leaving = True
+        self.unused.set()
+        if self.state is State.LOADING and self.task is not None:
+            self.task.cancel()
+
+    async def ready(self) -> Runner:
+        """Wait until it is loaded; raises what kept it from that."""
+        await self.loaded.wait()
+        if self.error is not None:
+            raise self.error
+        assert self.runner is not None
+        return self.runner

@@ -1,0 +1,290 @@
+"""Who is loaded, who waits, who leaves.
+
+Everything that happens (a request arrives or ends, a model is loaded or gone, a clock runs out) is a plain call on the event
+loop that changes the state and then runs `_dispatch`: no locks, no polling. What takes time is one task for each resident,
+`_live`, from making room to closing. `placement.plan` decides; nothing else does.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from serow.api.types import LoadOptions
+from serow.errors import EngineError, LoadError, NotEnoughMemory, Unavailable
+from serow.runner.base import LoadRequest, Runner
+from serow.scheduler.backoff import Backoff
+from serow.scheduler.devices import Devices
+from serow.scheduler.placement import Load, Refuse, Use, Wait, plan
+from serow.scheduler.queue import Waiter, WaitQueue
+from serow.scheduler.resident import Key, Resident, State, key
+from serow.settings import Settings
+from serow.store.model import Model
+
+RunnerFactory = Callable[[LoadRequest], Runner]  # creates, does not load
+
+_LONGEST = timedelta(microseconds=(2**63 - 1) // 1000)  # Go's longest duration stands for ever
+_SHUTTING_DOWN = "the server is shutting down"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A place in a loaded model."""
+
+    runner: Runner
+    num_ctx: int  # tokens that each of `num_parallel` slots holds
+    num_parallel: int
+    load_duration: int  # ns between the place and the loaded model
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in memory, as /api/ps tells it. Sizes in bytes."""
+
+    model: Model
+    size: int
+    size_vram: int
+    context_length: int
+    expires_at: datetime
+    num_parallel: int
+    num_running: int
+    num_waiting: int
+    pid: int
+
+
+class Scheduler:
+    """Leases places in models that it loads, keeps and unloads. An async context manager; leaving it ends every engine."""
+
+    def __init__(self, settings: Settings, start: RunnerFactory, devices: Devices | None = None) -> None:
+        self._settings = settings
+        self._start = start
+        self._devices = devices or Devices()
+        self._residents: list[Resident] = []
+        self._queue = WaitQueue()
+        self._backoff = Backoff()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_stopped = False
+
+    async def __aenter__(self) -> Self:
+        """Nothing is loaded yet."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for the leases within the grace time, then close every engine."""
+        self.stop()
+        try:
+            await self._all_gone(self._settings.grace)
+        finally:
+            for resident in self._residents:
+                resident.abort()
+            await self._all_gone(None)
+
+    async def _all_gone(self, timeout: float | None) -> None:
+        tasks = [resident.task for resident in self._residents if resident.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+
+    @contextlib.asynccontextmanager
+    async def lease(
+        self, model: Model, options: LoadOptions, keep_alive: float | None, client: str = ""
+    ) -> AsyncIterator[Lease]:
+        """Hold a place in the model, loaded if need be, while the context lasts.
+
+        `keep_alive` in seconds, None keeps what is. Clients of a model take turns. Raises Unavailable (queue full, shutting
+        down), NotEnoughMemory, or what the engine failed to load with.
+        """
+        waiter = Waiter(model, options, keep_alive, client)
+        try:
+            self._arrive(waiter)
+            resident = await waiter.placed()
+            placed_at = time.perf_counter_ns()
+            runner = await resident.ready()
+            load = resident.request
+            yield Lease(runner, load.options.num_ctx, load.num_parallel, time.perf_counter_ns() - placed_at)
+        finally:
+            self._leave(waiter)
+
+    async def unload(self, model: Model) -> None:
+        """Take the model out of memory after its requests in flight; returns when its process is gone."""
+        self.forget(model)
+        for resident in self._of(key(model)):
+            await resident.gone.wait()
+
+    def forget(self, model: Model) -> None:
+        """Unload without waiting: its files are about to change. The next lease loads it anew."""
+        for resident in self._of(key(model)):
+            resident.retire()
+
+    def stop(self) -> None:
+        """No new work: who waits or whose model is loading gets Unavailable; leases go on."""
+        self._is_stopped = True
+        for waiter in self._queue.clear():
+            waiter.error = Unavailable(_SHUTTING_DOWN)
+            waiter.settled.set()
+        for resident in self._residents:
+            if resident.state is State.LOADING:
+                resident.abort()
+            else:
+                resident.retire()
+        self._dispatch()
+
+    def loaded(self) -> list[LoadedModel]:
+        """What is in memory, the longest to stay first."""
+        ready = [resident for resident in self._residents if resident.state is State.READY and not resident.is_dead]
+        return sorted(map(self._describe, ready), key=lambda model: model.expires_at, reverse=True)
+
+    def _describe(self, resident: Resident) -> LoadedModel:
+        assert resident.runner is not None
+        left = resident.keep_alive if resident.num_running else resident.expires_at - _now()
+        return LoadedModel(
+            model=resident.request.model,
+            size=resident.runner.size,
+            size_vram=0,
+            context_length=resident.request.options.num_ctx,
+            expires_at=datetime.now(UTC) + min(timedelta(seconds=min(left, _LONGEST.total_seconds())), _LONGEST),
+            num_parallel=resident.request.num_parallel,
+            num_running=resident.num_running,
+            num_waiting=self._queue.count(resident.key),
+            pid=resident.runner.pid,
+        )
+
+    def _of(self, model: Key) -> list[Resident]:
+        return [resident for resident in self._residents if resident.key == model]
+
+    def _arrive(self, waiter: Waiter) -> None:
+        if self._is_stopped:
+            raise Unavailable(_SHUTTING_DOWN)
+        self._queue.push(waiter)
+        self._dispatch()
+        if waiter in self._queue and len(self._queue) > self._settings.max_queue:
+            raise Unavailable("server busy, please try again: the queue is full")
+
+    def _leave(self, waiter: Waiter) -> None:
+        """The request is over, wherever it was: in the queue, loading, running."""
+        if waiter.resident is not None:
+            waiter.resident.give_back(_now())
+        elif waiter in self._queue:
+            self._queue.remove(waiter)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Bring everything up to date after an event."""
+        for resident in self._residents:
+            if resident.is_dead and not resident.is_leaving:
+                logger.warning("the engine of %s died", resident.request.model.name)
+                resident.abort()
+        for model in self._queue.models():
+            while (waiter := self._queue.head(model)) and self._place(waiter):
+                pass
+        self._expire()
+
+    def _place(self, waiter: Waiter) -> bool:
+        """Settle one waiter if that can be done now."""
+        waiter.error = self._backoff.error(key(waiter.model), _now())
+        if waiter.error is None:
+            free_memory = self._devices.free_memory()
+            match plan(waiter.model, waiter.options, self._residents, free_memory, self._settings):
+                case Wait():
+                    return False
+                case Refuse(needed, available):
+                    waiter.error = NotEnoughMemory(_too_little(needed, available))
+                case Use(resident):
+                    waiter.resident = resident
+                case Load() as load:
+                    waiter.resident = self._load(waiter.model, load)
+        if waiter.resident is not None:
+            waiter.resident.take(_now(), waiter.keep_alive)
+        self._queue.pop(waiter)
+        waiter.settled.set()
+        return True
+
+    def _load(self, model: Model, load: Load) -> Resident:
+        for other in load.after:
+            other.retire()
+        request = LoadRequest(model, load.options, load.num_parallel)
+        resident = Resident(request, load.memory, uncounted=load.memory, keep_alive=self._settings.keep_alive)
+        resident.task = asyncio.create_task(self._live(resident, load.after), name=f"engine of {model.name}")
+        resident.task.add_done_callback(lambda task: self._gone(resident, task))
+        self._residents.append(resident)
+        return resident
+
+    async def _live(self, resident: Resident, after: tuple[Resident, ...]) -> None:
+        """A resident's whole life: make room, load, serve until it retires and nobody runs, close."""
+        for other in after:
+            await other.gone.wait()
+        runner = resident.runner = self._start(resident.request)
+        try:
+            await runner.load()
+            self._loaded(resident, runner)
+            await resident.unused.wait()
+        finally:
+            resident.state = State.CLOSING
+            resident.is_leaving = True
+            await runner.close()
+
+    def _loaded(self, resident: Resident, runner: Runner) -> None:
+        private = self._devices.private_memory(runner.pid)
+        resident.memory = max(resident.memory, private)
+        resident.uncounted = resident.memory - private
+        resident.state = State.READY
+        resident.rest(_now())
+        resident.loaded.set()
+        self._backoff.succeeded(resident.key)
+        logger.info("loaded %s for %d requests at a time", resident.request.model.name, resident.request.num_parallel)
+        self._dispatch()
+
+    def _gone(self, resident: Resident, task: asyncio.Task[None]) -> None:
+        """The end of a resident, however it came; whoever still waited for the load gets its error."""
+        failure = None if task.cancelled() else task.exception()
+        if isinstance(failure, EngineError):
+            resident.error = failure
+            self._backoff.failed(resident.key, failure, _now())
+        elif failure is not None:
+            logger.error("the task of an engine failed", exc_info=failure)
+            resident.error = LoadError(f"{resident.request.model.name} could not be loaded")
+        else:
+            resident.error = Unavailable(_SHUTTING_DOWN)
+        resident.loaded.set()
+        resident.gone.set()
+        self._residents.remove(resident)
+        logger.info("unloaded %s", resident.request.model.name)
+        self._dispatch()
+
+    def _expire(self) -> None:
+        """Retire what nobody used for its keep_alive, and come back when the next one is due."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        staying = [resident for resident in self._residents if not resident.is_leaving]
+        for resident in staying:
+            if resident.expires_at <= _now():
+                resident.retire()
+        due = min((resident.expires_at for resident in staying if not resident.is_leaving), default=float("inf"))
+        if due < float("inf"):
+            self._timer = asyncio.get_running_loop().call_at(due, self._dispatch)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _too_little(needed: int, available: int) -> str:
+    return f"model requires more system memory ({_size(needed)}) than is available ({_size(available)})"
+
+
+def _size(count: float) -> str:
+    """Bytes as people read them: "7.3 GiB"."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
