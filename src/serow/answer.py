@@ -74,7 +74,9 @@ class Answer:
         )
 
     def _fails_format(self) -> bool:
-        return self._constraint is not None and self._constraint.needs_validation and not self._constraint.validate(self._response)
+        return (
+            self._constraint is not None and self._constraint.needs_validation and not self._constraint.validate(self._response)
+        )
 
 
 async def joined(records: AsyncIterator[GenerateRecord]) -> GenerateRecord:

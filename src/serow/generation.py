@@ -192,7 +192,9 @@ async def _with_media(text: str, job: Job, runner: TextRunner) -> str:
 
 def _bare(job: Job, done_reason: str) -> GenerateRecord:
     warnings = job.warnings or msgspec.UNSET
-    return GenerateRecord(model=job.request.model, created_at=now(), response="", done=True, done_reason=done_reason, warnings=warnings)
+    return GenerateRecord(
+        model=job.request.model, created_at=now(), response="", done=True, done_reason=done_reason, warnings=warnings
+    )
 
 
 def _think(request: GenerateRequest, model: Model) -> bool | str | None:

@@ -8,7 +8,12 @@ from enum import Enum, auto
 
 from serow.parsers.tags import TagSplitter
 
-KNOWN_TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"), ("<reasoning>", "</reasoning>"))
+KNOWN_TAGS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<reasoning>", "</reasoning>"),
+)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,15 @@ from serow.store.model import Model
 from serow.template import Struct, Template, parse, thinking_tags
 
 Messages = list[dict[str, Any]]
-_MESSAGE_FIELDS = {"Role": "", "Content": "", "Thinking": "", "Images": None, "ToolCalls": None, "ToolName": "", "ToolCallID": ""}
+_MESSAGE_FIELDS = {
+    "Role": "",
+    "Content": "",
+    "Thinking": "",
+    "Images": None,
+    "ToolCalls": None,
+    "ToolName": "",
+    "ToolCallID": "",
+}
 
 
 @lru_cache(maxsize=64)
@@ -76,7 +84,9 @@ def _template_kwargs(think: bool | str | None) -> dict[str, Any]:
 async def _insert(model: Model, template: str, request: GenerateRequest, runner: TextRunner) -> str:
     """Fill in the middle by the insert template, else by the model's own tokens; system and chat format are left out."""
     if template and _parsed(template).uses("Suffix"):
-        return _parsed(template).render({"Prompt": request.prompt, "Suffix": request.suffix, "System": "", "Response": ""}, stop_at="Response")
+        return _parsed(template).render(
+            {"Prompt": request.prompt, "Suffix": request.suffix, "System": "", "Response": ""}, stop_at="Response"
+        )
     assert model.fim_tokens is not None  # supports_insert was asked before
     prefix, suffix, middle = [await runner.detokenize([token]) for token in model.fim_tokens]
     return f"{prefix}{request.prompt}{suffix}{request.suffix}{middle}"
@@ -94,7 +104,9 @@ def _from_template(template: Template, messages: Messages, think: bool | str | N
         structs = [_message_struct(message) for message in messages]
         return template.render({"System": system, "Messages": structs, "Response": "", **values}, stop_at="Response")
     *done, last = _exchanges(messages)
-    return "".join(template.render({**exchange, **values}) for exchange in done) + template.render({**last, **values}, stop_at="Response")
+    return "".join(template.render({**exchange, **values}) for exchange in done) + template.render(
+        {**last, **values}, stop_at="Response"
+    )
 
 
 def _message_struct(message: dict[str, Any]) -> Struct:
