@@ -19,6 +19,7 @@ class Model:
     modified_at: datetime
     weights: Path  # the GGUF; for image models the directory of the pipeline
     projector: Path | None = None
+    adapters: tuple[Path, ...] = ()  # LoRA files over the weights
     template: str = ""  # Go text/template of the TEMPLATE layer, "" when there is none
     chat_template: str = ""  # the GGUF's own Jinja template, "" when there is none
     system: str = ""

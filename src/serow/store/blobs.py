@@ -1,0 +1,180 @@
+"""Blobs: files named after the SHA-256 of what they hold, `blobs/sha256-<64 hex>` as Ollama lays them out.
+
+What is being written has another name, `.…-partial`, in the same directory; only a complete, verified file is renamed into
+place. A killed writer leaves nothing but its partial file, which `sweep` removes a day later.
+"""
+
+import asyncio
+import errno
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from serow.errors import ModelFileError, RequestError, StoreError
+
+_PARTIAL = "-partial"
+_PARTIAL_AGE = 24 * 3600.0  # seconds that an unfinished file is kept
+_BUFFER = 1 << 20  # bytes gathered before a write leaves the event loop
+_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
+
+
+def hex_of(digest: str) -> str:
+    """The 64 hexadecimal digits of `sha256:…` (or `sha256-…`); raises ModelFileError for anything else."""
+    match = _DIGEST.fullmatch(digest)
+    if match is None:
+        raise ModelFileError("invalid digest format")
+    return match[1]
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn an OSError of the store's disk into a StoreError without a path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError("no space left on the disk of the model store", hint="remove a model: serow rm NAME") from error
+        reason = os.strerror(error.errno).lower() if error.errno else "unknown fault"
+        raise StoreError(f"the model store failed: {reason}") from error
+
+
+class Blobs:
+    """The blobs of a store. Digests are checked before they become paths."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, digest: str) -> Path:
+        """Where a blob lies, whether or not it is there; raises ModelFileError."""
+        return self.root / f"sha256-{hex_of(digest)}"
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is there; raises ModelFileError for a digest that is none."""
+        return self.path(digest).is_file()
+
+    def size(self, digest: str) -> int:
+        """Bytes of a blob; raises StoreError when it is not there."""
+        with disk_errors():
+            return self.path(digest).stat().st_size
+
+    def read(self, digest: str, limit: int) -> bytes:
+        """The whole of a small blob; raises StoreError when it is not there, ModelFileError when it is above `limit` bytes."""
+        with disk_errors(), self.path(digest).open("rb") as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise ModelFileError(f"a part of the model is larger than {limit} bytes")
+        return data
+
+    def put(self, data: bytes) -> tuple[str, bool]:
+        """Store small data; returns its digest and whether it is new."""
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        if self.has(digest):
+            return digest, False
+        with disk_errors():
+            write_atomic(self.path(digest), data)
+        return digest, True
+
+    def writer(self, expected: str | None = None) -> "BlobWriter":
+        """A writer of one blob, see BlobWriter. `expected` is the digest that it must turn out to have."""
+        return BlobWriter(self, expected)
+
+    def remove(self, digest: str) -> None:
+        """Remove a blob if it is there."""
+        with disk_errors():
+            self.path(digest).unlink(missing_ok=True)
+
+
+class BlobWriter:
+    """Writes one blob: `async with blobs.writer(digest) as w: await w.write(chunk)`, afterwards `w.digest`, `w.size`.
+
+    Leaving the block verifies, syncs and renames. Raises RequestError on a mismatch and StoreError on a failing disk; then,
+    and when the block raises, nothing is left.
+    """
+
+    def __init__(self, blobs: Blobs, expected: str | None) -> None:
+        self._blobs = blobs
+        self._expected = None if expected is None else f"sha256:{hex_of(expected)}"
+        self._hash = hashlib.sha256()
+        self._buffer = bytearray()
+        self._file: BinaryIO
+        self._partial: Path
+        self.digest = ""
+        self.size = 0
+
+    async def __aenter__(self) -> Self:
+        with disk_errors():
+            self._blobs.root.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=".", suffix=_PARTIAL, dir=self._blobs.root)
+            self._file, self._partial = os.fdopen(handle, "wb", buffering=0), Path(name)
+        return self
+
+    async def write(self, chunk: bytes) -> None:
+        """Append; the disk is touched outside the event loop, a megabyte at a time."""
+        self._buffer += chunk
+        if len(self._buffer) >= _BUFFER:
+            await asyncio.to_thread(self._flush)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                await asyncio.to_thread(self._finish)
+        finally:
+            self._file.close()
+            with suppress(FileNotFoundError):
+                self._partial.unlink()
+
+    def _flush(self) -> None:
+        self._hash.update(self._buffer)
+        with disk_errors():
+            view = memoryview(self._buffer)
+            while view:
+                view = view[self._file.write(view) :]
+        self.size += len(self._buffer)
+        self._buffer = bytearray()
+
+    def _finish(self) -> None:
+        self._flush()
+        self.digest = f"sha256:{self._hash.hexdigest()}"
+        if self._expected not in (None, self.digest):
+            raise RequestError(f'digest mismatch, expected "{self._expected}", got "{self.digest}"')
+        with disk_errors():
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._partial.chmod(0o644)
+            self._partial.replace(self._blobs.path(self.digest))
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Put a small file in place in one step: a reader sees the old one, the new one, never half of either."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=_PARTIAL, dir=path.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.chmod(0o644)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def sweep(directory: Path, now: float | None = None) -> int:
+    """Remove what killed writers left below a directory a day before `now` (seconds since the epoch); returns how many."""
+    oldest = (time.time() if now is None else now) - _PARTIAL_AGE
+    with disk_errors():
+        stale = [path for path in directory.rglob(f".*{_PARTIAL}") if path.stat().st_mtime < oldest]
+        for path in stale:
+            path.unlink(missing_ok=True)
+    return len(stale)

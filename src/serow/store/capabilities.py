@@ -1,0 +1,38 @@
+"""What a model can do, told from its files and templates (as /api/show lists it)."""
+
+import re
+from collections.abc import Iterator
+
+from serow.api.types import Capability
+from serow.store.weights import Weights
+
+_ACTION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_JINJA_THINKING = ("enable_thinking", "<think>", "</think>", "[THINK]", "<seed:think>", "<|channel|>analysis")
+_JINJA_TOOLS = ("tools", "tool_call")
+
+
+def capabilities(weights: Weights, *, has_projector: bool, template: str) -> tuple[Capability, ...]:
+    """What the model's own Jinja template, tensors, projector and TEMPLATE allow, in the peer's order, each once."""
+    return tuple(dict.fromkeys(_found(weights, has_projector, template)))
+
+
+def _found(weights: Weights, has_projector: bool, template: str) -> Iterator[Capability]:
+    if any(mark in weights.chat_template for mark in _JINJA_TOOLS):
+        yield "tools"
+    if any(mark in weights.chat_template for mark in _JINJA_THINKING):
+        yield "thinking"
+    yield "embedding" if weights.has_pooling else "completion"
+    if weights.has_vision or has_projector:
+        yield "vision"
+    actions = " ".join(_ACTION.findall(template))
+    if _uses(actions, "Tools"):
+        yield "tools"
+    if _uses(actions, "Suffix"):
+        yield "insert"
+    if _uses(actions, "Thinking", "Think", "ThinkLevel", "IsThinkSet"):
+        yield "thinking"
+
+
+def _uses(actions: str, *names: str) -> bool:
+    """Whether the actions of a Go template read one of these variables."""
+    return re.search(rf"\.({'|'.join(names)})\b", actions) is not None

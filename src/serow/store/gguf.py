@@ -1,0 +1,260 @@
+"""A reader of GGUF files, versions 2 and 3, that believes nothing: every count, length and offset is held against the file.
+
+Layout, as ggml's docs/gguf.md has it, little endian:
+
+    "GGUF"  version u32  tensors u64  entries u64
+    entry   = key string, type u32, value          string = length u64, bytes      array = type u32, count u64, values
+    tensor  = name string, dimensions u32, u64 each, type u32, offset u64
+    padding to general.alignment, then the tensors' data
+
+The vocabulary's arrays hold hundreds of thousands of strings. They are stepped over, not built, unless asked for.
+"""
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from serow.errors import ModelFileError
+from serow.store.blobs import disk_errors
+from serow.store.ggml import TENSOR_TYPES
+
+_METADATA_LIMIT = 128 << 20  # bytes before the tensors' data; the largest vocabularies known take 40 MB
+_NUM_ENTRIES_LIMIT = 4096  # a rich file has a hundred
+_NUM_TENSORS_LIMIT = 1 << 16
+_NUM_STRINGS_LIMIT = 1 << 21  # in one array
+_KEPT = 1024  # elements; a longer array of numbers is stepped over, as every array of strings is
+_READ = 1 << 20  # bytes read at a time
+_STRING, _ARRAY = 8, 9
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_SCALARS = {kind: struct.Struct(f"<{code}") for kind, code in _NUMBERS.items()}
+_U64 = _SCALARS[10]
+_LEAST_ENTRY = 8 + 4 + 1  # bytes
+_LEAST_TENSOR = 8 + 4 + 8 + 4 + 8
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array of the metadata, between two places of the file. `values` is None when it was stepped over."""
+
+    count: int
+    start: int
+    end: int
+    values: list[Any] | None
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor: innermost dimension first; `offset` in bytes from the start of the data."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Gguf:
+    """What a file says about itself. Arrays of `metadata` are `Array`."""
+
+    metadata: dict[str, Any]
+    tensors: tuple[Tensor, ...]
+
+
+class _Cursor:
+    """A place in a file's head. `data` is what was read so far, from the start."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._size = min(size, _METADATA_LIMIT)
+        self.data = bytearray()
+        self.at = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that may still follow."""
+        return self._size - self.at
+
+    def fetch(self, end: int) -> None:
+        """Have the bytes before `end` in `data`."""
+        if end > self._size:
+            raise ModelFileError("the file ends inside its metadata")
+        while len(self.data) < end:
+            chunk = self._file.read(max(end - len(self.data), min(_READ, self._size - len(self.data))))
+            if not chunk:
+                raise ModelFileError("the file ends inside its metadata")
+            self.data += chunk
+
+    def take(self, count: int) -> bytes:
+        """The next bytes."""
+        self.fetch(self.at + count)
+        self.at += count
+        return bytes(self.data[self.at - count : self.at])
+
+    def number(self, kind: int) -> Any:
+        """The next number, of a type of `_NUMBERS`."""
+        form = _SCALARS[kind]
+        self.fetch(self.at + form.size)
+        self.at += form.size
+        return form.unpack_from(self.data, self.at - form.size)[0]
+
+    def count(self, least: int, what: str, limit: int = _METADATA_LIMIT) -> int:
+        """The next u64 as a number of things of at least `least` bytes each, that must fit into the file."""
+        count: int = self.number(10)
+        if count * least > self.left or count > limit:
+            raise ModelFileError(f"the file claims {count} {what}, more than it has room for")
+        return count
+
+    def string(self) -> str:
+        return self.take(self.count(1, "characters")).decode("utf-8", "replace")
+
+    def skip_strings(self, count: int) -> None:
+        """Step over strings; this loop is the time that reading a model takes."""
+        data, fetch, unpack, at = self.data, self.fetch, _U64.unpack_from, self.at
+        for _ in range(count):
+            if at + 8 > len(data):
+                fetch(at + 8)
+            at += 8 + unpack(data, at)[0]
+        fetch(at)
+        self.at = at
+
+
+def read(path: Path, *, verbose: bool = False) -> Gguf:
+    """Read the head of a file; with `verbose` the values of every array too.
+
+    Raises ModelFileError for anything that is not as it should be, StoreError when the disk fails. Blocks: 10 to 100 ms.
+    """
+    with disk_errors(), path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        return _read(_Cursor(file, size), size, verbose)
+
+
+def find_strings(path: Path, array: Array, choices: Sequence[tuple[str, ...]]) -> tuple[int, ...] | None:
+    """Which strings of an array are those of the first choice that is wholly there; None when none is. Raises StoreError."""
+    with disk_errors(), path.open("rb") as file:
+        file.seek(array.start)
+        data = file.read(array.end - array.start)
+    for choice in choices:
+        starts = [data.find(_U64.pack(len(text.encode())) + text.encode()) for text in choice]
+        places = dict(_places(data, array.count, set(starts))) if min(starts) >= 0 else {}
+        if places.keys() == set(starts):
+            return tuple(places[start] for start in starts)
+    return None
+
+
+def _places(data: bytes, count: int, starts: set[int]) -> Iterator[tuple[int, int]]:
+    """For each wanted start of a string: the start and which string of the array it is."""
+    at, last = 0, max(starts)
+    for place in range(count):
+        if at in starts:
+            yield at, place
+        if at >= last:
+            return
+        at += _U64.size + _U64.unpack_from(data, at)[0]
+
+
+def _read(cursor: _Cursor, size: int, verbose: bool) -> Gguf:
+    _check_magic(cursor)
+    num_tensors = cursor.count(_LEAST_TENSOR, "tensors", _NUM_TENSORS_LIMIT)
+    num_entries = cursor.count(_LEAST_ENTRY, "metadata entries", _NUM_ENTRIES_LIMIT)
+    metadata: dict[str, Any] = {}
+    for _ in range(num_entries):
+        key = cursor.string()
+        if not key or key in metadata:
+            raise ModelFileError("the file names a metadata entry twice, or not at all")
+        metadata[key] = _value(cursor, cursor.number(4), verbose)
+    alignment = _alignment(metadata)
+    tensors = tuple(_tensor(cursor, alignment) for _ in range(num_tensors))
+    _check_data(tensors, size - math.ceil(cursor.at / alignment) * alignment)
+    return Gguf(metadata, tensors)
+
+
+def _check_magic(cursor: _Cursor) -> None:
+    if cursor.left < 24 or cursor.take(4) != b"GGUF":
+        raise ModelFileError("the file is not in GGUF format")
+    version = cursor.number(4)
+    if version not in (2, 3):
+        known = "big-endian" if version in (2 << 24, 3 << 24) else f"version {version}"
+        raise ModelFileError(f"the file is GGUF of an unsupported kind: {known}")
+
+
+def _value(cursor: _Cursor, kind: int, verbose: bool) -> Any:
+    if kind == _STRING:
+        return cursor.string()
+    if kind == _ARRAY:
+        return _array(cursor, verbose)
+    if kind not in _NUMBERS:
+        raise ModelFileError(f"the file has metadata of the unknown type {kind}")
+    return cursor.number(kind)
+
+
+def _array(cursor: _Cursor, verbose: bool) -> Array:
+    kind = cursor.number(4)
+    if kind == _STRING:
+        return _string_array(cursor, verbose)
+    if kind == _ARRAY:
+        raise ModelFileError("the file has an array of arrays")
+    if kind not in _NUMBERS:
+        raise ModelFileError(f"the file has an array of the unknown type {kind}")
+    width = _SCALARS[kind].size
+    count = cursor.count(width, "numbers")
+    start = cursor.at
+    cursor.at += count * width
+    cursor.fetch(cursor.at)
+    is_kept = verbose or count <= _KEPT
+    values = list(struct.unpack_from(f"<{count}{_NUMBERS[kind]}", cursor.data, start)) if is_kept else None
+    return Array(count, start, cursor.at, values)
+
+
+def _string_array(cursor: _Cursor, verbose: bool) -> Array:
+    count = cursor.count(_U64.size, "strings", _NUM_STRINGS_LIMIT)
+    start = cursor.at
+    if verbose:
+        values = [cursor.string() for _ in range(count)]
+        return Array(count, start, cursor.at, values)
+    cursor.skip_strings(count)
+    return Array(count, start, cursor.at, None)
+
+
+def _alignment(metadata: dict[str, Any]) -> int:
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1) or alignment > 1 << 20:
+        raise ModelFileError("the file's alignment is not a power of two")
+    return alignment
+
+
+def _tensor(cursor: _Cursor, alignment: int) -> Tensor:
+    name = cursor.string()
+    num_dimensions = cursor.number(4)
+    if not 1 <= num_dimensions <= 4:
+        raise ModelFileError(f"the file has a tensor of {num_dimensions} dimensions")
+    shape = tuple(cursor.number(10) for _ in range(num_dimensions))
+    kind, offset = cursor.number(4), cursor.number(10)
+    if kind not in TENSOR_TYPES:
+        raise ModelFileError(f"the file has a tensor of the unknown type {kind}")
+    if not all(shape) or shape[0] % TENSOR_TYPES[kind].block_size:
+        raise ModelFileError("the file has a tensor of an impossible shape")
+    if offset % alignment:
+        raise ModelFileError("the file has a tensor that is not aligned")
+    return Tensor(name, TENSOR_TYPES[kind].name, shape, offset)
+
+
+_BYTES = {kind.name: (kind.block_size, kind.block_bytes) for kind in TENSOR_TYPES.values()}
+
+
+def _check_data(tensors: tuple[Tensor, ...], available: int) -> None:
+    """Every tensor lies inside the file, and each has its own name."""
+    if len({tensor.name for tensor in tensors}) != len(tensors):
+        raise ModelFileError("the file names a tensor twice")
+    for tensor in tensors:
+        block_size, block_bytes = _BYTES[tensor.type]
+        if tensor.offset + tensor.size // block_size * block_bytes > available:
+            raise ModelFileError("the file ends before its tensors do")

@@ -1,0 +1,223 @@
+"""The model store: Ollama's directory of blobs and manifests, read and written side by side with Ollama.
+
+    <root>/blobs/sha256-<hex>                        weights, templates, parameters, each under its digest
+    <root>/manifests/<host>/<namespace>/<model>/<tag>    which blobs a name stands for
+    <root>/pipelines/<manifest digest>/              text-to-image models, laid out as hard links to their blobs
+
+Blobs appear whole and verified, manifests in one step. A blob goes when no manifest names it any more.
+"""
+
+import asyncio
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import TypeVar
+
+from serow.errors import ModelFileError, ModelNotFound, RequestError, StoreError
+from serow.store import blobs as blob
+from serow.store.assembly import Parts, assemble
+from serow.store.blobs import Blobs, disk_errors, write_atomic
+from serow.store.create import Draft, Recipe
+from serow.store.manifest import MANIFEST_LIMIT, Manifest, decode_manifest, encode
+from serow.store.model import Model
+from serow.store.name import Name
+
+_CACHED = 1024  # names as asked for, and models
+_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+_Stamp = tuple[int, int, int]
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+class Store:
+    """The one way to the models on disk. Methods block; those that may take more than a few milliseconds say so."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.blobs = Blobs(root / "blobs")
+        self._manifests = root / "manifests"
+        self._pipelines = root / "pipelines"
+        self._changing = Lock()  # between writing a manifest and removing blobs
+        self._paths: dict[str, Path] = {}
+        self._models: dict[Path, tuple[_Stamp, Model]] = {}
+
+    def resolve(self, text: str) -> Model:
+        """The model that a name stands for. Microseconds when its manifest is unchanged, else 10 to 100 ms.
+
+        Raises InvalidModelName, ModelNotFound (also for ""), ModelFileError for a model that is broken.
+        """
+        path = self._paths.get(text) or self._locate_text(text)
+        model = self._model(path)
+        if model is None:
+            self._paths.pop(text, None)
+            raise ModelNotFound(text)
+        _remember(self._paths, text, path)
+        return model
+
+    def list(self) -> list[Model]:
+        """Every model that can be read, the newest first. Up to 100 ms for each that was not read before."""
+        models = []
+        for path in self._manifest_paths():
+            try:
+                model = self._model(path)
+            except (RequestError, StoreError):
+                continue  # broken or foreign: the others still list
+            if model is not None:
+                models.append(model)
+        return sorted(models, key=lambda model: (-model.modified_at.timestamp(), str(model.name)))
+
+    def has(self, name: Name) -> bool:
+        """Whether there is a manifest of that name."""
+        return self._locate(name).is_file()
+
+    def manifest(self, name: Name) -> Manifest:
+        """The manifest of a name; raises ModelNotFound, ModelFileError, StoreError."""
+        return decode_manifest(self._data(self._locate(name), name))
+
+    def copy(self, source: Name, destination: Name) -> None:
+        """Give a model a second name; raises ModelNotFound, StoreError."""
+        data = self._data(self._locate(source), source)
+        if source != destination:
+            self._put(destination, data)
+
+    def delete(self, name: Name) -> None:
+        """Remove a name, and the blobs that no other name needs; raises ModelNotFound, StoreError."""
+        path = self._locate(name)
+        with self._changing:
+            named = _digests(self._data(path, name))
+            with disk_errors():
+                path.unlink(missing_ok=True)
+                self._remove_empty(path.parent)
+            self._models.pop(path, None)
+            self._remove_unused(named)
+
+    def create(self, name: Name, recipe: Recipe) -> Iterator[str]:
+        """Make a model; yields what it does, as Ollama words it. Up to 100 ms a step.
+
+        Raises RequestError and ModelFileError for a recipe that can't be followed, ModelNotFound for its source, StoreError.
+        """
+        recipe.check()
+        draft = Draft(self.blobs)
+        if recipe.source is not None:
+            draft.add_base(recipe.source, self.manifest(recipe.source))
+        else:
+            yield from draft.add_files(recipe.files)
+        yield from draft.add_adapters(recipe.adapters)
+        draft.add_texts(recipe)
+        manifest = draft.finish()
+        yield from draft.statuses
+        yield "writing manifest"
+        self._put(name, encode(manifest))
+        yield "success"
+
+    async def create_from_blob(self, name: str, digest: str) -> None:
+        """Make a model of one uploaded or pulled GGUF; raises InvalidModelName, ModelFileError, StoreError."""
+        recipe = Recipe(files={"model.gguf": digest})
+        await asyncio.to_thread(lambda: [*self.create(Name.parse(name), recipe)])
+
+    def put_manifest(self, name: Name, data: bytes) -> None:
+        """Take over a manifest as it is, after all its blobs; raises ModelFileError when it is broken or a blob is missing."""
+        manifest = decode_manifest(data)
+        for layer in (manifest.config, *manifest.layers):
+            if not self.blobs.has(layer.digest) or self.blobs.size(layer.digest) != layer.size:
+                raise ModelFileError(f"the blob {layer.digest} is missing or has another size than the manifest says")
+        self._put(name, data)
+
+    def sweep(self) -> int:
+        """Remove what killed writers left more than a day ago; returns how many files."""
+        return sum(blob.sweep(directory) for directory in (self.blobs.root, self._manifests))
+
+    def _put(self, name: Name, data: bytes) -> None:
+        path = self._locate(name)
+        with self._changing:
+            replaced = _digests(self._read(path) or b"")
+            with disk_errors():
+                write_atomic(path, data)
+            self._remove_unused(replaced)
+
+    def _locate_text(self, text: str) -> Path:
+        if not text:
+            raise ModelNotFound(text)
+        return self._locate(Name.parse(text))
+
+    def _locate(self, name: Name) -> Path:
+        """The path of a manifest, of one that differs only in case if there is one."""
+        path = self._manifests
+        with disk_errors():
+            for part in name.parts:
+                path = path / (part if (path / part).exists() else _spelled(path, part))
+        return path
+
+    def _manifest_paths(self) -> Iterator[Path]:
+        return (path for path in self._manifests.glob("*/*/*/*") if path.is_file())
+
+    def _read(self, path: Path) -> bytes | None:
+        """The bytes of a manifest, at most one above the limit; None when it is not there."""
+        with disk_errors(), suppress(*_ABSENT), path.open("rb") as file:
+            return file.read(MANIFEST_LIMIT + 1)
+        return None
+
+    def _data(self, path: Path, name: Name) -> bytes:
+        data = self._read(path)
+        if data is None:
+            raise ModelNotFound(name.display_shortest)
+        return data
+
+    def _model(self, path: Path) -> Model | None:
+        """The model of a manifest, from memory when the manifest is unchanged; None when it is not there."""
+        with disk_errors():
+            try:
+                status = path.stat()
+            except _ABSENT:
+                return None
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        known = self._models.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        data = self._read(path)
+        if data is None:
+            return None
+        name, parts = Name(*path.parts[-4:]), Parts(decode_manifest(data), self.blobs)
+        model = assemble(name, hashlib.sha256(data).hexdigest(), status.st_mtime, parts, self.blobs, self._pipelines)
+        _remember(self._models, path, (stamp, model))
+        return model
+
+    def _remove_unused(self, candidates: set[str]) -> None:
+        """Remove those blobs that no manifest names, also no broken one, and folders of pipelines that are gone."""
+        manifests = [self._read(path) or b"" for path in self._manifest_paths()]
+        used: set[str] = set().union(*(_digests(data) for data in manifests))
+        for digest in candidates - used:
+            self.blobs.remove(digest)
+        digests = {hashlib.sha256(data).hexdigest() for data in manifests}
+        for folder in self._pipelines.glob("[0-9a-f]*"):
+            if folder.name not in digests:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _remove_empty(self, directory: Path) -> None:
+        while directory != self._manifests and not any(directory.iterdir()):
+            directory.rmdir()
+            directory = directory.parent
+
+
+def _digests(data: bytes) -> set[str]:
+    """Every digest that a manifest mentions, even one that does not parse."""
+    return {digest.decode() for digest in _DIGEST.findall(data)}
+
+
+def _spelled(directory: Path, part: str) -> str:
+    """How a directory spells a name that it has in another case; the name itself when it has none."""
+    entries = directory.iterdir() if directory.is_dir() else ()
+    return next((entry.name for entry in entries if entry.name.lower() == part.lower()), part)
+
+
+def _remember(cache: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Keep a value; a full cache starts anew."""
+    if key not in cache and len(cache) >= _CACHED:
+        cache.clear()
+    cache[key] = value

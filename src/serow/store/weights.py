@@ -1,0 +1,169 @@
+"""What a GGUF says about the model inside: architecture, lengths, vocabulary, memory for its context.
+
+Keys are those of ggml's docs/gguf.md; facts are checked where somebody could divide by them or allocate by them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from serow.errors import ModelFileError
+from serow.store import gguf
+from serow.store.ggml import FILE_TYPES
+from serow.store.gguf import Array, Gguf
+
+Kind = Literal["model", "projector", "adapter"]
+
+_LARGEST = 1 << 31  # of any length or count; nothing trained comes near
+_LARGEST_BLOCK_COUNT = 1 << 16
+_FIM_KEYS = (  # the second of each is the older name
+    ("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"),
+    ("tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id"),
+    ("tokenizer.ggml.fim_mid_token_id", "tokenizer.ggml.middle_token_id"),
+)
+_FIM_TEXTS = (  # prefix, suffix, middle, as llama.cpp finds them by their text in files without the keys
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
+    ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),
+    ("▁<PRE>", "▁<SUF>", "▁<MID>"),
+    ("<PRE>", "<SUF>", "<MID>"),
+    ("<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"),
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model file in numbers. Lengths in tokens or numbers, `kv_bytes` for one token of context with an f16 cache."""
+
+    kind: Kind
+    architecture: str
+    file_type: str  # "Q4_K_M"
+    parameter_count: int
+    context_length: int
+    embedding_length: int
+    vocab_size: int
+    kv_bytes: int
+    chat_template: str
+    fim_tokens: tuple[int, int, int] | None
+    has_pooling: bool  # it embeds texts, it does not complete them
+    has_vision: bool  # the vision tower is in the same file
+
+    @property
+    def parameter_size(self) -> str:
+        """The number of parameters for people: "134.52M"."""
+        return human_count(self.parameter_count)
+
+
+def describe(path: Path) -> Weights:
+    """Read and check a model file; raises ModelFileError, StoreError. Blocks: 10 to 100 ms."""
+    facts = _Facts(gguf.read(path))
+    return Weights(
+        kind=facts.kind(),
+        architecture=facts.architecture,
+        file_type=FILE_TYPES.get(facts.number("general.file_type", -1), "unknown"),
+        parameter_count=parameter_count(facts.gguf),
+        context_length=facts.length("context_length"),
+        embedding_length=facts.length("embedding_length"),
+        vocab_size=facts.length("vocab_size") or facts.num_tokens,
+        kv_bytes=facts.kv_bytes(),
+        chat_template=facts.text("tokenizer.chat_template"),
+        fim_tokens=facts.fim_tokens(path),
+        has_pooling=facts.has("pooling_type"),
+        has_vision=facts.has("vision.block_count"),
+    )
+
+
+def parameter_count(file: Gguf) -> int:
+    """How many numbers the tensors hold."""
+    return sum(tensor.size for tensor in file.tensors)
+
+
+def human_count(count: int) -> str:
+    """A count for people as Ollama prints it: 134.52M, 7.6B, 7B."""
+    for unit, letter, digits in ((10**9, "B", 1), (10**6, "M", 2)):
+        if count >= unit:
+            return f"{count // unit}{letter}" if count % unit == 0 else f"{count / unit:.{digits}f}{letter}"
+    return f"{count / 1000:.0f}K" if count >= 1000 else str(count)
+
+
+class _Facts:
+    """Typed look-ups in a file's metadata; a value of a wrong type raises ModelFileError."""
+
+    def __init__(self, file: Gguf) -> None:
+        self.gguf = file
+        self.architecture = self.text("general.architecture")
+        if not self.architecture:
+            raise ModelFileError("the file names no architecture")
+        if self.number("split.count", 1) > 1:
+            raise ModelFileError("the file is one part of a split model: merge the parts with llama-gguf-split first")
+
+    def _get(self, key: str, kind: type, default: Any) -> Any:
+        value = self.gguf.metadata.get(key, default)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+            raise ModelFileError(f'the file\'s "{key}" has the wrong type')
+        return value
+
+    def text(self, key: str) -> str:
+        return str(self._get(key, str, ""))
+
+    def number(self, key: str, default: int = 0) -> int:
+        value = int(self._get(key, int, default))
+        if value > _LARGEST:
+            raise ModelFileError(f'the file\'s "{key}" is out of range')
+        return value
+
+    def has(self, key: str) -> bool:
+        """Whether the architecture has this key."""
+        return f"{self.architecture}.{key}" in self.gguf.metadata
+
+    def length(self, key: str, default: int = 0) -> int:
+        """A length or count of the architecture."""
+        value = self.number(f"{self.architecture}.{key}", default)
+        if value < 0:
+            raise ModelFileError(f'the file\'s "{self.architecture}.{key}" is negative')
+        return value
+
+    def kind(self) -> Kind:
+        declared = self.text("general.type")
+        if declared == "adapter":
+            return "adapter"
+        if declared in ("projector", "mmproj") or self.architecture == "clip":
+            return "projector"
+        return "model"
+
+    @property
+    def num_tokens(self) -> int:
+        tokens = self.gguf.metadata.get("tokenizer.ggml.tokens")
+        return tokens.count if isinstance(tokens, Array) else 0
+
+    def _per_block(self, key: str, block_count: int, default: list[int]) -> list[int]:
+        """A count that is one number, or one for each block."""
+        value = self.gguf.metadata.get(f"{self.architecture}.{key}")
+        if value is None:
+            return default
+        counts = (value.values or []) if isinstance(value, Array) else [self.length(key)] * block_count
+        if len(counts) < block_count or not all(type(count) is int and 0 <= count <= _LARGEST for count in counts):
+            raise ModelFileError(f'the file\'s "{self.architecture}.{key}" does not fit its blocks')
+        return counts[:block_count]
+
+    def kv_bytes(self) -> int:
+        """Keys and values of all blocks for one token, two bytes a number. A sliding window needs less."""
+        block_count = self.length("block_count")
+        if block_count > _LARGEST_BLOCK_COUNT:
+            raise ModelFileError("the file claims more blocks than any model has")
+        head_count = self._per_block("attention.head_count", block_count, [0] * block_count)
+        head_count_kv = self._per_block("attention.head_count_kv", block_count, head_count)
+        most = max(head_count, default=0)
+        width = self.length("embedding_length") // most if most else 0
+        numbers = self.length("attention.key_length", width) + self.length("attention.value_length", width)
+        return sum(head_count_kv) * numbers * 2
+
+    def fim_tokens(self, path: Path) -> tuple[int, int, int] | None:
+        """The ids of prefix, suffix and middle: by the file's keys, else by the text of its tokens."""
+        ids = [self.number(new, self.number(old, -1)) for new, old in _FIM_KEYS]
+        if all(0 <= token < self.num_tokens for token in ids):
+            return ids[0], ids[1], ids[2]
+        tokens = self.gguf.metadata.get("tokenizer.ggml.tokens")
+        found = gguf.find_strings(path, tokens, _FIM_TEXTS) if isinstance(tokens, Array) else None
+        return None if found is None else (found[0], found[1], found[2])
