@@ -1,6 +1,6 @@
 """What the rest of Serow knows of an engine: the Runner protocol and the values that cross it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -108,7 +108,10 @@ class Runner(Protocol):
 class TextRunner(Runner, Protocol):
     """A Runner of a language model."""
 
-    def complete(self, request: CompletionRequest) -> AsyncIterator[Chunk]: ...
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:
+        """Yield chunks as they are sampled, the last with `usage`. `aclose` (see contextlib.aclosing) stops the engine's work."""
+        ...
+
     async def tokenize(self, text: str, *, add_special: bool) -> list[int]: ...
     async def detokenize(self, tokens: Sequence[int]) -> str: ...
     async def apply_template(self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any]) -> str: ...

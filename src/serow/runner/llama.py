@@ -1,6 +1,6 @@
 """A language model in a llama.cpp server of its own: the TextRunner."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -8,16 +8,17 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from serow.errors import EngineDied, EngineError
+from serow.errors import EngineDied, EngineError, RequestError, TemplateError
 from serow.runner.base import Chunk, CompletionRequest, LoadRequest
 from serow.runner.llama_errors import explain_load, refusal
-from serow.runner.llama_events import ChunkBuilder, Fault, read_events
+from serow.runner.llama_events import ChunkBuilder, EventReader, Fault
 from serow.runner.llama_params import describe
 from serow.runner.llama_request import completion_body
 from serow.runner.process import ChildProcess
 from serow.settings import Settings
 
 T = TypeVar("T")
+TEMPLATE_TIMEOUT = 30.0  # seconds that a model's own template may run
 
 
 class _Settings(Struct):
@@ -85,13 +86,17 @@ class LlamaRunner:
     @property
     def _loaded(self) -> _Props:
         if self._props is None:
-            raise self._child.died()
+            raise EngineDied("the engine is not running")
         return self._props
 
     async def load(self) -> None:
         """Start the engine and wait until the model is in memory; raises LoadError."""
         await self._child.start()
-        self._props = await self._call("GET", "/props", None, _Props)
+        try:
+            self._props = await self._call("GET", "/props", None, _Props)
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """End the engine; returns when its process is gone."""
@@ -107,46 +112,54 @@ class LlamaRunner:
         return (await self._call("POST", "/detokenize", {"tokens": tokens}, _Content)).content
 
     async def apply_template(self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any]) -> str:
-        """Render messages with the model's own chat template, in the child."""
+        """Render messages with the model's own chat template, in the child; raises TemplateError."""
         body = {"messages": messages, "chat_template_kwargs": template_kwargs}
-        return (await self._call("POST", "/apply-template", body, _Prompt)).prompt
+        try:
+            return (await self._call("POST", "/apply-template", body, _Prompt, TEMPLATE_TIMEOUT)).prompt
+        except RequestError:
+            raise TemplateError("the model's chat template does not accept the messages") from None
 
-    async def complete(self, request: CompletionRequest) -> AsyncIterator[Chunk]:
+    async def complete(self, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:
         """Yield a chunk for each event as it arrives, the last with `usage`. Closing the iterator stops the engine's work.
 
         Raises RequestError before the first chunk for what is the request's fault; EngineDied, EngineError at any time.
         """
-        builder = ChunkBuilder(top_logprobs=request.top_logprobs, num_ctx=self.num_ctx)
+        events, builder = EventReader(), ChunkBuilder(top_logprobs=request.top_logprobs, num_ctx=self.num_ctx)
         async with self._ask("POST", "/completion", completion_body(request, self.num_ctx)) as response:
-            async for event in read_events(response.content.iter_any()):
-                if event.error is not None:
-                    raise refusal(event.error)
-                if event.stop:
-                    held = builder.held if event.stop_type == "limit" else []
-                    yield builder.finish(event, await self.detokenize(held) if held else "")
-                    return
-                yield builder.step(event)
-        raise EngineDied("the engine ended in the middle of its answer")
+            async for piece in response.content.iter_any():
+                for event in events.feed(piece):
+                    if event.error is not None:
+                        raise refusal(event.error)
+                    if event.stop:
+                        held = builder.held if event.stop_type == "limit" else []
+                        yield builder.finish(event, await self.detokenize(held) if held else "")
+                        return
+                    yield builder.step(event)
+        raise await self._child.gone()
 
-    async def _call(self, method: str, path: str, body: Any, kind: type[T]) -> T:
-        async with self._ask(method, path, body) as response:
+    async def _call(self, method: str, path: str, body: Any, kind: type[T], timeout: float | None = None) -> T:
+        async with self._ask(method, path, body, timeout) as response:
             return msgspec.json.decode(await response.read(), type=kind)
 
     @asynccontextmanager
-    async def _ask(self, method: str, path: str, body: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _ask(
+        self, method: str, path: str, body: Any, timeout: float | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request; what goes wrong with it, and while its answer is read, becomes an error of ours."""
         if not self.is_alive:
-            raise self._child.died()
+            raise await self._child.gone()
         data = None if body is None else msgspec.json.encode(body)
+        limit = aiohttp.ClientTimeout(timeout) if timeout else self._child.session.timeout
         try:
-            async with self._child.session.request(method, path, data=data) as response:
+            async with self._child.session.request(method, path, data=data, timeout=limit) as response:
                 if response.status != 200:
                     raise refusal(await _fault(response))
                 yield response
         except TimeoutError:
+            self._child.kill()
             raise EngineError("the engine does not answer") from None
         except aiohttp.ClientError:
-            raise self._child.died() from None
+            raise await self._child.gone() from None
         except msgspec.DecodeError:
             raise EngineError("the engine sent something that is not an answer") from None
 

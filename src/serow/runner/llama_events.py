@@ -1,12 +1,10 @@
 """What llama.cpp answers to POST /completion: its events, and how they become Chunks."""
 
-from collections.abc import AsyncIterable, AsyncIterator
-
 import msgspec
 from msgspec import UNSET, Struct
 
 from serow.api.types import Logprob, TokenLogprob
-from serow.errors import EngineDied, EngineError
+from serow.errors import EngineError
 from serow.runner.base import Chunk, Usage
 
 _LONGEST_EVENT = 16 << 20  # bytes; a picture's or a long token's event is far below
@@ -69,18 +67,18 @@ class Event(Struct):
 _decode = msgspec.json.Decoder(Event).decode
 
 
-async def read_events(pieces: AsyncIterable[bytes]) -> AsyncIterator[Event]:
-    """Decode a stream of server-sent events, wherever its pieces split. Raises EngineDied when it ends inside one."""
-    rest = b""
-    async for piece in pieces:
-        *events, rest = (rest + piece).split(b"\n\n")
-        for event in events:
-            if event.startswith(b"data: "):
-                yield _decode(event[6:])
-        if len(rest) > _LONGEST_EVENT:
+class EventReader:
+    """Decodes a stream of server-sent events, wherever its pieces split."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> list[Event]:
+        """The events that `piece` completes; raises EngineError when one is beyond all measure."""
+        *events, self._rest = (self._rest + piece).split(b"\n\n")
+        if len(self._rest) > _LONGEST_EVENT:
             raise EngineError("the engine sent an event that is too long")
-    if rest.strip():
-        raise EngineDied("the engine ended in the middle of its answer")
+        return [_decode(event[6:]) for event in events if event.startswith(b"data: ")]
 
 
 class ChunkBuilder:
@@ -95,23 +93,21 @@ class ChunkBuilder:
         self._top = top_logprobs
         self._num_ctx = num_ctx
         self._logprobs: list[Logprob] = []
-        self._is_stopping = False
         self.held: list[int] = []
 
     def step(self, event: Event) -> Chunk:
         """The chunk of an event that is not the last."""
-        self._is_stopping = event.timings is not None
         self._logprobs += [_logprob(probability, self._top) for probability in event.completion_probabilities]
         if not event.content:
             self.held += event.tokens
             return Chunk(num_tokens=event.tokens_predicted)
-        self.held = []
-        logprobs, self._logprobs = self._logprobs, []
+        logprobs = _cut(self._logprobs, len(event.content.encode())) if event.timings else self._logprobs
+        self._logprobs, self.held = [], []
         return Chunk(event.content, logprobs, event.tokens_predicted)
 
     def finish(self, event: Event, held_text: str) -> Chunk:
         """The chunk of the last event; `held_text` is the text of `held` if the limit ended it."""
-        logprobs = [] if event.stop_type == "word" else [logprob for logprob in self._logprobs if logprob.bytes]
+        logprobs = self._logprobs if held_text else []
         return Chunk(held_text, logprobs, event.tokens_predicted, self._usage(event))
 
     def _usage(self, event: Event) -> Usage:
@@ -133,3 +129,15 @@ def _logprob(sampled: Probability, top: int) -> Logprob:
     own = next((candidate for candidate in sampled.top_logprobs if candidate.id == sampled.id), sampled)
     alternatives = [TokenLogprob(item.token, item.logprob, item.bytes) for item in sampled.top_logprobs] if top else UNSET
     return Logprob(own.token, sampled.logprob, own.bytes, alternatives)
+
+
+def _cut(logprobs: list[Logprob], num_bytes: int) -> list[Logprob]:
+    """The records of the text before a stop string, which has timings on its event: the first `num_bytes` bytes."""
+    kept: list[Logprob] = []
+    for logprob in logprobs:
+        if num_bytes <= 0:
+            break
+        seen = bytes(logprob.bytes[:num_bytes])
+        kept.append(msgspec.structs.replace(logprob, token=seen.decode(errors="ignore"), bytes=list(seen)))
+        num_bytes -= len(seen)
+    return kept

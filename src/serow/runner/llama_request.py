@@ -16,6 +16,10 @@ _FLOAT32 = 3.4e38
 _RANDOM_SEED = 0xFFFFFFFF
 _MOST_PROBS = 20
 
+# The engine parses all text so far as a chat message at every token, of a plain completion too, and fails a finished answer
+# that is not valid UTF-8. This is a parser, in its own notation, that takes nothing and is content.
+_NO_CHAT_PARSER = '{"parsers": [{"type": "epsilon"}], "rules": {}, "root": 0}'
+
 # of the last event; without the list it repeats the prompt and every setting
 _RESPONSE_FIELDS = (
     "content", "tokens", "stop", "stop_type", "stopping_word", "tokens_predicted", "tokens_evaluated", "truncated", "timings",
@@ -33,6 +37,7 @@ def completion_body(request: CompletionRequest, num_ctx: int) -> dict[str, Any]:
         "cache_prompt": request.cache_prompt,
         "n_probs": num_probs,
         "response_fields": _RESPONSE_FIELDS,
+        "chat_parser": _NO_CHAT_PARSER,
         **({"grammar": request.grammar} if request.grammar else {}),
         **sampling_fields(request.options, num_ctx),
     }

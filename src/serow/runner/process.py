@@ -25,13 +25,14 @@ import aiohttp
 import msgspec
 import psutil
 
-from serow.errors import EngineDied, LoadError
+from serow.errors import EngineDied, EngineError, LoadError
 from serow.runner.child import Assignment, Listen
 
 CLOSE_TIMEOUT = 5.0  # seconds that a child may take to end by itself
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 300.0  # seconds of silence; a working engine sends a comment every 30
 _FIRST_POLL, _LONGEST_POLL = 0.005, 0.2
+_EXIT_NOTICE = 1.0  # seconds between a connection that breaks and the exit of its process
 _STDERR_TAIL = 16 << 10
 _LONGEST_SOCKET_PATH = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
 
@@ -119,8 +120,18 @@ class ChildProcess:
             await self._end()
         await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
 
-    def died(self) -> EngineDied:
-        """The error for a request that found it gone."""
+    def kill(self) -> None:
+        """End it by force, now: it hangs. `close` is still needed."""
+        if self._process is not None and self._process.returncode is None:
+            self._state = State.CLOSING
+            _kill(self._process.pid)
+
+    async def gone(self) -> EngineError:
+        """The error for a request that lost its connection. When the process ended, `is_alive` is false from here on."""
+        if self._watcher is not None:
+            await asyncio.wait({self._watcher}, timeout=_EXIT_NOTICE)
+        if self.is_alive:
+            return EngineError("the engine broke off its answer")
         code = self._process.returncode if self._process else None
         return EngineDied("the engine is not running" if code is None else f"the engine ended with {_exit_name(code)}")
 
@@ -180,7 +191,7 @@ class ChildProcess:
             await asyncio.wait({self._watcher}, timeout=CLOSE_TIMEOUT)
         finally:
             if not self._watcher.done():
-                _kill(self._process.pid)
+                self.kill()
         await self._watcher
 
 
