@@ -1,0 +1,271 @@
+"""Schemas as people write them, draft-04 to 2020-12 and mixes of these, as one document of 2020-12 with local references only.
+
+Only what can be reached is looked at. Where drafts differ, the newer meaning holds, but for what `$schema` decides: up to
+draft-07 the siblings of `$ref` are ignored.
+"""
+
+import json
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+from urllib.parse import unquote, urldefrag, urljoin
+
+from serow.constraints.keywords import IN_PLACE, KEYWORDS, Schema, rebuild, step, subschemas
+from serow.errors import FormatError
+
+MAX_DEPTH = 48  # schemas within schemas
+MAX_NODES = 10_000  # schemas in all
+
+# formats that the grammar compiler knows: these are enforced, all others are annotations
+FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
+
+_LEGACY = re.compile(r"^https?://json-schema\.org/draft-0[3467]/schema#?$")
+_ANCHORS = ("$anchor", "$dynamicAnchor")
+_DEFINITIONS = ("$defs", "definitions")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A schema and the definitions that it refers to as `#/$defs/NAME`."""
+
+    root: Schema
+    defs: dict[str, Schema]
+    origins: dict[str, str] = field(default_factory=dict)  # NAME -> where the client had it
+
+    def whole(self) -> dict[str, Any]:
+        """As one JSON Schema."""
+        return self.around(self.root)
+
+    def around(self, node: Schema) -> dict[str, Any]:
+        """A part of it, with the definitions it may refer to."""
+        body = node if isinstance(node, dict) else {"allOf": [node]}
+        return {"$defs": self.defs, **body} if self.defs else body
+
+    def where(self, pointer: str) -> str:
+        """A pointer into `whole()` as one into what the client sent, "#" for its root."""
+        if pointer.startswith("/$defs/"):
+            name, slash, rest = pointer.removeprefix("/$defs/").partition("/")
+            pointer = self.origins[name] + slash + rest
+        return f"#{pointer}"
+
+
+def translate(source: dict[str, Any]) -> Document:
+    """Raises FormatError that says where, for what is no schema, refers to nowhere, or is too large."""
+    return _Translator(source).document()
+
+
+class _Translator:
+    def __init__(self, source: dict[str, Any]) -> None:
+        self._source = source
+        self._is_legacy = bool(_LEGACY.match(str(source.get("$schema", ""))))
+        self._resources: dict[str, tuple[Any, str]] = {"": (source, "")}  # base URI -> schema, pointer
+        self._anchors: dict[tuple[str, str], tuple[Any, str]] = {}
+        self._bases: dict[int, str] = {}  # id() of a schema -> its base URI
+        self._names: dict[int, str] = {}  # id() of a referenced schema -> its name in $defs
+        self._waiting: deque[tuple[str, Any, str, str]] = deque()
+        self._origins: dict[str, str] = {}
+        self._num_nodes = 0
+        self._index(source, "", "", 0)
+
+    def document(self) -> Document:
+        root = self._schema(self._source, "", "", 0)
+        defs: dict[str, Schema] = {}
+        while self._waiting:
+            name, raw, pointer, base = self._waiting.popleft()
+            self._origins[name] = pointer
+            defs[name] = self._schema(raw, pointer, base, 0)
+        document = Document(root, defs, self._origins)
+        _refuse_loops(document)
+        return document
+
+    def _index(self, raw: Any, pointer: str, base: str, depth: int) -> None:
+        """Note every identifier and anchor, so that references find them."""
+        if not isinstance(raw, dict) or depth > MAX_DEPTH:
+            return
+        base = self._identify(raw, pointer, base)
+        self._bases[id(raw)] = base
+        for at, child in _raw_children(raw, pointer):
+            self._index(child, at, base, depth + 1)
+
+    def _identify(self, raw: dict[str, Any], pointer: str, base: str) -> str:
+        for key in ("$id", "id"):
+            if isinstance(name := raw.get(key), str) and not (self._is_legacy and "$ref" in raw):
+                url, fragment = urldefrag(name)
+                if url:
+                    base = urljoin(base, url)
+                    self._resources.setdefault(base, (raw, pointer))
+                if fragment:
+                    self._anchors.setdefault((base, fragment), (raw, pointer))
+        for key in _ANCHORS:
+            if isinstance(name := raw.get(key), str):
+                self._anchors.setdefault((base, name), (raw, pointer))
+        return base
+
+    def _schema(self, raw: Any, pointer: str, base: str, depth: int) -> Schema:
+        self._num_nodes += 1
+        if depth > MAX_DEPTH or self._num_nodes > MAX_NODES:
+            what = f"more than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"more than {MAX_NODES} schemas"
+            raise FormatError(f"invalid format: the schema is too large: {what}")
+        if isinstance(raw, bool):
+            return raw
+        if not isinstance(raw, dict):
+            raise FormatError(f"invalid format: a schema must be an object or a boolean at #{pointer}")
+        base = self._bases.get(id(raw), base)
+        if self._is_legacy and isinstance(raw.get("$ref"), str):
+            return {"$ref": self._reference(raw["$ref"], pointer, base)}
+        node = {key: value for key, value in _modern(raw).items() if key in KEYWORDS}
+        _check(node, pointer)
+        if "$ref" in node:
+            node["$ref"] = self._reference(node["$ref"], pointer, base)
+        return rebuild(node, lambda child, at: self._schema(child, at, base, depth + 1), pointer)
+
+    def _reference(self, ref: str, pointer: str, base: str) -> str:
+        target, origin = self._resolve(ref, pointer, base)
+        name = self._names.get(id(target))
+        if name is None:
+            name = self._names[id(target)] = f"d{len(self._names)}"
+            self._waiting.append((name, target, origin, self._bases.get(id(target), base)))
+        return f"#/$defs/{name}"
+
+    def _resolve(self, ref: str, pointer: str, base: str) -> tuple[Any, str]:
+        url, fragment = urldefrag(urljoin(base, ref) if not ref.startswith("#") else base + ref)
+        if url not in self._resources:
+            raise FormatError(f'invalid format: "$ref" at #{pointer} points outside the schema, and nothing is fetched')
+        if (url, fragment) in self._anchors:
+            return self._anchors[url, fragment]
+        for start in (self._resources[url], self._resources[""]):
+            found = _follow(start, unquote(fragment))
+            if found is not None:
+                return found
+        raise FormatError(f'invalid format: "$ref" at #{pointer} points to nothing in the schema')
+
+
+def _follow(start: tuple[Any, str], fragment: str) -> tuple[Any, str] | None:
+    """What a JSON pointer points to, and its place from the root."""
+    value, place = start
+    if fragment and not fragment.startswith("/"):
+        return None
+    for part in fragment.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
+        place = step(place, key)
+    return value, place
+
+
+def _raw_children(raw: dict[str, Any], pointer: str) -> Iterator[tuple[str, Any]]:
+    """Every schema below one of any draft, definitions included."""
+    for key, value in raw.items():
+        at = step(pointer, key)
+        if isinstance(value, dict) and (key in _DEFINITIONS or key in ("properties", "patternProperties", "dependencies")):
+            yield from ((step(at, name), item) for name, item in value.items())
+        elif isinstance(value, dict) and key in KEYWORDS and KEYWORDS[key].shape == "map":
+            yield from ((step(at, name), item) for name, item in value.items())
+        elif isinstance(value, list) and (key == "items" or (key in KEYWORDS and KEYWORDS[key].shape == "schemas")):
+            yield from ((step(at, index), item) for index, item in enumerate(value))
+        elif isinstance(value, dict) and (key == "additionalItems" or (key in KEYWORDS and KEYWORDS[key].shape == "schema")):
+            yield at, value
+
+
+def _check(node: dict[str, Any], pointer: str) -> None:
+    for key, value in node.items():
+        if not KEYWORDS[key].accepts(value):
+            raise FormatError(f'invalid format: "{key}" at #{pointer} must be {KEYWORDS[key].phrase}')
+    for pattern in (*([node["pattern"]] if "pattern" in node else ()), *node.get("patternProperties", ())):
+        if not _is_regex(pattern):
+            raise FormatError(
+                f"invalid format: a pattern at #{pointer} is not a regular expression: {json.dumps(pattern[:50])}"
+            )
+
+
+def _is_regex(pattern: str) -> bool:
+    from jsonschema_rs import Draft202012Validator, ValidationError
+
+    try:
+        Draft202012Validator({"pattern": pattern})
+    except ValidationError:
+        return False
+    return True
+
+
+def _modern(raw: dict[str, Any]) -> dict[str, Any]:
+    """One schema object with the keywords of older drafts under their newer names, and unknown formats left out."""
+    node = dict(raw)
+    _modernise_bounds(node)
+    _modernise_items(node)
+    _modernise_dependencies(node)
+    for old in ("$recursiveRef", "$dynamicRef"):
+        if old in node:
+            node.setdefault("$ref", node.pop(old))
+    if isinstance(node.get("format"), str) and node["format"] not in FORMATS:
+        del node["format"]
+    if not IN_PLACE & node.keys() and "$ref" not in node:
+        _settle_unevaluated(node)
+    return node
+
+
+def _modernise_bounds(node: dict[str, Any]) -> None:
+    """Draft 4: a boolean `exclusiveMinimum` says how to read `minimum`."""
+    for exclusive, inclusive in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if isinstance(node.get(exclusive), bool) and node.pop(exclusive) and inclusive in node:
+            node[exclusive] = node.pop(inclusive)
+
+
+def _modernise_items(node: dict[str, Any]) -> None:
+    """Up to 2019-09: a list in `items` says what the first items are, `additionalItems` the others."""
+    if isinstance(node.get("items"), list):
+        prefix, rest = node.pop("items"), node.pop("additionalItems", True)
+        if prefix:
+            node["prefixItems"] = prefix
+        if rest is not True:
+            node["items"] = rest
+
+
+def _modernise_dependencies(node: dict[str, Any]) -> None:
+    """Up to draft 7: `dependencies` holds lists of names and schemas alike."""
+    dependencies = node.get("dependencies")
+    if isinstance(dependencies, dict):
+        del node["dependencies"]
+        names = {key: value for key, value in dependencies.items() if isinstance(value, list)}
+        schemas = {key: value for key, value in dependencies.items() if not isinstance(value, list)}
+        if names:
+            node.setdefault("dependentRequired", names)
+        if schemas:
+            node.setdefault("dependentSchemas", schemas)
+
+
+def _settle_unevaluated(node: dict[str, Any]) -> None:
+    """Without schemas in place beside them, what is unevaluated is what is additional."""
+    for unevaluated, additional in (("unevaluatedProperties", "additionalProperties"), ("unevaluatedItems", "items")):
+        if unevaluated in node:
+            value = node.pop(unevaluated)
+            if unevaluated == "unevaluatedProperties" or "contains" not in node:
+                node.setdefault(additional, value)
+
+
+def _refuse_loops(document: Document) -> None:
+    """A schema that applies itself to the same value has no meaning, and sends validators round for ever."""
+    graph = {name: set(_references_in_place(schema)) for name, schema in document.defs.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise FormatError(
+            f'invalid format: "$ref" at {document.where("/$defs/" + error.args[1][0])} refers to itself'
+        ) from None
+
+
+def _references_in_place(schema: Schema) -> Iterator[str]:
+    if not isinstance(schema, dict):
+        return
+    if "$ref" in schema:
+        yield schema["$ref"].removeprefix("#/$defs/")
+    for key, _, child in subschemas(schema):
+        if key in IN_PLACE:
+            yield from _references_in_place(child)

@@ -1,0 +1,170 @@
+"""A schema as the grammar compiler can follow it: the same where possible, else the nearest superset, with what was given up."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from serow.constraints.dialect import Document
+from serow.constraints.keywords import KEYWORDS, Schema, rebuild, step, subschemas
+from serow.constraints.satisfiable import are_disjoint, rewrite
+
+MOST_BRANCHES = 64  # of a oneOf that are compared pair by pair
+MOST_REWRITTEN = 400  # schemas that saying one keyword in other words may take
+
+# what the grammar compiler follows; the others are said in other words or given up
+_FOLLOWED = frozenset(KEYWORDS) - {
+    "oneOf", "not", "if", "then", "else", "uniqueItems", "contains", "minContains", "maxContains", "propertyNames",
+    "dependentRequired", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties",
+}  # fmt: skip
+
+# keywords that mean something only together, named by the first
+_GROUPS = (
+    ("oneOf",),
+    ("not",),
+    ("if", "then", "else"),
+    ("dependentRequired",),
+    ("dependentSchemas",),
+    ("propertyNames",),
+    ("contains", "minContains", "maxContains"),
+    ("uniqueItems",),
+)
+_UNEVALUATED = ("unevaluatedProperties", "unevaluatedItems")
+
+
+@dataclass
+class Relaxed:
+    """The relaxed document, and per keyword given up where it stood ("#/…")."""
+
+    document: Document
+    given_up: dict[str, list[str]] = field(default_factory=dict)
+
+    def give_up(self, keyword: str, where: str) -> None:
+        self.given_up.setdefault(keyword, []).append(where)
+
+
+def relax(document: Document) -> Relaxed:
+    """Relax every schema of the document. Definitions keep their names."""
+    relaxed = Relaxed(document)
+    relaxer = _Relaxer(document, relaxed)
+    root = relaxer.schema(document.root, "")
+    defs = {name: relaxer.schema(schema, f"/$defs/{name}") for name, schema in document.defs.items()}
+    relaxed.document = Document(root, defs, document.origins)
+    return relaxed
+
+
+class _Relaxer:
+    def __init__(self, document: Document, relaxed: Relaxed) -> None:
+        self._document = document
+        self._relaxed = relaxed
+
+    def schema(self, node: Schema, pointer: str) -> Schema:
+        if isinstance(node, bool):
+            return node
+        out = rebuild({key: value for key, value in node.items() if key in _FOLLOWED}, self.schema, pointer)
+        extra = [self._group(node, group, pointer) for group in _GROUPS if group[0] in node]
+        if any(key in node for key in _UNEVALUATED):
+            extra.append(self._unevaluated(node, pointer))
+        extra = [schema for schema in extra if schema is not True]
+        if extra:
+            out["allOf"] = [*out.get("allOf", ()), *extra]
+        return out
+
+    def _group(self, node: dict[str, Any], names: tuple[str, ...], pointer: str) -> Schema:
+        """One group of keywords as a schema of its own."""
+        group = {key: node[key] for key in names if key in node}
+        if names == ("uniqueItems",):
+            return self._give_up(names[0], pointer) if group["uniqueItems"] else True
+        if names == ("oneOf",) and self._is_disjoint(node):
+            return self._any_of(group["oneOf"], step(pointer, "oneOf"))
+        said = self._in_other_words({"type": node["type"], **group} if "type" in node else group, group)
+        if said is not None:
+            return said
+        self._give_up(names[0], pointer)
+        return self._superset(group, pointer)
+
+    def _unevaluated(self, node: dict[str, Any], pointer: str) -> Schema:
+        """What is unevaluated depends on all the other keywords."""
+        said = self._in_other_words(node, node)
+        if said is None:
+            for key in _UNEVALUATED:
+                if key in node:
+                    self._give_up(key, pointer)
+        return True if said is None else said
+
+    def _is_disjoint(self, node: dict[str, Any]) -> bool:
+        branches = node["oneOf"]
+        if len(branches) > MOST_BRANCHES:
+            return False
+        typed = {"type": node["type"]} if "type" in node else {}
+        return are_disjoint(self._document, [{"allOf": [typed, branch]} for branch in branches])
+
+    def _any_of(self, branches: list[Schema], pointer: str) -> Schema:
+        return {"anyOf": [self.schema(branch, step(pointer, index)) for index, branch in enumerate(branches)]}
+
+    def _in_other_words(self, node: dict[str, Any], group: dict[str, Any]) -> Schema | None:
+        said = _tidy(rewrite(self._document, node))
+        if _size(said) > MOST_REWRITTEN or not _is_followed(said):
+            return None
+        return _in_order(said, {name: index for index, name in enumerate(_property_names(group))})
+
+    def _give_up(self, keyword: str, pointer: str) -> Schema:
+        self._relaxed.give_up(keyword, self._document.where(pointer))
+        return True
+
+    def _superset(self, group: dict[str, Any], pointer: str) -> Schema:
+        """The nearest schema that the group's values all fit."""
+        if "oneOf" in group:
+            return self._any_of(group["oneOf"], step(pointer, "oneOf"))
+        if "then" in group and "else" in group:
+            return {"anyOf": [self.schema(group[key], step(pointer, key)) for key in ("then", "else")]}
+        if "contains" in group:
+            return {"minItems": group.get("minContains", 1)}
+        return True
+
+
+def _tidy(node: Schema) -> Schema:
+    """The rewritten form says `additionalProperties: false` as an enum of `propertyNames`: said back."""
+    if isinstance(node, bool):
+        return node
+    if node == {"not": {}}:
+        return False
+    out = rebuild(node, lambda child, _: _tidy(child), "")
+    names = out.get("propertyNames")
+    if isinstance(names, dict) and "patternProperties" not in out:
+        if names.keys() == {"enum"}:
+            rest = out.get("additionalProperties", True)
+            out["properties"] = {name: out.get("properties", {}).get(name, rest) for name in names["enum"]}
+            out["additionalProperties"] = False
+            del out["propertyNames"]
+        elif names.keys() <= {"pattern", "type"} and "pattern" in names and "properties" not in out:
+            out["patternProperties"] = {names["pattern"]: out.get("additionalProperties", True)}
+            out["additionalProperties"] = False
+            del out["propertyNames"]
+    return out
+
+
+def _is_followed(node: Schema) -> bool:
+    return isinstance(node, bool) or (node.keys() <= _FOLLOWED and all(_is_followed(child) for _, _, child in subschemas(node)))
+
+
+def _size(node: Schema) -> int:
+    return 1 if isinstance(node, bool) else 1 + sum(_size(child) for _, _, child in subschemas(node))
+
+
+def _property_names(node: Schema) -> list[str]:
+    """Every property named in a schema, in order of appearance."""
+    if isinstance(node, bool):
+        return []
+    names = [*node.get("properties", {}), *node.get("required", ())]
+    for _, _, child in subschemas(node):
+        names += _property_names(child)
+    return list(dict.fromkeys(names))
+
+
+def _in_order(node: Schema, order: dict[str, int]) -> Schema:
+    """Properties in their first order: the rewritten form sorts them by name."""
+    if isinstance(node, bool):
+        return node
+    out = rebuild(node, lambda child, _: _in_order(child, order), "")
+    if "properties" in out:
+        out["properties"] = dict(sorted(out["properties"].items(), key=lambda item: order.get(item[0], len(order))))
+    return out
