@@ -7,7 +7,7 @@ surrogate becomes U+FFFD. What a body says that we don't know is named in `warni
 import json
 import re
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,6 +15,8 @@ from serow.api.options import parse_options
 from serow.api.types import GenerateRequest
 from serow.duration import parse_keep_alive
 from serow.errors import RequestError
+
+_Request = TypeVar("_Request", bound=msgspec.Struct)
 
 LARGEST_SIDE = 4096  # pixels of a drawn picture
 _THINK_LEVELS = ("high", "medium", "low", "max")
@@ -106,7 +108,7 @@ def decode_generate(body: bytes) -> GenerateRequest:
         fields["keep_alive"] = parse_keep_alive(fields["keep_alive"])
     if "think" in fields:
         fields["think"] = _think(fields["think"])
-    request = _convert(fields)
+    request = convert(fields, GenerateRequest)
     options, unknown = parse_options(request.options)
     warnings += [f'unknown option "{name}" was ignored' for name in unknown]
     _check_ranges(request)
@@ -123,9 +125,10 @@ def _think(value: Any) -> bool | str:
     return value
 
 
-def _convert(fields: dict[str, Any]) -> GenerateRequest:
+def convert(fields: dict[str, Any], kind: type[_Request]) -> _Request:
+    """Check the types of a body's fields; raises RequestError that names the field."""
     try:
-        return msgspec.convert(fields, GenerateRequest)
+        return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         raise RequestError(_sentence(str(error))) from None
 

@@ -3,6 +3,7 @@
 The statuses and the layers' bytes are Ollama's, so that the same recipe has the same digests in both.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,8 @@ from serow.store.assembly import Parts
 from serow.store.blobs import Blobs, hex_of
 from serow.store.manifest import Config, Layer, Manifest, encode
 from serow.store.name import Name
-from serow.store.weights import Weights, describe
+from serow.store.safetensors import count_parameters
+from serow.store.weights import Weights, describe, human_count
 
 _ROLES = ("system", "user", "assistant")
 _MEDIA_TYPES = {"model": media.WEIGHTS, "projector": media.PROJECTOR, "adapter": media.ADAPTER}
@@ -117,11 +119,22 @@ class Draft:
         return Manifest(config=Layer(media_type=media.CONFIG, digest=digest, size=len(data)), layers=self._layers)
 
     def _add_pipeline(self, files: Mapping[str, str]) -> None:
+        counts: Counter[str] = Counter()
         for path, digest in sorted(files.items()):
             digest = self._present(digest)
+            if path.endswith(".safetensors"):
+                counts += count_parameters(self._blobs.path(digest))
             size = self._blobs.size(digest)
             self._use(Layer(media_type=media.PIPELINE_FILE, digest=digest, size=size, name=pipeline.check_path(path)))
-        self._config = Config(model_format="diffusers", capabilities=["image"])
+        family = pipeline.family(self._blobs.read(files[pipeline.INDEX], media.CONFIG_LIMIT))
+        self._config = Config(
+            model_format="diffusers",
+            model_family=family,
+            model_families=[family],
+            model_type=human_count(counts.total()),
+            file_type=max(counts, key=counts.__getitem__, default="unknown"),
+            capabilities=["image"],
+        )
 
     def _gguf_layer(self, digest: str) -> Layer:
         digest = self._present(digest)

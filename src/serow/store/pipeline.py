@@ -7,9 +7,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+import msgspec
+from msgspec import Struct
+
 from serow.errors import ModelFileError
 from serow.store.blobs import Blobs, disk_errors
-from serow.store.manifest import Layer
+from serow.store.manifest import Layer, decode
 
 INDEX = "model_index.json"  # the file that makes a folder a pipeline
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}")
@@ -24,6 +27,15 @@ def check_path(path: str) -> str:
     if PurePosixPath(path).suffix not in _KINDS:
         raise ModelFileError(f"{path} is not a kind of file that a pipeline may have: {', '.join(_KINDS)}")
     return path
+
+
+class _Index(Struct):
+    class_name: str = msgspec.field(name="_class_name")
+
+
+def family(index: bytes) -> str:
+    """The kind of pipeline that model_index.json names; raises ModelFileError."""
+    return decode(index, _Index, INDEX).class_name
 
 
 def lay_out(layers: Iterable[Layer], blobs: Blobs, target: Path) -> Path:

@@ -98,7 +98,7 @@ class Store:
             self._remove_unused(named)
 
     def create(self, name: Name, recipe: Recipe) -> Iterator[str]:
-        """Make a model; yields what it does, as Ollama words it. Up to 100 ms a step.
+        """Make a model; yields what it does next, as Ollama words it. Up to 100 ms a step; made when there is no next.
 
         Raises RequestError and ModelFileError for a recipe that can't be followed, ModelNotFound for its source, StoreError.
         """
@@ -114,7 +114,6 @@ class Store:
         yield from draft.statuses
         yield "writing manifest"
         self._put(name, encode(manifest))
-        yield "success"
 
     async def create_from_blob(self, name: str, digest: str) -> None:
         """Make a model of one uploaded or pulled GGUF; raises InvalidModelName, ModelFileError, StoreError."""

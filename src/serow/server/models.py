@@ -1,0 +1,306 @@
+"""Model management over HTTP: list, loaded, show, create, blobs, copy, delete, pull."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+from starlette.datastructures import State
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serow.api.codec import convert, decode_object
+from serow.api.types import PsModel, TagsModel
+from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, SerowError, TemplateError
+from serow.registry.pull import pull
+from serow.server.responses import RecordsResponse, json_response, read_body, require
+from serow.store.create import Recipe
+from serow.store.model import Model
+from serow.store.name import Name
+from serow.store.show import show
+from serow.store.store import Store
+from serow.template import parse
+
+_PLAIN_JSON = "application/json"  # progress that is not streamed comes without a charset, as from the peer
+_Body = TypeVar("_Body", bound=Struct)
+
+
+class _Named(Struct, frozen=True):
+    """A body that names a model; `name` is the older field."""
+
+    model: str = ""
+    name: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.model or self.name
+
+
+class ShowRequest(_Named, frozen=True):
+    """Body of POST /api/show."""
+
+    verbose: bool = False
+    system: str = ""
+    options: dict[str, Any] = {}
+
+
+class CopyRequest(Struct, frozen=True):
+    """Body of POST /api/copy."""
+
+    source: str = ""
+    destination: str = ""
+
+
+class DeleteRequest(_Named, frozen=True):
+    """Body of DELETE /api/delete."""
+
+
+class PullRequest(_Named, frozen=True):
+    """Body of POST /api/pull."""
+
+    stream: bool = True
+
+
+class CreateRequest(_Named, frozen=True):
+    """Body of POST /api/create. `files` and `adapters`: digests by path."""
+
+    source: str = msgspec.field(name="from", default="")
+    files: dict[str, str] = {}
+    adapters: dict[str, str] = {}
+    template: str = ""
+    system: str = ""
+    license: str | list[str] = ""
+    parameters: dict[str, Any] = {}
+    messages: list[dict[str, Any]] = []
+    quantize: str = ""
+    stream: bool = True
+
+    def recipe(self) -> Recipe:
+        """What to make; raises InvalidModelName, TemplateError."""
+        require(not self.quantize, "quantize is not supported: bring a file that is quantized already")
+        _check_template(self.template)
+        licenses = [self.license] if isinstance(self.license, str) else self.license
+        return Recipe(
+            source=Name.parse(self.source) if self.source else None,
+            files=self.files,
+            adapters=self.adapters,
+            template=self.template,
+            system=self.system,
+            license=tuple(text for text in licenses if text),
+            parameters=self.parameters,
+            messages=tuple(self.messages),
+        )
+
+
+def _check_template(template: str) -> None:
+    try:
+        parse(template)
+    except TemplateError as error:
+        raise TemplateError(f"template error: {error}") from None
+
+
+async def tags(request: Request) -> Response:
+    """GET /api/tags: every model of the store."""
+    models = await asyncio.to_thread(_store(request).list)
+    return json_response({"models": [_tags_model(model) for model in models]})
+
+
+async def ps(request: Request) -> Response:
+    """GET /api/ps: the models in memory, the longest to stay first."""
+    loaded = request.app.state.scheduler.loaded()
+    return json_response({"models": [_ps_model(each) for each in loaded]})
+
+
+async def show_model(request: Request) -> Response:
+    """POST /api/show: everything about one model."""
+    wanted = await _body(request, ShowRequest)
+    require(wanted.text, "model is required")
+    return json_response(await asyncio.to_thread(_show, _store(request), wanted))
+
+
+async def copy(request: Request) -> Response:
+    """POST /api/copy: a second name for a model."""
+    wanted = await _body(request, CopyRequest)
+    source = _name(wanted.source, f'source "{wanted.source}" is invalid')
+    destination = _name(wanted.destination, f'destination "{wanted.destination}" is invalid')
+    store = _store(request)
+    if not store.has(source):
+        raise ModelNotFound(wanted.source, quote='"')
+    replaced = _known(store, destination)
+    await asyncio.to_thread(store.copy, source, destination)
+    _forget(request.app.state, replaced)
+    return Response()
+
+
+async def delete(request: Request) -> Response:
+    """DELETE /api/delete: a name, and what only it needed."""
+    wanted = await _body(request, DeleteRequest)
+    require(wanted.text, "model is required")
+    name, store = _name(wanted.text, f'name "{wanted.text}" is invalid'), _store(request)
+    if not store.has(name):
+        raise ModelNotFound(wanted.text)
+    removed = _known(store, name)
+    await asyncio.to_thread(store.delete, name)
+    _forget(request.app.state, removed)
+    return Response()
+
+
+async def create(request: Request) -> Response:
+    """POST /api/create: a model from another one or from uploaded files."""
+    wanted = await _body(request, CreateRequest)
+    return _progress(_create(request.app.state, Name.parse(wanted.text), wanted.recipe()), wanted.stream)
+
+
+async def pull_model(request: Request) -> Response:
+    """POST /api/pull: a model from where models come from."""
+    wanted = await _body(request, PullRequest)
+    return _progress(_pull(request.app.state, Name.parse(wanted.text)), wanted.stream)
+
+
+async def head_blob(request: Request) -> Response:
+    """HEAD /api/blobs/{digest}: whether a blob is there."""
+    digest = request.path_params["digest"]
+    if not _store(request).blobs.has(digest):
+        raise NotFound(f'blob "{digest}" not found')
+    return Response()
+
+
+async def create_blob(request: Request) -> Response:
+    """POST /api/blobs/{digest}: upload a file of any size, checked against its digest."""
+    digest, blobs = request.path_params["digest"], _store(request).blobs
+    if not blobs.has(digest):
+        async with blobs.writer(digest) as writer:
+            async for chunk in request.stream():
+                await writer.write(chunk)
+    return Response()
+
+
+routes = [
+    Route("/api/tags", tags, methods=["GET"]),
+    Route("/api/ps", ps, methods=["GET"]),
+    Route("/api/show", show_model, methods=["POST"]),
+    Route("/api/create", create, methods=["POST"]),
+    Route("/api/copy", copy, methods=["POST"]),
+    Route("/api/delete", delete, methods=["DELETE"]),
+    Route("/api/pull", pull_model, methods=["POST"]),
+    Route("/api/blobs/{digest}", head_blob, methods=["HEAD"]),
+    Route("/api/blobs/{digest}", create_blob, methods=["POST"]),
+]
+
+
+def _store(request: Request) -> Store:
+    store: Store = request.app.state.store
+    return store
+
+
+async def _body(request: Request, kind: type[_Body]) -> _Body:
+    return convert(decode_object(await read_body(request, request.app.state.settings.max_body)), kind)
+
+
+def _name(text: str, complaint: str) -> Name:
+    try:
+        return Name.parse(text)
+    except InvalidModelName:
+        raise RequestError(complaint) from None
+
+
+def _show(store: Store, wanted: ShowRequest) -> Any:
+    name = Name.parse(wanted.text)
+    if not store.has(name):
+        raise ModelNotFound(name.display_shortest)
+    model = store.resolve(wanted.text)
+    return show(model, _time(model.modified_at), verbose=wanted.verbose, system=wanted.system, options=wanted.options)
+
+
+def _tags_model(model: Model) -> TagsModel:
+    assert model.details is not None
+    name = model.name.display_shortest
+    details = msgspec.structs.replace(
+        model.details, context_length=model.context_length, embedding_length=model.embedding_length
+    )
+    return TagsModel(
+        name=name,
+        model=name,
+        modified_at=_time(model.modified_at),
+        size=model.size,
+        digest=model.digest,
+        details=details,
+        capabilities=list(model.capabilities),
+    )
+
+
+def _ps_model(loaded: Any) -> PsModel:
+    name = loaded.model.name.display_shortest
+    return PsModel(
+        name=name,
+        model=name,
+        size=loaded.size,
+        digest=loaded.model.digest,
+        details=loaded.model.details,
+        expires_at=_time(loaded.expires_at),
+        size_vram=loaded.size_vram,
+        context_length=loaded.context_length,
+    )
+
+
+def _time(moment: datetime) -> str:
+    """RFC 3339 with a fraction; `moment` is in UTC."""
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _progress(records: AsyncIterator[dict[str, Any]], stream: bool) -> Response:
+    return RecordsResponse(records if stream else _last(records), stream=stream, content_type=_PLAIN_JSON)
+
+
+async def _last(records: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    latest: dict[str, Any] = {}
+    async for record in records:
+        latest = record
+    yield latest
+
+
+async def _create(state: State, name: Name, recipe: Recipe) -> AsyncIterator[dict[str, Any]]:
+    """Make a model, of a source that is pulled first when it is not here."""
+    store: Store = state.store
+    if recipe.source is not None and not store.has(recipe.source):
+        async for record in _pull(state, recipe.source):
+            if record.get("status") != "success":
+                yield record
+    replaced = _known(store, name)
+    async for status in _steps(store.create(name, recipe)):
+        yield {"status": status}
+    _forget(state, replaced)
+    yield {"status": "success"}
+
+
+async def _pull(state: State, name: Name) -> AsyncIterator[dict[str, Any]]:
+    replaced = _known(state.store, name)
+    async with aclosing(pull(str(name), state.store)) as records:
+        async for record in records:
+            if record.get("status") == "success":
+                _forget(state, replaced)
+            yield record
+
+
+async def _steps(steps: Iterator[str]) -> AsyncIterator[str]:
+    """Take steps outside the event loop."""
+    while (step := await asyncio.to_thread(next, steps, None)) is not None:
+        yield step
+
+
+def _known(store: Store, name: Name) -> Model | None:
+    """What a name stands for before it changes; None when it is new or broken."""
+    try:
+        return store.resolve(str(name))
+    except SerowError:
+        return None
+
+
+def _forget(state: State, model: Model | None) -> None:
+    """Let the scheduler unload a model whose files have changed."""
+    if model is not None:
+        state.scheduler.forget(model)

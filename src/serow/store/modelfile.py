@@ -1,0 +1,187 @@
+"""Modelfiles: the recipe of a model as text, read and printed as Ollama does.
+
+    file     = { blank | comment | command }
+    comment  = "#" …
+    command  = FROM value | ADAPTER value | TEMPLATE value | SYSTEM value | LICENSE value
+             | PARAMETER name value | MESSAGE role value | REQUIRES value | RENDERER value | PARSER value
+    value    = the rest of the line
+             | a double quote … a double quote at the end of a line, this one or a later one
+             | three double quotes … three double quotes at the end of a line, this one or a later one
+
+Commands are read in any case. `stop` may come several times, so may FROM, LICENSE and MESSAGE; of the others the last wins.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from serow.api.options import parse_options
+from serow.errors import ModelFileError, RequestError
+
+_COMMANDS = ("FROM", "ADAPTER", "TEMPLATE", "SYSTEM", "LICENSE", "PARAMETER", "MESSAGE", "REQUIRES", "RENDERER", "PARSER")
+_WITHOUT_EFFECT = ("REQUIRES", "RENDERER", "PARSER")  # they speak of Ollama's versions and built-in formats
+_RETIRED = ("penalize_newline", "low_vram", "f16_kv", "logits_all", "vocab_only", "use_mlock", "num_gqa", "tfs_z", "numa")
+_ROLES = ("system", "user", "assistant")
+_WORD = re.compile(r"[ \t]*([A-Za-z0-9_]+)(?:[ \t]+|$)")
+
+
+class Command(NamedTuple):
+    """One command. `key` is the name of a PARAMETER or the role of a MESSAGE, "" for others."""
+
+    name: str
+    key: str
+    value: str
+    line: int
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.name, self.key, quote(self.value)) if part)
+
+
+@dataclass(frozen=True)
+class Modelfile:
+    """A Modelfile, read and checked. `warnings` name what has no effect."""
+
+    commands: tuple[Command, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What FROM names: models, or paths of files beside the Modelfile."""
+        return self._values("FROM")
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """What ADAPTER names: paths."""
+        return self._values("ADAPTER")
+
+    def request(self) -> dict[str, Any]:
+        """The body of POST /api/create, without `model`, `from`, `files` and `adapters`."""
+        fields: dict[str, Any] = {
+            "template": "".join(self._values("TEMPLATE")[-1:]),
+            "system": "".join(self._values("SYSTEM")[-1:]),
+            "license": list(self._values("LICENSE")),
+            "parameters": self.parameters(),
+            "messages": [
+                {"role": command.key, "content": command.value} for command in self.commands if command.name == "MESSAGE"
+            ],
+        }
+        return {name: value for name, value in fields.items() if value}
+
+    def parameters(self) -> dict[str, Any]:
+        """PARAMETER lines as `options` has them: typed, `stop` a list."""
+        found: dict[str, Any] = {}
+        for command in self.commands:
+            if command.name == "PARAMETER" and command.key == "stop":
+                found.setdefault("stop", []).append(command.value)
+            elif command.name == "PARAMETER":
+                found[command.key] = _typed(command.value)
+        return found
+
+    def _values(self, name: str) -> tuple[str, ...]:
+        return tuple(command.value for command in self.commands if command.name == name)
+
+    def __str__(self) -> str:
+        return "".join(f"{command}\n" for command in self.commands)
+
+
+def parse(text: str) -> Modelfile:
+    """Read a Modelfile; raises ModelFileError that names the line."""
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    commands: list[Command] = []
+    warnings: list[str] = []
+    at = 0
+    while at < len(lines):
+        start, at = at, at + 1
+        line = lines[start].strip()
+        if not line or line.startswith("#"):
+            continue
+        name, key, first = _head(lines[start], start + 1)
+        value, at = _value(first, lines, at)
+        command = Command(name, key, value, start + 1)
+        warning = _check(command)
+        if warning:
+            warnings.append(warning)
+        else:
+            commands.append(command)
+    if not any(command.name == "FROM" for command in commands):
+        raise ModelFileError("no FROM line")
+    return Modelfile(tuple(commands), tuple(warnings))
+
+
+def quote(value: str) -> str:
+    """A value as it can be read back."""
+    is_plain = "\n" not in value and value == value.strip() and not value.startswith('"')
+    if value and is_plain:
+        return value
+    return f'"""{value}"""' if '"' in value else f'"{value}"'
+
+
+def _head(line: str, number: int) -> tuple[str, str, str]:
+    """Command, key and where its value starts; raises ModelFileError."""
+    word = _WORD.match(line)
+    name = word[1].upper() if word else ""
+    if word is None or name not in _COMMANDS:
+        raise ModelFileError(f"line {number}: command must be one of {', '.join(_COMMANDS)}")
+    rest = line[word.end() :]
+    if name not in ("PARAMETER", "MESSAGE"):
+        return name, "", _given(rest, name, number)
+    key = _WORD.match(rest)
+    if key is None:
+        raise ModelFileError(f"line {number}: {name} needs a {'role' if name == 'MESSAGE' else 'name'} and a value")
+    return name, key[1], _given(rest[key.end() :], f"{name} {key[1]}", number)
+
+
+def _given(value: str, what: str, number: int) -> str:
+    if not value.strip():
+        raise ModelFileError(f"line {number}: {what} needs a value")
+    return value
+
+
+def _value(first: str, lines: list[str], at: int) -> tuple[str, int]:
+    """A value that starts with `first` and may go on at line `at`; returns it and the line after it."""
+    start, gathered = at, [first.lstrip()]
+    mark = next((mark for mark in ('"""', '"') if gathered[0].startswith(mark)), "")
+    while mark and not _is_closed(gathered, mark):
+        if at == len(lines):
+            raise ModelFileError(f"line {start}: the quoted text has no end")
+        gathered.append(lines[at])
+        at += 1
+    value = "\n".join(gathered).rstrip()
+    return value[len(mark) : len(value) - len(mark)], at
+
+
+def _is_closed(gathered: list[str], mark: str) -> bool:
+    last = gathered[-1].rstrip()
+    return last.endswith(mark) and (len(gathered) > 1 or len(last) >= 2 * len(mark))
+
+
+def _check(command: Command) -> str:
+    """Raise ModelFileError for a command that can't be right; return a warning for one without effect."""
+    where = f"line {command.line}"
+    if command.name == "MESSAGE" and command.key not in _ROLES:
+        raise ModelFileError(f'{where}: message role must be one of "system", "user", or "assistant"')
+    if command.name in _WITHOUT_EFFECT:
+        return f"{where}: {command.name} has no effect here"
+    if command.name != "PARAMETER":
+        return ""
+    if command.key in _RETIRED:
+        return f"{where}: parameter {command.key} has no effect any more"
+    try:
+        _, unknown = parse_options({command.key: command.value if command.key == "stop" else _typed(command.value)})
+    except RequestError as error:
+        raise ModelFileError(f"{where}: {error}") from None
+    if unknown:
+        raise ModelFileError(f'{where}: unknown parameter "{command.key}"')
+    return ""
+
+
+def _typed(text: str) -> bool | int | float | str:
+    """A parameter's text as the JSON value it looks like."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
