@@ -1,66 +1,62 @@
-"""What the machine has to run models on. The engines that ship with us run on the CPU: there is no GPU memory to plan with."""
+"""What the machine has to run models on.
 
-import os
+The engine that ships with us runs on the CPU, and one built for a GPU places its own layers: there is only main memory to
+plan with.
+"""
+
+import math
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-_CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUP = Path("/proc/self/cgroup")
 
-
-@dataclass(frozen=True)
 class Devices:
-    """Memory and processors, measured at each call. Sizes in bytes."""
+    """Memory in bytes, measured at each call. `root` is where the system's files lie."""
 
-    cgroups: Path = _CGROUPS
-    own_cgroup: Path = _OWN_CGROUP
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
 
     def free_memory(self) -> int:
-        """What a new process can get without swapping, the limits of containers included. Cached files count as free."""
-        free = int(psutil.virtual_memory().available)
-        return max(0, min([free, *map(_left_in, self._limited_cgroups())]))
-
-    def _limited_cgroups(self) -> list[Path]:
-        """Every cgroup (version 2) above this process that has a memory limit."""
-        try:
-            own = next(line[3:].strip() for line in self.own_cgroup.read_text().splitlines() if line.startswith("0::"))
-        except (OSError, StopIteration):
-            return []
-        group = self.cgroups / own.lstrip("/")
-        groups = [group, *group.parents]
-        return [path for path in groups if path.is_relative_to(self.cgroups) and _limit(path) is not None]
+        """What a new process can get without swapping, within the limits of its container. Cached files count as free."""
+        left = [psutil.virtual_memory().available, *map(_left_in, self._cgroups())]
+        return max(0, int(min(left)))
 
     def private_memory(self, pid: int) -> int:
-        """What a process holds and `free_memory` does not count as free; 0 when it is gone.
+        """What a process and its children hold and `free_memory` does not count as free; 0 when it is gone.
 
         On Linux mapped files are left out: the weights of a model lie in the page cache, which counts as free.
         """
         try:
-            memory = psutil.Process(pid).memory_info()
-        except psutil.Error:
+            process = psutil.Process(pid)
+            return sum(_private(part.memory_info()) for part in (process, *process.children()))
+        except psutil.NoSuchProcess:
             return 0
-        return int(memory.rss - (memory.shared if sys.platform == "linux" else 0))
+
+    def _cgroups(self) -> Iterator[Path]:
+        """The cgroup (version 2) of this process and those above it."""
+        try:
+            lines = (self._root / "proc/self/cgroup").read_text().splitlines()
+        except OSError:
+            return
+        top = self._root / "sys/fs/cgroup"
+        for group in (top / line.removeprefix("0::/") for line in lines if line.startswith("0::/")):
+            yield from (group, *(parent for parent in group.parents if parent.is_relative_to(top)))
 
 
-def physical_cores() -> int:
-    """Cores this process may use, hyper-threads not counted."""
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(psutil.cpu_count(logical=False) or usable, usable)
+def _private(memory: Any) -> int:
+    return int(memory.rss - memory.shared) if sys.platform == "linux" else int(memory.rss)
 
 
-def _limit(group: Path) -> int | None:
+def _left_in(group: Path) -> float:
+    """Bytes up to the limit of a cgroup, infinite when it has none."""
     try:
-        text = (group / "memory.max").read_text().strip()
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except OSError:
-        return None
-    return None if text == "max" else int(text)
-
-
-def _left_in(group: Path) -> int:
-    used = int((group / "memory.current").read_text())
-    stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    cached = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
-    return (_limit(group) or 0) - used + cached
+        return math.inf
+    cached = int(stat["inactive_file"]) + int(stat["active_file"])
+    return math.inf if limit == "max" else int(limit) - used + cached

@@ -281,10 +281,9 @@ def _too_little(needed: int, available: int) -> str:
     return f"model requires more system memory ({_size(needed)}) than is available ({_size(available)})"
 
 
-def _size(count: float) -> str:
+def _size(count: int) -> str:
     """Bytes as people read them: "7.3 GiB"."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} B"

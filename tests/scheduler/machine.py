@@ -1,0 +1,141 @@
+"""A machine that we don't have: its memory is a number, and its engines are as fast or as broken as a test wants."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from serow.api.types import Capability, LoadOptions
+from serow.runner.base import LoadRequest
+from serow.scheduler.devices import Devices
+from serow.scheduler.scheduler import Lease, Scheduler
+from serow.settings import Settings
+from serow.store.model import Model
+from serow.store.name import Name
+
+GIB = 1 << 30
+MIB = 1 << 20
+LOAD_TIME = 1.0  # virtual seconds
+
+
+def model(
+    name: str = "a", size: int = GIB, *, capabilities: tuple[Capability, ...] = ("completion",), weights: str = ""
+) -> Model:
+    """A model of `size` bytes, trained for 8192 tokens, 16 KiB of context a token (64 MiB for 4096)."""
+    return Model(
+        name=Name.parse(name),
+        digest=name,
+        size=size,
+        modified_at=datetime.now(UTC),
+        weights=Path(weights or name),
+        capabilities=capabilities,
+        context_length=8192,
+        kv_bytes=16 << 10,
+    )
+
+
+class Engine:
+    """A Runner without an engine."""
+
+    def __init__(self, machine: "Machine", request: LoadRequest) -> None:
+        self.machine = machine
+        self.request = request
+        self.pid = len(machine.engines) + 1
+        self.is_alive = False
+        self.is_closed = False
+        self.num_running = 0
+
+    @property
+    def size(self) -> int:
+        return self.machine.private_memory(self.pid)
+
+    async def load(self) -> None:
+        await asyncio.sleep(self.machine.load_time)
+        if self.machine.load_errors:
+            raise self.machine.load_errors.pop(0)
+        self.is_alive = True
+
+    async def close(self) -> None:
+        await asyncio.sleep(self.machine.close_time)
+        self.is_alive = False
+        self.is_closed = True
+
+
+class Machine(Devices):
+    """Memory and engines. `engines` lists all that were ever started."""
+
+    def __init__(self, memory: int = 64 * GIB) -> None:
+        super().__init__()
+        self.memory = memory
+        self.engines: list[Engine] = []
+        self.load_time = LOAD_TIME
+        self.close_time = 0.0
+        self.load_errors: list[Exception] = []
+
+    def start(self, request: LoadRequest) -> Engine:
+        self.engines.append(Engine(self, request))
+        return self.engines[-1]
+
+    def free_memory(self) -> int:
+        return self.memory - sum(self.private_memory(engine.pid) for engine in self.engines)
+
+    def private_memory(self, pid: int) -> int:
+        engine = self.engines[pid - 1]
+        return engine.request.model.size if engine.is_alive else 0
+
+    @property
+    def loaded(self) -> list[str]:
+        """Names of the models whose engines run now."""
+        return [engine.request.model.name.model for engine in self.engines if engine.is_alive]
+
+    def scheduler(self, **settings: float) -> Scheduler:
+        """A scheduler for this machine."""
+        return Scheduler(Settings(**settings), self.start, self)  # type: ignore[arg-type]
+
+
+class Request:
+    """A client that keeps its lease until it is told to end."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        wanted: Model,
+        *,
+        keep_alive: float | None = None,
+        client: str = "",
+        options: LoadOptions | None = None,
+    ) -> None:
+        self.lease: Lease | None = None
+        self._end = asyncio.Event()
+        self._has_lease = asyncio.Event()
+        context = scheduler.lease(wanted, options or LoadOptions(), keep_alive, client)
+
+        async def live() -> None:
+            async with context as self.lease:
+                self._has_lease.set()
+                await self._end.wait()
+
+        self.task = asyncio.create_task(live())
+
+    async def begun(self) -> Self:
+        """Wait for the lease; raises what the request got instead."""
+        waiting = asyncio.create_task(self._has_lease.wait())
+        await asyncio.wait({self.task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if self.task.done():
+            await self.task
+        return self
+
+    async def end(self) -> None:
+        """Finish as a good client does."""
+        self._end.set()
+        await self.task
+
+    async def leave(self) -> None:
+        """Go away, wherever the request is."""
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
+    @property
+    def is_running(self) -> bool:
+        return self.lease is not None and not self.task.done()

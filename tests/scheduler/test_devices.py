@@ -1,0 +1,51 @@
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serow.scheduler.devices import Devices
+from tests.scheduler.machine import MIB
+
+STAT = f"anon {30 * MIB}\nactive_file {MIB}\ninactive_file {2 * MIB}"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A system whose process runs in the cgroup /app/serow."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/app/serow\n")
+    (tmp_path / "sys/fs/cgroup/app/serow").mkdir(parents=True)
+    return tmp_path
+
+
+def limit(root: Path, group: str, memory_max: str) -> None:
+    directory = root / "sys/fs/cgroup" / group
+    for name, text in {"memory.max": memory_max, "memory.current": str(40 * MIB), "memory.stat": STAT}.items():
+        (directory / name).write_text(f"{text}\n")
+
+
+@pytest.mark.parametrize("group", ["app/serow", "app"])
+def test_free_memory_is_what_a_container_has_left_cached_files_included(root: Path, group: str) -> None:
+    limit(root, group, str(50 * MIB))
+    assert Devices(root).free_memory() == 13 * MIB
+
+
+def test_free_memory_is_the_machines_without_a_limit(root: Path) -> None:
+    limit(root, "app/serow", "max")
+    assert Devices(root).free_memory() == pytest.approx(psutil.virtual_memory().available, rel=0.1)
+
+
+def test_a_container_above_its_limit_has_nothing_left(root: Path) -> None:
+    limit(root, "app", str(10 * MIB))
+    assert Devices(root).free_memory() == 0
+
+
+def test_private_memory_counts_what_a_process_holds() -> None:
+    before = Devices().private_memory(os.getpid())
+    held = bytearray(os.urandom(1)) * (32 * MIB)
+    assert Devices().private_memory(os.getpid()) - before == pytest.approx(len(held), rel=0.5)
+
+
+def test_a_process_that_is_gone_holds_nothing() -> None:
+    assert Devices().private_memory(2**31 - 1) == 0
