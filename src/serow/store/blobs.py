@@ -12,10 +12,10 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 from serow.errors import ModelFileError, RequestError, StoreError
 
@@ -75,15 +75,26 @@ class Blobs:
     def put(self, data: bytes) -> tuple[str, bool]:
         """Store small data; returns its digest and whether it is new."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        if self.has(digest):
-            return digest, False
-        with disk_errors():
-            write_atomic(self.path(digest), data)
-        return digest, True
+        is_new = not self.has(digest)
+        if is_new:
+            with disk_errors():
+                write_atomic(self.path(digest), data)
+        return digest, is_new
 
     def writer(self, expected: str | None = None) -> "BlobWriter":
         """A writer of one blob, see BlobWriter. `expected` is the digest that it must turn out to have."""
         return BlobWriter(self, expected)
+
+    def add(self, path: Path) -> str:
+        """Copy a file in; returns its digest. Blocks as long as reading the file takes; raises StoreError."""
+        partial = _Partial(self)
+        try:
+            with disk_errors(), path.open("rb") as file:
+                while data := file.read(_BUFFER):
+                    partial.append(data)
+            return partial.commit(None)
+        finally:
+            partial.discard()
 
     def remove(self, digest: str) -> None:
         """Remove a blob if it is there."""
@@ -91,66 +102,84 @@ class Blobs:
             self.path(digest).unlink(missing_ok=True)
 
 
+class _Partial:
+    """A blob that is being written: `append`, then `commit` or `discard`. Blocks; raises StoreError."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._hash = hashlib.sha256()
+        self.size = 0
+        with disk_errors():
+            blobs.root.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=".", suffix=_PARTIAL, dir=blobs.root)
+        self._file, self._path = os.fdopen(handle, "wb", buffering=0), Path(name)
+
+    def append(self, data: bytes) -> None:
+        self._hash.update(data)
+        self.size += len(data)
+        rest = memoryview(data)
+        with disk_errors():
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    def commit(self, expected: str | None) -> str:
+        """Verify, sync, rename into place; returns the digest. Raises RequestError on a mismatch."""
+        digest = f"sha256:{self._hash.hexdigest()}"
+        if expected not in (None, digest):
+            raise RequestError(f'digest mismatch, expected "{expected}", got "{digest}"')
+        with disk_errors():
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._path.chmod(0o644)
+            self._path.replace(self._blobs.path(digest))
+        return digest
+
+    def discard(self) -> None:
+        """Leave nothing of what was not committed."""
+        self._file.close()
+        with disk_errors():
+            self._path.unlink(missing_ok=True)
+
+
 class BlobWriter:
     """Writes one blob: `async with blobs.writer(digest) as w: await w.write(chunk)`, afterwards `w.digest`, `w.size`.
 
-    Leaving the block verifies, syncs and renames. Raises RequestError on a mismatch and StoreError on a failing disk; then,
-    and when the block raises, nothing is left.
+    The disk is touched outside the event loop. Leaving the block verifies, syncs and renames; raises RequestError on a
+    mismatch and StoreError on a failing disk. Then, and when the block raises, nothing is left.
     """
 
     def __init__(self, blobs: Blobs, expected: str | None) -> None:
         self._blobs = blobs
         self._expected = None if expected is None else f"sha256:{hex_of(expected)}"
-        self._hash = hashlib.sha256()
         self._buffer = bytearray()
-        self._file: BinaryIO
-        self._partial: Path
+        self._partial: _Partial
         self.digest = ""
-        self.size = 0
+        self.size = 0  # bytes
 
     async def __aenter__(self) -> Self:
-        with disk_errors():
-            self._blobs.root.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".", suffix=_PARTIAL, dir=self._blobs.root)
-            self._file, self._partial = os.fdopen(handle, "wb", buffering=0), Path(name)
+        self._partial = _Partial(self._blobs)
         return self
 
     async def write(self, chunk: bytes) -> None:
-        """Append; the disk is touched outside the event loop, a megabyte at a time."""
+        """Append; a megabyte at a time reaches the disk."""
         self._buffer += chunk
+        self.size += len(chunk)
         if len(self._buffer) >= _BUFFER:
-            await asyncio.to_thread(self._flush)
+            await self._flush()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if kind is None:
-                await asyncio.to_thread(self._finish)
+                await self._flush()
+                self.digest = await asyncio.to_thread(self._partial.commit, self._expected)
         finally:
-            self._file.close()
-            with suppress(FileNotFoundError):
-                self._partial.unlink()
+            self._partial.discard()
 
-    def _flush(self) -> None:
-        self._hash.update(self._buffer)
-        with disk_errors():
-            view = memoryview(self._buffer)
-            while view:
-                view = view[self._file.write(view) :]
-        self.size += len(self._buffer)
-        self._buffer = bytearray()
-
-    def _finish(self) -> None:
-        self._flush()
-        self.digest = f"sha256:{self._hash.hexdigest()}"
-        if self._expected not in (None, self.digest):
-            raise RequestError(f'digest mismatch, expected "{self._expected}", got "{self.digest}"')
-        with disk_errors():
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._partial.chmod(0o644)
-            self._partial.replace(self._blobs.path(self.digest))
+    async def _flush(self) -> None:
+        data, self._buffer = bytes(self._buffer), bytearray()
+        await asyncio.to_thread(self._partial.append, data)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 
 from serow.api.types import Capability
+from serow.parsers.thinking import tags_of_jinja
 from serow.store.weights import Weights
 
 _ACTION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
-_JINJA_THINKING = ("enable_thinking", "<think>", "</think>", "[THINK]", "<seed:think>", "<|channel|>analysis")
 _JINJA_TOOLS = ("tools", "tool_call")
 
 
@@ -19,7 +19,7 @@ def capabilities(weights: Weights, *, has_projector: bool, template: str) -> tup
 def _found(weights: Weights, has_projector: bool, template: str) -> Iterator[Capability]:
     if any(mark in weights.chat_template for mark in _JINJA_TOOLS):
         yield "tools"
-    if any(mark in weights.chat_template for mark in _JINJA_THINKING):
+    if "enable_thinking" in weights.chat_template or tags_of_jinja(weights.chat_template):
         yield "thinking"
     yield "embedding" if weights.has_pooling else "completion"
     if weights.has_vision or has_projector:
