@@ -1,0 +1,128 @@
+"""`serow create`: a Modelfile, the files it names, and the model that the server makes of them."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from serow.cli import progress
+from serow.errors import ModelFileError, RequestError, SerowError
+
+if TYPE_CHECKING:
+    from serow.cli.server import Client
+
+_CHUNK = 1 << 20  # bytes
+_PATH_STARTS = ("/", "./", "../", "~", "\\", ".\\", "..\\")
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "-f", "--file", type=click.Path(path_type=Path), default=Path("Modelfile"), show_default=True, help="The Modelfile."
+)
+@click.option("-q", "--quantize", hidden=True, help="Not supported.")
+def create(model: str, file: Path, quantize: str | None) -> None:
+    """Create a model from a Modelfile.
+
+    Paths in it are relative to it. Two FROM lines make a model that sees: its weights and its projector; a FROM line with a
+    directory makes one that draws, from a diffusers pipeline.
+    """
+    from serow.cli.server import connect
+    from serow.store.modelfile import parse
+
+    if quantize:
+        raise RequestError("quantizing is not supported", hint="give FROM a file that is quantized already")
+    modelfile = parse(_read(file))
+    for warning in modelfile.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    sources, names = _split(modelfile.sources, file.parent)
+    with connect(start=True) as client:
+        files = {name: _send(client, path) for name, path in sources.items()}
+        adapters = {path.name: _send(client, path) for path in (_existing(text, file.parent) for text in modelfile.adapters)}
+        records = client.create(
+            model,
+            from_=names[0] if names else None,
+            files=files or None,
+            adapters=adapters or None,
+            stream=True,
+            **modelfile.request(),
+        )
+        progress.show(records)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SerowError(f"{file} is not text") from None
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> SerowError:
+    return SerowError(f"can't read {path}: {(error.strerror or 'unknown fault').lower()}")
+
+
+def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[str]]:
+    """FROM lines as files by the names they get, and names of models; raises SerowError for what can't go together."""
+    files: dict[str, Path] = {}
+    names = []
+    for text in sources:
+        path = base / Path(text).expanduser()
+        if path.exists() or text.startswith(_PATH_STARTS):
+            files |= _pipeline(path) if path.is_dir() else {_free(path.name, files): _existing(text, base)}
+        else:
+            names.append(text)
+    if len(names) + bool(files) > 1:
+        raise RequestError("FROM lines name a model, or files of one: not both, and not two models")
+    return files, names
+
+
+def _existing(text: str, base: Path) -> Path:
+    path = base / Path(text).expanduser()
+    if not path.is_file():
+        raise SerowError(f"there is no file {path}")
+    return path
+
+
+def _free(name: str, taken: dict[str, Path]) -> str:
+    return name if name not in taken else f"{len(taken)}-{name}"
+
+
+def _pipeline(directory: Path) -> dict[str, Path]:
+    """The files of a pipeline by their paths within it, without those that a pipeline may not have (code, pickles)."""
+    from serow.store.pipeline import INDEX, check_path
+
+    if not (directory / INDEX).is_file():
+        raise SerowError(f"{directory} is not a diffusers pipeline", hint=f"it has no {INDEX}")
+    files = {}
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        with suppress(ModelFileError):
+            files[check_path(path.relative_to(directory).as_posix())] = path
+    return files
+
+
+def _send(client: "Client", path: Path) -> str:
+    """Upload a file unless the server has it; returns its digest."""
+    with progress.bar() as bar:
+        sha256 = hashlib.sha256()
+        for chunk in _chunks(path, lambda done, total: bar.update(f"hashing {path.name}", done, total)):
+            sha256.update(chunk)
+        digest = f"sha256:{sha256.hexdigest()}"
+        if not client.has_blob(digest):
+            client.send_blob(digest, _chunks(path, lambda done, total: bar.update(f"copying {path.name}", done, total)))
+    return digest
+
+
+def _chunks(path: Path, report: Callable[[int, int], None]) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            total = path.stat().st_size
+            while chunk := file.read(_CHUNK):
+                yield chunk
+                report(file.tell(), total)
+    except OSError as error:
+        raise _unreadable(path, error) from error

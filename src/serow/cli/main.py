@@ -1,0 +1,95 @@
+"""The program `serow`: its commands, and how failures are shown: a line or two on stderr, never a traceback."""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from serow import __version__
+from serow.cli import create, models, run, serve, show
+from serow.errors import SerowError
+
+_ALIASES = {"ls": "list", "start": "serve"}
+_INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+
+
+class Commands(click.Group):
+    """The commands in the order of their declaration, some with a second name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names as --help lists them."""
+        return list(self.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name or its second name."""
+        return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
+
+
+def _fail(message: str, hint: str, status: int) -> NoReturn:
+    click.echo(f"error: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+    sys.exit(status)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-v", "--version", message="serow version is %(version)s")
+def cli() -> None:
+    """Run language, vision and image models on this machine, behind Ollama's API.
+
+    \b
+    serow run smollm2:135m              chat with a small model
+    serow run smollm2:135m "Why?"       one answer, for scripts and pipes
+    eval "$(serow completion bash)"     complete commands in this shell
+
+    Every command but serve speaks to the server at SEROW_HOST (or OLLAMA_HOST), by default 127.0.0.1:11434.
+    """
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    bash:  eval "$(serow completion bash)"          in ~/.bashrc
+    zsh:   eval "$(serow completion zsh)"           in ~/.zshrc
+    fish:  serow completion fish | source           in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None  # the choice above allows only what click knows
+    click.echo(found(cli, {}, "serow", "_SEROW_COMPLETE").source())
+
+
+for _command in (
+    serve.serve,
+    run.run,
+    models.pull,
+    models.list_models,
+    models.ps,
+    show.show,
+    models.stop,
+    models.copy,
+    models.remove,
+    create.create,
+    completion,
+):
+    cli.add_command(_command)
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Entry point of the `serow` script: exits with 0, 1 after a failure, 2 for a wrong command line, 130 after Ctrl-C."""
+    try:
+        status = cli.main(args, prog_name="serow", standalone_mode=False)
+    except SerowError as error:
+        _fail(str(error), error.hint, 1)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "serow"
+        message = error.format_message().rstrip(".")
+        _fail(f"{message[:1].lower()}{message[1:]}", f"{command} --help", 2)
+    except click.Abort:
+        sys.exit(_INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,115 @@
+"""Commands on the models of a store: pull, list, ps, stop, cp, rm."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from serow.cli import progress
+from serow.cli.table import columns, human_bytes, human_time
+
+MODEL = click.argument("model")
+
+
+@click.command()
+@MODEL
+@click.option("--insecure", is_flag=True, help="Use an insecure registry.")
+def pull(model: str, insecure: bool) -> None:
+    """Download a model."""
+    from serow.cli.server import connect
+
+    with connect(start=True) as client:
+        progress.show(client.pull(model, insecure=insecure, stream=True))
+
+
+@click.command("list")
+@click.argument("prefix", default="")
+def list_models(prefix: str) -> None:
+    """List the models that are there, those whose name begins with PREFIX."""
+    from serow.cli.server import connect
+
+    with connect() as client:
+        click.echo(installed(client, prefix))
+
+
+def installed(client: Any, prefix: str = "") -> str:
+    """The table of the models that the server has."""
+    now = datetime.now(UTC)
+    rows = [
+        (model.model or "", (model.digest or "")[:12], human_bytes(model.size or 0), human_time(model.modified_at or now, now))
+        for model in client.list().models
+        if (model.model or "").lower().startswith(prefix.lower())
+    ]
+    return columns([("NAME", "ID", "SIZE", "MODIFIED"), *rows])
+
+
+def processor(size: int, size_vram: int) -> str:
+    """Where a loaded model lies, from its sizes in bytes."""
+    if size_vram == 0:
+        return "100% CPU"
+    if size_vram == size:
+        return "100% GPU"
+    if size_vram > size:
+        return "Unknown"
+    on_cpu = round((size - size_vram) / size * 100)
+    return f"{on_cpu}%/{100 - on_cpu}% CPU/GPU"
+
+
+def _running(model: Any, now: datetime) -> tuple[str, ...]:
+    expires_at = model.expires_at or now
+    return (
+        model.model or "",
+        (model.digest or "")[:12],
+        human_bytes(model.size or 0),
+        processor(model.size or 0, model.size_vram or 0),
+        str(model.context_length or 0),
+        "Stopping..." if expires_at < now else human_time(expires_at, now),
+    )
+
+
+@click.command()
+@click.argument("prefix", default="")
+def ps(prefix: str) -> None:
+    """List the models that are loaded, those whose name begins with PREFIX."""
+    from serow.cli.server import connect
+
+    with connect() as client:
+        models = client.ps().models
+    now = datetime.now(UTC)
+    rows = [_running(model, now) for model in models if (model.model or "").lower().startswith(prefix.lower())]
+    click.echo(columns([("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"), *rows]))
+
+
+@click.command()
+@MODEL
+def stop(model: str) -> None:
+    """Unload a model."""
+    from serow.cli.server import connect
+
+    with connect() as client:
+        client.generate(model, keep_alive=0)
+
+
+@click.command("cp")
+@click.argument("source")
+@click.argument("destination")
+def copy(source: str, destination: str) -> None:
+    """Copy a model to another name."""
+    from serow.cli.server import connect
+
+    with connect() as client:
+        client.copy(source, destination)
+    click.echo(f"copied '{source}' to '{destination}'")
+
+
+@click.command("rm")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+def remove(models: tuple[str, ...]) -> None:
+    """Remove models."""
+    from serow.cli.server import connect
+
+    with connect() as client:
+        for model in models:
+            client.generate(model, keep_alive=0)
+            client.delete(model)
+            click.echo(f"deleted '{model}'")

@@ -1,0 +1,79 @@
+"""Progress records of pull and create, as bars on a terminal, as plain lines elsewhere."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import click
+
+
+class Bar(Protocol):
+    """What takes the records of one stream."""
+
+    def update(self, status: str, completed: int | None, total: int | None) -> None:
+        """Show one record; sizes in bytes."""
+        ...
+
+
+class _Lines:
+    """A line on stderr whenever the status changes."""
+
+    def __init__(self) -> None:
+        self._status = ""
+
+    def update(self, status: str, completed: int | None, total: int | None) -> None:
+        if status != self._status:
+            click.echo(status, err=True)
+        self._status = status
+
+
+class _Bars:
+    """A bar for each status that has a total, a line for each that has none."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._task: Any = None
+        self._status = ""
+
+    def update(self, status: str, completed: int | None, total: int | None) -> None:
+        if status != self._status:
+            self._status = status
+            self._task = self._progress.add_task(status, total=total) if total else self._progress.console.print(status)
+        if total:
+            self._progress.update(self._task, completed=completed or 0)
+
+
+@contextmanager
+def bar(*, is_bytes: bool = True) -> Iterator[Bar]:
+    """What shows progress on stderr; totals are bytes, or steps."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    amount = (DownloadColumn(), TransferSpeedColumn()) if is_bytes else (MofNCompleteColumn(),)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *amount,
+        TimeRemainingColumn(),
+        console=Console(stderr=True, highlight=False),
+    ) as progress:
+        yield _Bars(progress)
+
+
+def show(records: Iterable[Any]) -> None:
+    """Show the progress records of the official client until they end."""
+    with bar() as shown:
+        for record in records:
+            shown.update(record.status or "", record.completed, record.total)

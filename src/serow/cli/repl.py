@@ -1,0 +1,216 @@
+"""The conversation at a prompt: messages, and commands that begin with a slash, as Ollama's command line has them."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import click
+import ollama
+
+from serow.cli import repl_help
+from serow.cli.attachments import AttachmentError, names_picture
+from serow.cli.models import installed
+from serow.cli.parameters import parse_parameter
+from serow.cli.server import Client
+from serow.cli.session import Session
+from serow.cli.show import describe
+from serow.errors import RequestError
+
+_QUOTES = '"""'
+_PARTS = {
+    "license": "No license was specified for this model.",
+    "modelfile": "No Modelfile was specified for this model.",
+    "system": "No system message was specified for this model.",
+    "template": "No prompt template was specified for this model.",
+}
+
+
+class Reader(Protocol):
+    """Where messages come from; see prompt.Prompt."""
+
+    def read(self) -> str: ...
+    def read_quoted(self, text: str) -> str: ...
+    def keep_history(self, *, is_on: bool) -> None: ...
+
+
+class Leave(Exception):
+    """The user is done."""
+
+
+class Repl:
+    """Reads messages until /bye or Ctrl-D; Ctrl-C stops an answer, not the program."""
+
+    def __init__(self, client: Client, session: Session, reader: Reader) -> None:
+        self._client = client
+        self._session = session
+        self._reader = reader
+        self._commands: dict[str, Callable[[list[str]], None]] = {
+            "/set": self._set,
+            "/show": self._show,
+            "/load": self._load,
+            "/save": self._save,
+            "/list": self._list,
+            "/clear": self._clear,
+            "/bye": self._bye,
+            "/exit": self._bye,
+            "/help": self._help,
+            "/?": self._help,
+        }
+        self._settings: dict[str, Callable[[list[str]], None]] = {
+            "parameter": self._set_parameter,
+            "system": self._set_system,
+            "history": lambda _: self._reader.keep_history(is_on=True),
+            "nohistory": lambda _: self._reader.keep_history(is_on=False),
+            "wordwrap": lambda _: self._switch("wraps_words", True, "Set 'wordwrap' mode."),
+            "nowordwrap": lambda _: self._switch("wraps_words", False, "Set 'nowordwrap' mode."),
+            "verbose": lambda _: self._switch("is_verbose", True, "Set 'verbose' mode."),
+            "quiet": lambda _: self._switch("is_verbose", False, "Set 'quiet' mode."),
+            "format": self._set_format,
+            "noformat": lambda _: self._switch("format", None, "Disabled format."),
+            "think": self._set_think,
+            "nothink": lambda _: self._switch("think", False, "Set 'nothink' mode."),
+        }
+
+    def run(self) -> None:
+        """Go on until the user leaves."""
+        while True:
+            try:
+                self._take(self._reader.read())
+            except KeyboardInterrupt:
+                click.echo("\nUse Ctrl + d or /bye to exit.")
+            except EOFError:
+                click.echo()
+                return
+            except Leave:
+                return
+
+    def _take(self, message: str) -> None:
+        """Do what one message says; what the server refuses is shown and the conversation goes on."""
+        try:
+            if message.startswith("/") and not ("vision" in self._session.capabilities and names_picture(message)):
+                self._command(message)
+            elif message.strip():
+                self._ask(message)
+        except ollama.ResponseError as error:
+            click.echo(f"error: {error.error}", err=True)
+        except (AttachmentError, RequestError) as error:
+            click.echo(f"error: {error}", err=True)
+
+    def _ask(self, message: str) -> None:
+        try:
+            self._session.ask(self._client, message)
+        except KeyboardInterrupt:
+            click.echo("\n")
+
+    def _command(self, message: str) -> None:
+        name, *words = message.split()
+        command = self._commands.get(name)
+        if command is None:
+            click.echo(f"Unknown command '{name}'. Type /? for help")
+        elif name == "/set" and words[:1] == ["system"]:
+            self._set_system([message.split(None, 2)[2]] if len(words) > 1 else [])
+        else:
+            command(words)
+
+    def _set(self, words: list[str]) -> None:
+        if not words:
+            click.echo(repl_help.SET)
+        elif words[0] in self._settings:
+            self._settings[words[0]](words[1:])
+        else:
+            click.echo(f"Unknown command '/set {words[0]}'. Type /? for help")
+
+    def _switch(self, name: str, value: Any, said: str) -> None:
+        setattr(self._session, name, value)
+        click.echo(said)
+
+    def _set_parameter(self, words: list[str]) -> None:
+        if len(words) < 2:
+            click.echo(repl_help.PARAMETER)
+            return
+        name, *values = words
+        self._session.options[name] = parse_parameter(name, values)
+        click.echo(f"Set parameter '{name}' to '{', '.join(values)}'")
+
+    def _set_system(self, words: list[str]) -> None:
+        """The message as it was typed. What was said before stands under the old one, so it goes."""
+        if not words:
+            click.echo(repl_help.SET)
+            return
+        text = words[0]
+        self._session.system = self._reader.read_quoted(text) if text.startswith(_QUOTES) else text
+        said = "Set system message and cleared session context." if self._session.context else "Set system message."
+        self._session.context = []
+        click.echo(said)
+
+    def _set_format(self, words: list[str]) -> None:
+        if words != ["json"]:
+            click.echo("Invalid or missing format. For 'json' mode use '/set format json'")
+            return
+        self._switch("format", "json", "Set format to 'json' mode.")
+
+    def _set_think(self, words: list[str]) -> None:
+        if "thinking" not in self._session.capabilities:
+            click.echo(f'warning: model "{self._session.model}" does not support thinking output', err=True)
+        level = words[0] if words else ""
+        self._switch("think", level or True, f"Set 'think' mode to '{level}'." if level else "Set 'think' mode.")
+
+    def _show(self, words: list[str]) -> None:
+        if not words:
+            click.echo(repl_help.SHOW)
+            return
+        part = words[0]
+        info = self._client.show_all(self._session.model, system=self._session.system, options=self._session.options)
+        if part == "info":
+            click.echo(describe(info))
+        elif part == "parameters":
+            self._show_parameters(info.get("parameters", ""))
+        elif part in _PARTS:
+            click.echo(info.get(part) or _PARTS[part])
+        else:
+            click.echo(f"Unknown command '/show {part}'. Type /? for help")
+
+    def _show_parameters(self, parameters: str) -> None:
+        click.echo("Model defined parameters:")
+        for line in parameters.splitlines() or ["No additional parameters were specified for this model."]:
+            click.echo(f"  {line}")
+        if self._session.options:
+            click.echo("\nUser defined parameters:")
+            for name, value in self._session.options.items():
+                click.echo(f"  {name:<30} {value}")
+        click.echo()
+
+    def _load(self, words: list[str]) -> None:
+        if len(words) != 1:
+            click.echo("Usage:\n  /load <modelname>")
+            return
+        click.echo(f"Loading model '{words[0]}'")
+        capabilities = frozenset(self._client.show_all(words[0]).get("capabilities") or ())
+        self._client.generate(words[0], keep_alive=self._session.keep_alive)
+        self._session.model, self._session.capabilities, self._session.context = words[0], capabilities, []
+
+    def _save(self, words: list[str]) -> None:
+        if len(words) != 1:
+            click.echo("Usage:\n  /save <modelname>")
+            return
+        session = self._session
+        self._client.create(words[0], from_=session.model, system=session.system or None, parameters=session.options or None)
+        click.echo(f"Created new model '{words[0]}'")
+
+    def _list(self, words: list[str]) -> None:
+        click.echo(installed(self._client, words[0] if words else ""))
+
+    def _clear(self, _: list[str]) -> None:
+        self._session.context = []
+        click.echo("Cleared session context")
+
+    def _bye(self, _: list[str]) -> None:
+        raise Leave
+
+    def _help(self, words: list[str]) -> None:
+        texts = {
+            "set": repl_help.SET,
+            "show": repl_help.SHOW,
+            "shortcut": repl_help.SHORTCUTS,
+            "shortcuts": repl_help.SHORTCUTS,
+        }
+        click.echo(texts.get(words[0].removeprefix("/") if words else "", repl_help.COMMANDS))

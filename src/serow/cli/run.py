@@ -1,0 +1,143 @@
+"""`serow run`: one answer, or a conversation at a prompt."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serow.cli import progress
+from serow.duration import parse_duration
+from serow.errors import RequestError, SerowError
+
+if TYPE_CHECKING:
+    from serow.cli.server import Client
+    from serow.cli.session import Session
+
+_THINK = {"true": True, "false": False}
+_LEVELS = ("low", "medium", "high", "max")
+
+
+class _Run(click.Command):
+    """Takes a bare `--think` for `--think=true`: its value is never the next word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Fill in the value, up to a `--`."""
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, ["--think=true" if arg == "--think" else arg for arg in args[:end]] + args[end:])
+
+
+class _Think(click.ParamType[bool | str]):
+    name = "true|false|low|medium|high|max"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool | str:
+        """A switch or a level."""
+        if value in _LEVELS:
+            return str(value)
+        if value not in _THINK:
+            self.fail("must be true, false, low, medium, high or max", param, ctx)
+        return _THINK[value]
+
+
+class _Format(click.ParamType[Any]):
+    name = "json|schema"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """`json`, a JSON Schema, or the path of a file that holds one."""
+        if value == "json":
+            return value
+        try:
+            return json.loads(value if value.lstrip().startswith("{") else Path(value).read_text(encoding="utf-8"))
+        except OSError as error:
+            self.fail(f"can't read {value}: {(error.strerror or 'unknown fault').lower()}", param, ctx)
+        except (ValueError, RecursionError):
+            self.fail("is not JSON", param, ctx)
+
+
+class _KeepAlive(click.ParamType[str]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """A duration with a unit, checked here so that a mistake shows before anything is loaded."""
+        try:
+            parse_duration(value)
+        except RequestError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+@click.command(cls=_Run)
+@click.argument("model")
+@click.argument("prompt", nargs=-1)
+@click.option("--format", type=_Format(), help="Answer in JSON, or as a JSON Schema (a file, or the schema itself) says.")
+@click.option("--think", type=_Think(), help="Think before answering: true, false, low, medium, high or max.")
+@click.option("--hidethinking", is_flag=True, help="Hide the thinking.")
+@click.option("--keepalive", type=_KeepAlive(), help="How long the model stays loaded: 5m, 1h30m, -1m for ever.")
+@click.option("--nowordwrap", is_flag=True, help="Don't break lines between words.")
+@click.option("--verbose", is_flag=True, help="Show durations and rates.")
+@click.option("--insecure", is_flag=True, help="Use an insecure registry.")
+def run(model: str, prompt: tuple[str, ...], insecure: bool, **settings: Any) -> None:
+    """Answer PROMPT, or open a conversation when there is none.
+
+    A server is started when none runs, the model is downloaded when it is missing. Text that is piped in comes before
+    PROMPT. Paths of pictures in the prompt are attached for models that see; models that draw save a picture here.
+    """
+    from serow.cli.server import connect
+
+    text = " ".join((*_piped(), *prompt))
+    with connect(start=True) as client:
+        session = _open(client, model, insecure, settings)
+        if text or not (sys.stdin.isatty() and sys.stdout.isatty()):
+            session.ask(client, text)
+        else:
+            session.load(client)
+            _converse(client, session)
+
+
+def _converse(client: "Client", session: "Session") -> None:
+    from serow.cli import state
+    from serow.cli.prompt import Prompt
+    from serow.cli.repl import Repl
+    from serow.cli.repl_help import COMPLETIONS
+
+    is_kept = not (os.environ.get("SEROW_NOHISTORY") or os.environ.get("OLLAMA_NOHISTORY"))
+    prompt = Prompt(state.directory() / "history", COMPLETIONS)
+    prompt.keep_history(is_on=is_kept)
+    Repl(client, session, prompt).run()
+
+
+def _piped() -> list[str]:
+    if sys.stdin.isatty():
+        return []
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError:
+        raise SerowError("what is piped in is not text") from None
+    return [text] if text else []
+
+
+def _open(client: "Client", model: str, insecure: bool, settings: dict[str, Any]) -> "Session":
+    """A session with a model, which is pulled when the server does not have it."""
+    import ollama
+
+    from serow.cli.session import Session
+
+    try:
+        info = client.show_all(model)
+    except ollama.ResponseError as error:
+        if error.status_code != 404:
+            raise
+        progress.show(client.pull(model, insecure=insecure, stream=True))
+        info = client.show_all(model)
+    return Session(
+        model,
+        capabilities=frozenset(info.get("capabilities") or ()),
+        format=settings["format"],
+        think=settings["think"],
+        hides_thinking=settings["hidethinking"],
+        keep_alive=settings["keepalive"],
+        wraps_words=not settings["nowordwrap"],
+        is_verbose=settings["verbose"],
+    )

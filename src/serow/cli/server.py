@@ -1,0 +1,136 @@
+"""The server that commands speak to: its address, a client of it, and a server of our own when there is none."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+import ollama
+
+from serow import settings
+from serow.cli import state
+from serow.errors import SerowError
+from serow.registry.sources import SOURCES
+
+_START_DEADLINE = 30.0  # seconds
+_CONNECT_TIMEOUT = 10.0  # seconds
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is reached
+
+
+class ServerError(SerowError):
+    """The server answered with an error, or not at all."""
+
+
+class Client(ollama.Client):
+    """The official client, and the calls that it has no room for."""
+
+    def show_all(self, model: str, *, verbose: bool = False, system: str = "", options: dict[str, Any] | None = None) -> Any:
+        """The whole body of /api/show, as the wire has it."""
+        body = {"model": model, "verbose": verbose, "system": system, "options": options or {}}
+        return self._call("POST", "/api/show", json=body).json()
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether the server holds a blob."""
+        status: int = self._client.head(f"/api/blobs/{digest}").status_code
+        return status == httpx.codes.OK
+
+    def send_blob(self, digest: str, chunks: Iterator[bytes]) -> None:
+        """Upload a blob."""
+        self._call("POST", f"/api/blobs/{digest}", content=chunks)
+
+    def ping(self) -> None:
+        """Ask for the version, to see whether a server is there."""
+        self._call("GET", "/api/version")
+
+    def _call(self, method: str, path: str, **content: Any) -> httpx.Response:
+        response: httpx.Response = self._request_raw(method, path, **content)  # type: ignore[no-untyped-call]
+        return response
+
+
+def url(environ: Mapping[str, str] = os.environ) -> str:
+    """The server's address from SEROW_HOST or OLLAMA_HOST; raises SettingError."""
+    found = settings.load(environ)
+    given = environ.get("SEROW_HOST") or environ.get("OLLAMA_HOST") or ""
+    scheme = "https" if given.strip().startswith("https://") else "http"
+    host = _LOOPBACK.get(found.host, found.host)
+    return f"{scheme}://[{host}]:{found.port}" if ":" in host else f"{scheme}://{host}:{found.port}"
+
+
+def _is_local(address: str) -> bool:
+    return httpx.URL(address).host in ("127.0.0.1", "::1", "localhost")
+
+
+def _hint(error: str) -> str:
+    """What to do about an error of the server; the wire carries only its sentence."""
+    if error.startswith("model ") and error.endswith(" not found"):
+        return "see what is there: serow list"
+    if error == "pull model manifest: file does not exist":
+        return "models that can be pulled: " + ", ".join(source.name for source in SOURCES)
+    return ""
+
+
+@contextmanager
+def server_errors() -> Iterator[None]:
+    """Turn the client's exceptions into a ServerError with a hint."""
+    try:
+        yield
+    except ollama.ResponseError as error:
+        text = error.error or f"the server answered with status {error.status_code}"
+        raise ServerError(text, hint=_hint(text)) from error
+    except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise ServerError(f"no server answers at {url()}", hint="start it with: serow serve") from error
+    except httpx.TransportError as error:
+        raise ServerError("the connection to the server broke", hint="see what it says on its console") from error
+    except ValueError as error:
+        raise ServerError(f"what answers at {url()} is not a model server", hint="see SEROW_HOST") from error
+
+
+@contextmanager
+def connect(*, start: bool = False) -> Iterator[Client]:
+    """A client of the configured server; with `start`, of one started in the background when none runs here."""
+    address = url()
+    timeout = httpx.Timeout(None, connect=_CONNECT_TIMEOUT)  # loading and pulling take as long as they take
+    with Client(host=address, trust_env=not _is_local(address), timeout=timeout) as client, server_errors():
+        if start and _is_local(address) and not _answers(client):
+            _start_server(client)
+        yield client
+
+
+def _answers(client: Client) -> bool:
+    try:
+        client.ping()
+    except (ConnectionError, httpx.TransportError):
+        return False
+    return True
+
+
+def _start_server(client: Client) -> None:
+    """Start `serow serve` in the background and wait until it answers; raises ServerError."""
+    log = state.directory() / "server.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serow", "serve"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            **({"creationflags": 0x208} if sys.platform == "win32" else {"start_new_session": True}),
+        )
+    click.echo(f"started a server in the background, process {process.pid}, log {log}", err=True)
+    deadline = time.monotonic() + _START_DEADLINE
+    while not _answers(client):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise ServerError(f"the server did not start: {_last_line(log)}", hint=f"its log is {log}")
+        time.sleep(0.05)
+
+
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        lines = file.read().decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

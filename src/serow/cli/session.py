@@ -1,0 +1,157 @@
+"""One conversation with a model: what it was told so far, how it is asked, how its answers are shown."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from serow.cli import attachments, picture, progress
+from serow.cli.table import go_duration
+from serow.cli.wrap import WordWrap
+
+
+@dataclass
+class Session:
+    """A model, the settings of a conversation with it, and `context`: the tokens of what was said."""
+
+    model: str
+    capabilities: frozenset[str] = frozenset()
+    options: dict[str, Any] = field(default_factory=dict)
+    system: str = ""
+    format: Any = None
+    think: bool | str | None = None
+    keep_alive: str | None = None
+    hides_thinking: bool = False
+    wraps_words: bool = True
+    is_verbose: bool = False
+    context: list[int] = field(default_factory=list)
+
+    def load(self, client: Any) -> None:
+        """Have the model loaded, so that the first answer comes quickly."""
+        client.generate(self.model, keep_alive=self.keep_alive, think=self.think)
+
+    def ask(self, client: Any, prompt: str) -> None:
+        """Ask, print the answer as it comes, and remember it; Ctrl-C raises KeyboardInterrupt and forgets the exchange."""
+        images: list[bytes] = []
+        if "vision" in self.capabilities:
+            prompt, images = attachments.extract(prompt)
+        records = client.generate(
+            self.model,
+            prompt,
+            system=self.system or None,
+            context=self.context or None,
+            format=self.format,
+            options=self.options or None,
+            images=images or None,
+            think=self.think,
+            keep_alive=self.keep_alive,
+            stream=True,
+        )
+        last = self._draw(records, prompt) if "image" in self.capabilities else self._print(records)
+        if last and last.context:
+            self.context = list(last.context)
+        if last and self.is_verbose:
+            click.echo("\n".join(summary(last)), err=True)
+
+    def _print(self, records: Iterable[Any]) -> Any:
+        last = None
+        answer = Answer(wraps_words=self.wraps_words, hides_thinking=self.hides_thinking)
+        with _waiting() as stop_waiting:
+            for last in records:
+                if last.response or (last.thinking and not self.hides_thinking):
+                    stop_waiting()
+                answer.add(last.thinking or "", last.response or "")
+        answer.end()
+        return last
+
+    def _draw(self, records: Iterable[Any], prompt: str) -> Any:
+        last = None
+        with progress.bar(is_bytes=False) as shown:
+            for last in records:
+                if last.total:
+                    shown.update("drawing", last.completed, last.total)
+        if last and last.image:
+            click.echo(picture.save(last.image, prompt))
+        return last
+
+
+class Answer:
+    """Prints an answer: the thinking dimmed between two lines that say so, then the response."""
+
+    def __init__(self, *, wraps_words: bool, hides_thinking: bool) -> None:
+        width = shutil.get_terminal_size().columns - 1 if wraps_words and sys.stdout.isatty() else 0
+        self._wrap = WordWrap(width)
+        self._hides_thinking = hides_thinking
+        self._is_thinking = False
+        self._ends_line = True
+
+    def add(self, thinking: str, response: str) -> None:
+        """Print the next piece of each."""
+        if thinking and not self._hides_thinking:
+            self._open_thinking()
+            self._write(self._wrap.feed(thinking), dim=True)
+        if response:
+            self._close_thinking()
+            self._write(self._wrap.feed(response))
+
+    def end(self) -> None:
+        """Finish the last line and leave one empty."""
+        self._close_thinking()
+        self._write(self._wrap.flush())
+        self._write("\n\n")
+
+    def _open_thinking(self) -> None:
+        if not self._is_thinking:
+            self._write("Thinking...\n", dim=True, bold=True)
+        self._is_thinking = True
+
+    def _close_thinking(self) -> None:
+        if self._is_thinking:
+            self._write(self._wrap.flush(), dim=True)
+            self._write("" if self._ends_line else "\n")
+            self._write("...done thinking.\n\n", dim=True, bold=True)
+        self._is_thinking = False
+
+    def _write(self, text: str, *, dim: bool = False, bold: bool = False) -> None:
+        if text:
+            click.echo(click.style(text, fg="bright_black", bold=bold) if dim else text, nl=False, color=_color())
+            self._ends_line = text.endswith("\n")
+
+
+def _color() -> bool | None:
+    """False where the user wants no colours, else as the terminal is."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
+@contextmanager
+def _waiting() -> Iterator[Callable[[], None]]:
+    """A spinner on a terminal's stderr; what it yields takes it away."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield status.stop
+
+
+def summary(last: Any) -> Iterator[str]:
+    """Durations and rates of an answer's last record, as Ollama's command line prints them."""
+    if last.total_duration:
+        yield f"total duration:       {go_duration(last.total_duration)}"
+    if last.load_duration:
+        yield f"load duration:        {go_duration(last.load_duration)}"
+    for name, count, duration in (
+        ("prompt eval", last.prompt_eval_count, last.prompt_eval_duration),
+        ("eval", last.eval_count, last.eval_duration),
+    ):
+        if count:
+            yield f"{name} count:".ljust(22) + f"{count} token(s)"
+        if count and duration:
+            yield f"{name} duration:".ljust(22) + go_duration(duration)
+            yield f"{name} rate:".ljust(22) + f"{count / duration * 1e9:.2f} tokens/s"

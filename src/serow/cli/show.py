@@ -1,0 +1,97 @@
+"""`serow show`: what a model is."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from serow.cli.table import columns
+
+_HEAD = 2  # lines of a system message or a license
+_LIST_WIDTH = 10  # characters of a list in a column
+
+Rows = list[tuple[str, ...]]
+
+
+@click.command()
+@click.argument("model")
+@click.option("--license", "part", flag_value="license", help="Show the license.")
+@click.option("--modelfile", "part", flag_value="modelfile", help="Show the Modelfile.")
+@click.option("--parameters", "part", flag_value="parameters", help="Show the parameters.")
+@click.option("--template", "part", flag_value="template", help="Show the prompt template.")
+@click.option("--system", "part", flag_value="system", help="Show the system message.")
+@click.option("-v", "--verbose", is_flag=True, help="Show all metadata and tensors.")
+def show(model: str, part: str | None, verbose: bool) -> None:
+    """Show what a model is, or one part of it."""
+    from serow.cli.server import connect
+
+    with connect() as client:
+        info = client.show_all(model, verbose=verbose)
+    click.echo(info.get(part, "") if part else describe(info, verbose=verbose))
+
+
+def describe(info: dict[str, Any], *, verbose: bool = False) -> str:
+    """The sections of /api/show's answer, as Ollama's command line lays them out."""
+    return "".join(f"  {title}\n{columns(_even(rows), indent='    ')}\n\n" for title, rows in _sections(info, verbose) if rows)[
+        :-1
+    ]
+
+
+def _even(rows: Rows) -> list[Sequence[str]]:
+    width = max(len(row) for row in rows)
+    return [(*row, *[""] * (width - len(row))) for row in rows]
+
+
+def _sections(info: dict[str, Any], verbose: bool) -> Iterator[tuple[str, Rows]]:
+    metadata = info.get("model_info") or {}
+    yield "Model", _model(info.get("details") or {}, metadata)
+    yield "Capabilities", [(capability,) for capability in info.get("capabilities") or ()]
+    yield "Projector", _projector(info.get("projector_info") or {})
+    yield "Parameters", [tuple(line.split(None, 1)) for line in info.get("parameters", "").splitlines() if line.strip()]
+    if verbose:
+        yield "Metadata", [(key, _value(metadata[key])) for key in sorted(metadata)]
+        yield "Tensors", [(tensor["name"], tensor["type"], str(tensor["shape"])) for tensor in info.get("tensors") or ()]
+    yield "System", _head(info.get("system", ""))
+    yield "License", _head(info.get("license", ""))
+
+
+def _model(details: dict[str, Any], metadata: dict[str, Any]) -> Rows:
+    architecture = metadata.get("general.architecture") or details.get("family", "")
+    rows = (
+        ("architecture", architecture),
+        ("parameters", details.get("parameter_size")),
+        ("context length", metadata.get(f"{architecture}.context_length")),
+        ("embedding length", metadata.get(f"{architecture}.embedding_length")),
+        ("quantization", details.get("quantization_level")),
+    )
+    return [(name, str(value)) for name, value in rows if value]
+
+
+def _projector(metadata: dict[str, Any]) -> Rows:
+    architecture = metadata.get("general.architecture", "")
+    rows = (
+        ("architecture", architecture),
+        ("parameters", metadata.get("general.parameter_count")),
+        ("embedding length", metadata.get(f"{architecture}.vision.embedding_length")),
+        ("dimensions", metadata.get(f"{architecture}.vision.projection_dim")),
+    )
+    return [(name, str(value)) for name, value in rows if value]
+
+
+def _head(text: str) -> Rows:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return [(line,) for line in (*lines[:_HEAD], *["..."] * (len(lines) > _HEAD))]
+
+
+def _value(value: Any) -> str:
+    """One value of the metadata, a list by its beginning."""
+    if not isinstance(value, list):
+        return str(value).lower() if isinstance(value, bool) else re.sub(r"\s+", " ", str(value))
+    shown: list[str] = []
+    for item in value:
+        if shown and len(", ".join([*shown, str(item)])) > _LIST_WIDTH:
+            break
+        shown.append(str(item))
+    more = len(value) - len(shown)
+    return f"[{' '.join(shown)}{f' ...+{more} more' if more else ''}]"

@@ -1,0 +1,21 @@
+"""Where the commands look for the server."""
+
+import pytest
+
+from serow.cli.server import url
+
+
+@pytest.mark.parametrize(
+    "environ, expected",
+    [
+        ({}, "http://127.0.0.1:11434"),
+        ({"OLLAMA_HOST": "10.0.0.1"}, "http://10.0.0.1:11434"),
+        ({"OLLAMA_HOST": "10.0.0.1", "SEROW_HOST": "10.0.0.2:80"}, "http://10.0.0.2:80"),
+        ({"SEROW_HOST": "0.0.0.0:8000"}, "http://127.0.0.1:8000"),
+        ({"SEROW_HOST": "[::]:8000"}, "http://[::1]:8000"),
+        ({"SEROW_HOST": "https://models.example"}, "https://models.example:443"),
+        ({"SEROW_HOST": "http://models.example"}, "http://models.example:80"),
+    ],
+)
+def test_the_address_is_read_as_the_server_reads_it(environ: dict[str, str], expected: str) -> None:
+    assert url(environ) == expected
