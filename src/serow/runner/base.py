@@ -25,7 +25,9 @@ class CompletionRequest:
     options: Options
     num_predict: int  # -1: until the end
     images: Sequence[bytes] = ()  # PNG or JPEG bytes that we encoded ourselves
-    grammar: str = ""
+    grammar: str = ""  # for engines with llguidance; the same, where it can be said so, for those without:
+    gbnf: str = ""
+    json_schema: dict[str, Any] | None = None
     logprobs: bool = False
     top_logprobs: int = 0
     cache_prompt: bool = True
@@ -109,7 +111,7 @@ class TextRunner(Runner, Protocol):
     """A Runner of a language model."""
 
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:
-        """Yield chunks as they are sampled, the last with `usage`. `aclose` (see contextlib.aclosing) stops the engine's work."""
+        """Yield chunks as they are sampled, the last with `usage`. `aclose` (contextlib.aclosing) stops the engine's work."""
         ...
 
     async def tokenize(self, text: str, *, add_special: bool) -> list[int]: ...

@@ -56,6 +56,7 @@ class LlamaRunner:
             load_timeout=settings.load_timeout,
             explain=explain_load,
         )
+        self._has_llguidance = not settings.llama_server  # the wheel has it, releases of llama.cpp do not
         self._props: _Props | None = None
 
     @property
@@ -125,7 +126,8 @@ class LlamaRunner:
         Raises RequestError before the first chunk for what is the request's fault; EngineDied, EngineError at any time.
         """
         events, builder = EventReader(), ChunkBuilder(top_logprobs=request.top_logprobs, num_ctx=self.num_ctx)
-        async with self._ask("POST", "/completion", completion_body(request, self.num_ctx)) as response:
+        body = completion_body(request, self.num_ctx, has_llguidance=self._has_llguidance)
+        async with self._ask("POST", "/completion", body) as response:
             async for piece in response.content.iter_any():
                 for event in events.feed(piece):
                     if event.error is not None:

@@ -34,7 +34,7 @@ def refusal(fault: Fault) -> SerowError:
     _log.info("the engine refused a request: %d %s %s", fault.code, fault.type, fault.message)
     if fault.type == "exceed_context_size_error":
         return RequestError(f"the prompt has {fault.n_prompt_tokens} tokens, the context holds {fault.n_ctx}")
-    if "grammar" in fault.message:
+    if "grammar" in fault.message or "json_schema" in fault.message:
         return FormatError("the engine does not accept the grammar of the format")
     if "invalid tokens" in fault.message:
         return RequestError("the prompt holds token ids that the model does not have")

@@ -8,7 +8,7 @@ import base64
 from typing import Any
 
 from serow.api.types import Options
-from serow.errors import RequestError
+from serow.errors import FormatError, RequestError
 from serow.runner.base import CompletionRequest
 
 _INT32 = 2**31 - 1
@@ -26,8 +26,8 @@ _RESPONSE_FIELDS = (
 )  # fmt: skip
 
 
-def completion_body(request: CompletionRequest, num_ctx: int) -> dict[str, Any]:
-    """The body, to be encoded as JSON. `num_ctx` is the slot's context in tokens. Raises RequestError."""
+def completion_body(request: CompletionRequest, num_ctx: int, *, has_llguidance: bool) -> dict[str, Any]:
+    """The body, to be encoded as JSON. `num_ctx` is the slot's context in tokens. Raises RequestError, FormatError."""
     num_probs = max(1, min(request.top_logprobs, _MOST_PROBS)) if request.logprobs else 0
     return {
         "prompt": _prompt(request),
@@ -38,7 +38,7 @@ def completion_body(request: CompletionRequest, num_ctx: int) -> dict[str, Any]:
         "n_probs": num_probs,
         "response_fields": _RESPONSE_FIELDS,
         "chat_parser": _NO_CHAT_PARSER,
-        **({"grammar": request.grammar} if request.grammar else {}),
+        **_constraint(request, has_llguidance),
         **sampling_fields(request.options, num_ctx),
     }
 
@@ -80,6 +80,19 @@ def _prompt(request: CompletionRequest) -> Any:
         return request.prompt
     pictures = [base64.b64encode(image).decode("ascii") for image in request.images]
     return {"prompt_string": request.prompt, "multimodal_data": pictures}
+
+
+def _constraint(request: CompletionRequest, has_llguidance: bool) -> dict[str, Any]:
+    """The field that binds the text. A llama-server without llguidance aborts when it meets a grammar of it."""
+    if not request.grammar:
+        return {}
+    if has_llguidance:
+        return {"grammar": request.grammar}
+    if request.gbnf:
+        return {"grammar": request.gbnf}
+    if request.json_schema is not None:
+        return {"json_schema": request.json_schema}
+    raise FormatError("this format needs an engine with llguidance", hint="unset SEROW_LLAMA_SERVER to use the wheel")
 
 
 def _whole(value: int | None, low: int, high: int) -> int | None:

@@ -1,0 +1,52 @@
+"""What the tests of the runner share: how to name a model, ask for a text, and see a process end."""
+
+import os
+import select
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from serow.api.types import LoadOptions, Options
+from serow.runner.base import Chunk, CompletionRequest, LoadRequest, TextRunner
+from serow.store.model import Model
+from serow.store.name import Name
+
+DEADLINE = 20.0  # seconds
+
+
+def load_request(weights: Path, projector: Path | None = None, *, num_ctx: int = 512, num_parallel: int = 4) -> LoadRequest:
+    """A request to load a file as if the store had resolved it."""
+    name = Name.parse(weights.stem)
+    model = Model(name=name, digest="", size=0, modified_at=datetime.now(UTC), weights=weights, projector=projector)
+    return LoadRequest(model, LoadOptions(num_ctx=num_ctx), num_parallel)
+
+
+def completion(prompt: Any, num_predict: int = 40, *, images: tuple[bytes, ...] = (), **options: Any) -> CompletionRequest:
+    """A greedy request, unless the options say otherwise."""
+    return CompletionRequest(prompt, Options(**{"temperature": 0.0, **options}), num_predict, images)
+
+
+async def chunks_of(runner: TextRunner, request: CompletionRequest) -> list[Chunk]:
+    """All chunks of a completion."""
+    async with aclosing(runner.complete(request)) as chunks:
+        return [chunk async for chunk in chunks]
+
+
+async def text_of(runner: TextRunner, request: CompletionRequest) -> str:
+    """The whole text of a completion."""
+    return "".join(chunk.text for chunk in await chunks_of(runner, request))
+
+
+async def chat(runner: TextRunner, content: str) -> list[int]:
+    """The token ids of a user's message without thinking."""
+    text = await runner.apply_template([{"role": "user", "content": content}], {"enable_thinking": False})
+    return await runner.tokenize(text, add_special=True)
+
+
+def ends(pidfd: int) -> bool:
+    """Whether the process behind a pidfd has ended before the deadline, reaped or not."""
+    try:
+        return bool(select.select([pidfd], [], [], DEADLINE)[0])
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,23 @@
+"""Loads a model (GGUF, EXECUTABLE as arguments), prints the ids of the engine's processes and waits to be killed."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import psutil
+
+from serow.runner.llama import LlamaRunner
+from serow.settings import Settings
+from tests.runner.engines import load_request
+
+
+async def main() -> None:
+    """Never returns."""
+    runner = LlamaRunner(load_request(Path(sys.argv[1])), Settings(llama_server=sys.argv[2]))
+    await runner.load()
+    print(*(process.pid for process in psutil.Process().children(recursive=True)), flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,363 @@
+"""llama.cpp behind the runner, from the wheel and from an executable: texts, options, log-probabilities, pictures, failures."""
+
+import asyncio
+import json
+import os
+import signal
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from serow.errors import EngineDied, EngineError, FormatError, LoadError, RequestError, TemplateError
+from serow.runner import process
+from serow.runner.llama import LlamaRunner
+from serow.runner.llama_params import describe
+from serow.runner.llama_request import completion_body
+from serow.runner.process import ChildProcess
+from serow.settings import Settings
+from tests.runner.engines import DEADLINE, chat, chunks_of, completion, load_request, text_of
+
+ENDLESS: dict[str, Any] = {"logit_bias": ((2, -1e9),), "temperature": 1.0, "seed": 1}  # the model can't say that it is done
+
+
+async def slots(runner: LlamaRunner) -> list[bool]:
+    """Which slots of the engine are at work."""
+    async with runner._child.session.get("/slots") as response:
+        return [slot["is_processing"] for slot in await response.json()]
+
+
+async def until_slots(runner: LlamaRunner, wanted: list[bool]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while sorted(await slots(runner)) != wanted:
+            pass
+
+
+async def test_a_greedy_answer_is_the_known_one(think: LlamaRunner) -> None:
+    assert await text_of(think, completion(await chat(think, "What is 3 + 4?"))) == "3 + 4 = 7."
+
+
+async def test_every_slot_has_the_context_that_was_asked_for(think: LlamaRunner) -> None:
+    assert think.num_ctx == 512
+    assert await slots(think) == [False] * 4
+
+
+async def test_tokens_and_text_are_inverse(think: LlamaRunner) -> None:
+    text = "<|im_start|>user\nÜber 日本 😀<|im_end|>"
+    assert await think.detokenize(await think.tokenize(text, add_special=False)) == text
+
+
+async def test_the_model_s_template_takes_its_arguments(think: LlamaRunner) -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    assert "<think>\n\n</think>" in await think.apply_template(messages, {"enable_thinking": False})
+    assert "</think>" not in await think.apply_template(messages, {"enable_thinking": True})
+
+
+async def test_messages_that_the_template_does_not_take_are_the_request_s_fault(think: LlamaRunner) -> None:
+    with pytest.raises(TemplateError, match=r"^the model's chat template does not accept the messages$"):
+        await think.apply_template([{"role": "user"}], {})
+
+
+@pytest.mark.req("GEN-04")
+async def test_chunks_arrive_one_by_one_and_the_last_has_the_usage(think: LlamaRunner) -> None:
+    chunks = await chunks_of(think, completion(await chat(think, "What is 3 + 4?")))
+    assert [chunk.text for chunk in chunks] == ["3", " +", " ", "4", " =", " ", "7", ".", "", ""]
+    assert [chunk.usage is not None for chunk in chunks] == [False] * 9 + [True]
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert (usage.done_reason, usage.prompt_eval_count, usage.eval_count, usage.is_shifted) == ("stop", 20, 9, False)
+    assert usage.prompt_eval_duration > 0
+    assert usage.eval_duration > 0
+
+
+@pytest.mark.req("RES-02")
+async def test_a_prompt_seen_before_counts_whole_and_says_what_was_cached(think: LlamaRunner) -> None:
+    request = completion(await chat(think, "What is 13 + 24?"), 1)
+    await chunks_of(think, request)
+    usage = (await chunks_of(think, request))[-1].usage
+    assert usage is not None
+    assert usage.done_reason == "length"
+    assert (usage.prompt_eval_count, usage.prompt_cached_count) == (len(request.prompt), len(request.prompt) - 1)
+
+
+@pytest.mark.req("GEN-07")
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        (("7",), " "),
+        (("67 +",), " 7\n"),  # three tokens
+        (("67 -",), " 7\n67 +"),  # begins like the text, and is not in it
+        ((" +9",), " 7\n67 +"),  # the limit comes while its beginning is held back
+        (("+", "6"), " 7\n"),
+    ],
+)
+async def test_a_stop_string_is_never_sent(think: LlamaRunner, stop: tuple[str, ...], text: str) -> None:
+    prompt = await think.tokenize("3 + 4 =", add_special=False)
+    chunks = await chunks_of(think, completion(prompt, 6, stop=stop))
+    assert "".join(chunk.text for chunk in chunks) == text
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert usage.done_reason == ("length" if text.endswith("+") else "stop")
+    assert usage.stopping_word == ("" if text.endswith("+") else next(word for word in stop if word in ("7", "67 +", "6")))
+
+
+@pytest.mark.req("GEN-07", "GEN-17")
+@pytest.mark.parametrize("stop", [("67 +",), ("67 -",), (" +9",)])
+async def test_log_probabilities_tell_exactly_the_text_that_is_sent(think: LlamaRunner, stop: tuple[str, ...]) -> None:
+    prompt = await think.tokenize("3 + 4 =", add_special=False)
+    chunks = await chunks_of(think, replace(completion(prompt, 6, stop=stop), logprobs=True))
+    logprobs = [logprob for chunk in chunks for logprob in chunk.logprobs]
+    assert "".join(logprob.token for logprob in logprobs) == "".join(chunk.text for chunk in chunks)
+    assert all(bytes(logprob.bytes).decode() == logprob.token for logprob in logprobs)
+
+
+@pytest.mark.req("GEN-17")
+@pytest.mark.parametrize("top_logprobs", [0, 1, 3, 20])
+async def test_each_token_has_its_log_probability_and_as_many_others_as_asked(think: LlamaRunner, top_logprobs: int) -> None:
+    asked = replace(completion(await chat(think, "What is 3 + 4?")), logprobs=True, top_logprobs=top_logprobs)
+    logprobs = [logprob for chunk in await chunks_of(think, asked) for logprob in chunk.logprobs]
+    assert [logprob.token for logprob in logprobs] == ["3", " +", " ", "4", " =", " ", "7", "."]
+    assert all(-0.1 < logprob.logprob < 0 for logprob in logprobs)
+    assert {len(logprob.top_logprobs or ()) for logprob in logprobs} == {top_logprobs}
+
+
+SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"num_keep": 7}, {"n_keep": 7}),
+    ({"num_keep": -5}, {"n_keep": -1}),
+    ({"seed": 42}, {"seed": 42}),
+    ({"seed": -1}, {"seed": 4294967295}),
+    ({"seed": -5}, {"seed": 4294967291}),
+    ({"seed": 2**63 - 1}, {"seed": 4294967295}),
+    ({"top_k": 3}, {"top_k": 3}),
+    ({"top_k": -3}, {"top_k": 0}),
+    ({"top_k": 2**63 - 1}, {"top_k": 2**31 - 1}),
+    ({"top_p": 0.5}, {"top_p": 0.5}),
+    ({"top_p": 2.0}, {"top_p": 1.0}),
+    ({"top_p": -1.0}, {"top_p": 0.0}),
+    ({"min_p": 0.25}, {"min_p": 0.25}),
+    ({"min_p": 9.0}, {"min_p": 1.0}),
+    ({"typical_p": 0.5}, {"typical_p": 0.5}),
+    ({"repeat_last_n": 5}, {"repeat_last_n": 5}),
+    ({"repeat_last_n": -1}, {"repeat_last_n": 512}),
+    ({"repeat_last_n": 2**63 - 1}, {"repeat_last_n": 512}),
+    ({"temperature": 0.5}, {"temperature": 0.5}),
+    ({"temperature": -1.0}, {"temperature": 0.0}),
+    ({"repeat_penalty": 1.5}, {"repeat_penalty": 1.5}),
+    ({"presence_penalty": 1.5}, {"presence_penalty": 1.5}),
+    ({"frequency_penalty": -0.5}, {"frequency_penalty": -0.5}),
+    ({"stop": ("a", "bc")}, {"stop": ["a", "bc"]}),
+    ({"mirostat": 2}, {"mirostat": 2}),
+    ({"mirostat": 7}, {"mirostat": 2}),
+    ({"mirostat_tau": 4.0}, {"mirostat_tau": 4.0}),
+    ({"mirostat_eta": 0.25}, {"mirostat_eta": 0.25}),
+    ({"dry_multiplier": 0.5}, {"dry_multiplier": 0.5}),
+    ({"dry_base": 2.0}, {"dry_base": 2.0}),
+    ({"dry_allowed_length": 3}, {"dry_allowed_length": 3}),
+    ({"dry_allowed_length": -3}, {"dry_allowed_length": 0}),
+    ({"dry_penalty_last_n": -1}, {"dry_penalty_last_n": 512}),
+    ({"xtc_probability": 0.5}, {"xtc_probability": 0.5}),
+    ({"xtc_threshold": 0.25}, {"xtc_threshold": 0.25}),
+    ({"min_keep": 2}, {"min_keep": 2}),
+    ({"min_keep": -2}, {"min_keep": 0}),
+    ({"logit_bias": ((5, -1.5),)}, {"logit_bias": [{"bias": -1.5, "token": 5}]}),
+    ({}, {"temperature": 0.0, "top_k": 40, "repeat_last_n": 64, "min_p": 0.0, "mirostat": 0, "dry_multiplier": 0.0}),
+]
+
+
+@pytest.mark.req("GEN-06")
+@pytest.mark.parametrize(("options", "expected"), SETTINGS, ids=[str(options) for options, _ in SETTINGS])
+async def test_options_reach_the_engine(think: LlamaRunner, options: dict[str, Any], expected: dict[str, Any]) -> None:
+    body = completion_body(completion([1, 2, 3], 1, **options), think.num_ctx, has_llguidance=False)
+    body |= {"stream": False, "response_fields": ["generation_settings"]}
+    async with think._child.session.post("/completion", json=body) as response:
+        settings = (await response.json())["generation_settings"]
+    assert {name: settings[name] for name in expected} == expected
+
+
+@pytest.mark.req("GEN-06")
+async def test_a_repeat_penalty_of_zero_is_the_request_s_fault(think: LlamaRunner) -> None:
+    with pytest.raises(RequestError, match=r'^option "repeat_penalty" must be greater than 0$'):
+        await chunks_of(think, completion([1], repeat_penalty=0.0))
+
+
+@pytest.mark.req("RES-03")
+async def test_the_same_seed_gives_the_same_text(think: LlamaRunner) -> None:
+    prompt = await chat(think, "Hello")
+    seeded = completion(prompt, 30, temperature=2.0, seed=7, top_k=0, top_p=1.0)
+    assert await text_of(think, seeded) == await text_of(think, seeded)
+    assert await text_of(think, seeded) != await text_of(
+        think, completion(prompt, 30, temperature=2.0, seed=8, top_k=0, top_p=1.0)
+    )
+
+
+async def test_an_answer_that_is_not_utf_8_has_its_end(think: LlamaRunner) -> None:
+    lone_byte = 199  # 0xff
+    chunks = await chunks_of(think, completion([1], 3, logit_bias=((lone_byte, 1000.0),)))
+    assert "".join(chunk.text for chunk in chunks) == "\ufffd" * 3
+    assert chunks[-1].usage is not None
+
+
+YES_OR_NO = '%llguidance {}\nstart: "yes" | "no"'
+
+
+@pytest.mark.req("GEN-12")
+@pytest.mark.parametrize(
+    ("fields", "texts"),
+    [
+        ({"grammar": YES_OR_NO, "gbnf": 'root ::= "yes" | "no"'}, ("yes", "no")),
+        ({"grammar": '%llguidance {}\nstart: %json {"enum": [true]}', "json_schema": {"enum": [True]}}, ("true",)),
+    ],
+)
+async def test_a_grammar_binds_the_text(think: LlamaRunner, fields: dict[str, Any], texts: tuple[str, ...]) -> None:
+    request = replace(completion(await chat(think, "What is 3 + 4?")), **fields)
+    assert (await text_of(think, request)).strip() in texts
+
+
+async def test_a_grammar_that_is_none_is_refused(think: LlamaRunner) -> None:
+    with pytest.raises(FormatError, match=r"^the engine does not accept the grammar of the format$"):
+        await chunks_of(think, replace(completion([1]), grammar="root ::= (", gbnf="root ::= ("))
+
+
+async def test_a_grammar_that_would_abort_the_engine_never_reaches_it(think: LlamaRunner, settings: Settings) -> None:
+    request = replace(completion([1]), grammar=YES_OR_NO)
+    if settings.llama_server:
+        with pytest.raises(FormatError, match=r"^this format needs an engine with llguidance$"):
+            await chunks_of(think, request)
+    else:
+        assert await text_of(think, request) in ("yes", "no")
+    assert think.is_alive
+
+
+@pytest.mark.req("GEN-16")
+async def test_past_the_end_of_the_context_it_goes_on_and_says_so(think: LlamaRunner) -> None:
+    chunks = await chunks_of(think, completion(await chat(think, "Hello"), 600, **ENDLESS))
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert (usage.eval_count, usage.done_reason, usage.is_shifted) == (600, "length", True)
+
+
+@pytest.mark.req("RES-05")
+@pytest.mark.parametrize(
+    ("prompt", "sentence"),
+    [
+        ([99999], "the prompt holds token ids that the model does not have"),
+        ([1] * 600, "the prompt has 600 tokens, the context holds 512"),
+        ([], "the engine does not accept the request"),
+    ],
+)
+async def test_what_the_engine_refuses_is_told_in_our_words(think: LlamaRunner, prompt: list[int], sentence: str) -> None:
+    with pytest.raises(RequestError, match=f"^{sentence}$"):
+        await chunks_of(think, completion(prompt, 4))
+
+
+@pytest.mark.req("GEN-13")
+@pytest.mark.parametrize("case", range(9))
+async def test_a_picture_is_seen(vision: LlamaRunner, zoo: Path, case: int) -> None:
+    known = json.loads((zoo / "vision_cases.json").read_text())[case]
+    content = f"{vision.media_marker}\n{known['prompt']}"
+    prompt = await vision.apply_template([{"role": "user", "content": content}], {})
+    picture = (zoo / known["image"]).read_bytes()
+    assert await text_of(vision, completion(prompt, images=(picture,))) == known["expect"]
+
+
+@pytest.mark.req("GEN-13")
+async def test_a_picture_that_can_not_be_read_is_the_request_s_fault(vision: LlamaRunner) -> None:
+    with pytest.raises(RequestError, match=r"^the engine can't read one of the images$"):
+        await chunks_of(vision, completion(vision.media_marker, images=(b"no picture",)))
+
+
+@pytest.mark.req("LIFE-05")
+async def test_closing_the_iterator_frees_the_slot(think: LlamaRunner) -> None:
+    async with aclosing(think.complete(completion(await chat(think, "Hello"), -1, **ENDLESS))) as chunks:
+        await anext(chunks)
+        await until_slots(think, [False, False, False, True])
+    await until_slots(think, [False] * 4)
+
+
+@pytest.mark.req("LIFE-05")
+async def test_cancelling_the_task_frees_the_slot(think: LlamaRunner) -> None:
+    task = asyncio.create_task(chunks_of(think, completion(await chat(think, "Hello"), -1, **ENDLESS)))
+    await until_slots(think, [False, False, False, True])
+    task.cancel()
+    await asyncio.wait([task], timeout=DEADLINE)
+    assert task.cancelled()
+    await until_slots(think, [False] * 4)
+
+
+@pytest.mark.req("LIFE-02")
+async def test_requests_run_together(think: LlamaRunner) -> None:
+    prompt = await chat(think, "Hello")
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(chunks_of(think, completion(prompt, -1, **ENDLESS))) for _ in range(4)]
+        await until_slots(think, [True] * 4)
+        for task in tasks:
+            task.cancel()
+
+
+@pytest.mark.req("LIFE-06")
+async def test_an_engine_that_is_killed_fails_its_requests(settings: Settings, zoo: Path) -> None:
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf"), settings)
+    await runner.load()
+    prompt = await chat(runner, "Hello")
+    tasks = [asyncio.create_task(chunks_of(runner, completion(prompt, -1, **ENDLESS))) for _ in range(2)]
+    await until_slots(runner, [False, False, True, True])
+    os.kill(runner.pid, signal.SIGKILL)
+    async with asyncio.timeout(DEADLINE):
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [(type(outcome), str(outcome)) for outcome in outcomes] == [(EngineDied, "the engine ended with signal 9")] * 2
+    assert not runner.is_alive
+    with pytest.raises(EngineDied):
+        await runner.tokenize("Hello", add_special=True)
+    await runner.close()
+
+
+async def test_an_engine_that_hangs_is_given_up(settings: Settings, zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "READ_TIMEOUT", 0.5)
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf"), settings)
+    await runner.load()
+    for part in (psutil.Process(runner.pid), *psutil.Process(runner.pid).children()):
+        part.suspend()
+    with pytest.raises(EngineError, match=r"^the engine does not answer$"):
+        await runner.tokenize("Hello", add_special=True)
+    assert not runner.is_alive
+    await runner.close()
+
+
+BROKEN = [
+    ("cut", lambda weights: weights[:20000], "the model file is broken"),
+    ("without tensors", lambda weights: weights[: len(weights) // 2], "the model file is broken"),
+    ("empty", lambda _: b"", "the model file is broken"),
+    ("no GGUF", lambda _: b"hello" * 100, "the model file is not a GGUF file"),
+    ("unknown", lambda weights: weights.replace(b"qwen3", b"qwen9"), "the engine does not know the architecture qwen9"),
+]
+
+
+@pytest.mark.parametrize(("name", "broken", "sentence"), BROKEN, ids=[case[0] for case in BROKEN])
+async def test_a_file_that_can_not_be_loaded_is_told_in_a_sentence(
+    settings: Settings, zoo: Path, tmp_path: Path, name: str, broken: Any, sentence: str
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(broken((zoo / "zoo-think.gguf").read_bytes()))
+    runner = LlamaRunner(load_request(path), settings)
+    with pytest.raises(LoadError, match=f"^could not load the model: {sentence}$"):
+        await runner.load()
+    assert not runner.is_alive
+
+
+async def test_load_options_reach_the_engine(settings: Settings, zoo: Path) -> None:
+    module = "serow.runner.llama_launcher" if settings.llama_server else "serow.runner.llama_worker"
+    request = load_request(zoo / "zoo-think.gguf", num_ctx=300, num_parallel=3)
+    child = ChildProcess(module, describe(request, settings.llama_server), load_timeout=DEADLINE)
+    await child.start()
+    try:
+        async with child.session.get("/slots") as response:
+            assert [slot["n_ctx"] for slot in await response.json()] == [512] * 3
+        async with child.session.get("/metrics") as response:
+            assert response.status == 200
+        async with child.session.get("/") as response:
+            assert response.status == 404
+    finally:
+        await child.close()

@@ -1,0 +1,149 @@
+"""The life of a child process: private while it lives, gone when it should be."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from serow.errors import LoadError
+from serow.runner import process
+from serow.runner.llama_params import describe
+from serow.runner.process import ChildProcess, State
+from serow.settings import Settings
+from tests.runner.engines import DEADLINE, ends, load_request
+
+WORKER = "serow.runner.llama_worker"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="pidfd and /proc are Linux's")
+
+
+@pytest.fixture(autouse=True)
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory for temporary files of its own, with a path short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="t") as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        yield Path(directory)
+
+
+def names_in(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+@asynccontextmanager
+async def started(zoo: Path) -> AsyncIterator[ChildProcess]:
+    child = ChildProcess(WORKER, describe(load_request(zoo / "zoo-think.gguf"), ""), load_timeout=DEADLINE)
+    await child.start()
+    try:
+        yield child
+    finally:
+        await child.close()
+
+
+async def test_a_child_answers_once_it_is_started(zoo: Path) -> None:
+    async with started(zoo) as child:
+        assert child.state is State.READY
+        async with child.session.get("/health") as response:
+            assert response.status == 200
+
+
+async def test_its_socket_lies_in_a_directory_that_others_can_not_enter(zoo: Path, temporary: Path) -> None:
+    async with started(zoo):
+        (name,) = names_in(temporary)
+        assert (temporary / name).stat().st_mode & 0o777 == 0o700
+        assert names_in(temporary / name) == ["engine.sock"]
+
+
+@pytest.mark.parametrize("longest_path", [process._LONGEST_SOCKET_PATH, 0], ids=["unix socket", "loopback port"])
+async def test_without_its_key_a_child_refuses(zoo: Path, monkeypatch: pytest.MonkeyPatch, longest_path: int) -> None:
+    monkeypatch.setattr(process, "_LONGEST_SOCKET_PATH", longest_path)
+    async with started(zoo) as child:
+        for authorization in ("", "Bearer wrong"):
+            async with child.session.get("/props", headers={"Authorization": authorization}) as response:
+                assert response.status == 401
+
+
+async def test_its_key_stands_in_no_command_line_or_environment(zoo: Path) -> None:
+    async with started(zoo) as child:
+        key = child.session.headers["Authorization"].removeprefix("Bearer ")
+        seen = psutil.Process(child.pid)
+        assert key not in " ".join([*seen.cmdline(), *seen.environ().values()])
+
+
+async def test_closing_leaves_no_process_and_no_directory(zoo: Path, temporary: Path) -> None:
+    async with started(zoo) as child:
+        assert child.size > 10 << 20
+    assert child.state is State.DEAD
+    assert not psutil.pid_exists(child.pid)
+    assert names_in(temporary) == []
+    assert child.size == 0
+
+
+async def test_closing_twice_or_before_the_start_does_no_harm(zoo: Path) -> None:
+    child = ChildProcess(WORKER, {}, load_timeout=DEADLINE)
+    await child.close()
+    async with started(zoo) as child:
+        await asyncio.gather(child.close(), child.close())
+
+
+@linux
+async def test_a_child_that_hangs_is_closed_by_force(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "CLOSE_TIMEOUT", 0.1)
+    async with started(zoo) as child:
+        os.kill(child.pid, signal.SIGSTOP)
+    assert not psutil.pid_exists(child.pid)
+
+
+async def test_a_child_that_ends_while_it_starts_is_a_load_error_at_once(temporary: Path) -> None:
+    child = ChildProcess("serow.runner.no_such_module", {}, load_timeout=1000)
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(LoadError, match=r"^the engine ended with status 1 while it started$"):
+            await child.start()
+    assert names_in(temporary) == []
+
+
+async def test_a_child_that_never_answers_is_ended_at_the_deadline(temporary: Path) -> None:
+    child = ChildProcess("tests.runner.mute_child", {}, load_timeout=0.1)
+    with pytest.raises(LoadError, match=r"^the model did not load within 0.1 seconds$"):
+        await child.start()
+    assert child.state is State.DEAD
+    assert names_in(temporary) == []
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(temporary: Path) -> None:
+    child = ChildProcess("tests.runner.mute_child", {}, load_timeout=1000)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await child.start()
+    assert child.pid == 0 or not psutil.pid_exists(child.pid)
+    assert names_in(temporary) == []
+
+
+async def test_a_child_that_is_killed_is_dead_to_those_who_ask(zoo: Path) -> None:
+    async with started(zoo) as child:
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(aiohttp.ClientError):
+            while True:
+                async with child.session.get("/health"):
+                    pass
+        assert str(await child.gone()) == "the engine ended with signal 9"
+        assert not child.is_alive
+
+
+@linux
+@pytest.mark.req("LIFE-06")
+def test_a_parent_that_is_killed_leaves_no_child(zoo: Path, settings: Settings) -> None:
+    argv = [sys.executable, "-m", "tests.runner.orphaning_parent", str(zoo / "zoo-think.gguf"), settings.llama_server]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        children = [os.pidfd_open(int(pid)) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert children
+    assert all(ends(child) for child in children)
