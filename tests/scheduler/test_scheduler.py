@@ -65,6 +65,18 @@ async def test_num_parallel_run_and_the_rest_wait_in_order() -> None:
 
 @pytest.mark.req("LIFE-02")
 @virtual_time
+async def test_places_that_come_free_together_are_all_given_at_once() -> None:
+    async with Machine().scheduler(num_parallel=3) as scheduler:
+        running = [await Request(scheduler, A).begun() for _ in range(3)]
+        waiting = [Request(scheduler, A) for _ in range(3)]
+        scheduler.forget(A)
+        await asyncio.gather(*(request.end() for request in running))
+        await asyncio.gather(*(request.begun() for request in waiting))
+        await asyncio.gather(*(request.end() for request in waiting))
+
+
+@pytest.mark.req("LIFE-02")
+@virtual_time
 async def test_clients_take_turns() -> None:
     async with Machine().scheduler(num_parallel=1) as scheduler:
         first = await Request(scheduler, A, client="x").begun()
@@ -237,6 +249,19 @@ async def test_a_request_without_keep_alive_keeps_the_duration_and_restarts_the_
 
 @pytest.mark.req("GEN-05")
 @virtual_time
+async def test_a_model_does_not_expire_under_a_request() -> None:
+    machine = Machine()
+    async with machine.scheduler(keep_alive=10.0) as scheduler:
+        await (await Request(scheduler, A).begun()).end()
+        long = await Request(scheduler, A).begun()
+        await asyncio.sleep(100)
+        await (await Request(scheduler, A).begun()).end()
+        assert len(machine.engines) == 1
+        await long.end()
+
+
+@pytest.mark.req("GEN-05")
+@virtual_time
 async def test_for_ever_is_told_as_292_years() -> None:
     async with Machine().scheduler() as scheduler:
         await (await Request(scheduler, A, keep_alive=math.inf).begun()).end()
@@ -318,6 +343,18 @@ async def test_the_request_after_an_engine_died_loads_it_anew() -> None:
 
 @pytest.mark.req("LIFE-06")
 @virtual_time
+async def test_a_request_that_finds_its_engine_dead_is_believed_before_the_process_is_reaped() -> None:
+    machine = Machine()
+    async with machine.scheduler() as scheduler:
+        with pytest.raises(EngineDied):
+            async with scheduler.lease(A, LoadOptions(), None):
+                raise EngineDied("the engine ended with signal 9")
+        await (await Request(scheduler, A).begun()).end()
+        assert [engine.is_closed for engine in machine.engines] == [True, False]
+
+
+@pytest.mark.req("LIFE-06")
+@virtual_time
 async def test_a_request_that_lingers_on_a_dead_engine_does_not_hold_up_the_next_load() -> None:
     machine = Machine()
     async with machine.scheduler() as scheduler:
@@ -357,6 +394,18 @@ async def test_repeated_deaths_while_loading_back_off_and_report() -> None:
             await Request(scheduler, A).begun()
         await asyncio.sleep(60)
         await (await Request(scheduler, A).begun()).end()
+
+
+@virtual_time
+async def test_a_load_that_succeeds_ends_the_pauses() -> None:
+    machine = Machine()
+    async with machine.scheduler() as scheduler:
+        for _ in range(2):
+            machine.load_errors = [LoadError("the model is broken")]
+            with pytest.raises(LoadError):
+                await Request(scheduler, A).begun()
+            await (await Request(scheduler, A, keep_alive=0).begun()).end()
+            await settle()
 
 
 @virtual_time

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from serow.api.types import LoadOptions
-from serow.errors import EngineError, LoadError, NotEnoughMemory, Unavailable
+from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, Unavailable
 from serow.runner.base import LoadRequest, Runner
 from serow.scheduler.backoff import Backoff
 from serow.scheduler.devices import Devices
@@ -110,6 +110,10 @@ class Scheduler:
             runner = await resident.ready()
             load = resident.request
             yield Lease(runner, load.options.num_ctx, load.num_parallel, time.perf_counter_ns() - placed_at)
+        except EngineDied:  # told by a request, before the system has told of the process
+            if waiter.resident is not None:
+                waiter.resident.retire()
+            raise
         finally:
             self._leave(waiter)
 
