@@ -1,6 +1,7 @@
 """`format` of a request: checked, relaxed to what can be followed while sampling, compiled to a grammar (GEN-12)."""
 
 import json
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -21,6 +22,7 @@ _MOST_SHOWN = 100  # characters of a wrong format in the message
 _MOST_PLACES = 3  # named for each keyword in a warning
 _CACHED_BYTES = 64 << 10  # larger formats are compiled each time
 _CACHED_FORMATS = 64
+_BUDGET = 0.5  # seconds until only the quick ways are taken, and as much again until a schema is refused
 
 
 def compile_format(format: Any) -> Constraint | None:
@@ -57,10 +59,11 @@ def _compile_schema(source: dict[str, Any]) -> Constraint:
     is_strict = source.get("x-strict", False)
     if not isinstance(is_strict, bool):
         raise FormatError('invalid format: "x-strict" must be a boolean')
-    document = translate(source)
+    start = time.monotonic()
+    document = translate(source, start + _BUDGET)
     refuse_unsatisfiable(document)
-    relaxed = relax(document)
-    if reason := repair(relaxed):
+    relaxed = relax(document, start + _BUDGET)
+    if reason := repair(relaxed, start + 2 * _BUDGET):
         raise _refused(relaxed.document, reason)
     warnings = _warnings(relaxed)
     if warnings and is_strict:

@@ -6,6 +6,7 @@ draft-07 the siblings of `$ref` are ignored.
 
 import json
 import re
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,18 +14,37 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
-from serow.constraints.keywords import IN_PLACE, KEYWORDS, Schema, rebuild, step, subschemas
+from serow.constraints.grammar import schema_refusal
+from serow.constraints.keywords import (
+    IN_PLACE,
+    KEYWORDS,
+    LIMITS,
+    UNCHECKED_PATTERN,
+    Schema,
+    Shape,
+    rebuild,
+    step,
+    subschemas,
+)
+from serow.constraints.patterns import is_regex, plain_pattern
 from serow.errors import FormatError
 
 MAX_DEPTH = 48  # schemas within schemas
-MAX_NODES = 10_000  # schemas in all
+MAX_NODES = 4000  # schemas in all
+
+_MOST_SHOWN = 50  # characters of a pattern in a message
 
 # formats that the grammar compiler knows: these are enforced, all others are annotations
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 
 _LEGACY = re.compile(r"^https?://json-schema\.org/draft-0[3467]/schema#?$")
 _ANCHORS = ("$anchor", "$dynamicAnchor")
-_DEFINITIONS = ("$defs", "definitions")
+_RAW_SHAPES: dict[str, Shape] = {key: keyword.shape for key, keyword in KEYWORDS.items()} | {
+    "$defs": "map",
+    "definitions": "map",
+    "dependencies": "map",
+    "additionalItems": "schema",
+}
 
 
 @dataclass(frozen=True)
@@ -52,14 +72,15 @@ class Document:
         return f"#{pointer}"
 
 
-def translate(source: dict[str, Any]) -> Document:
+def translate(source: dict[str, Any], deadline: float) -> Document:
     """Raises FormatError that says where, for what is no schema, refers to nowhere, or is too large."""
-    return _Translator(source).document()
+    return _Translator(source, deadline).document()
 
 
 class _Translator:
-    def __init__(self, source: dict[str, Any]) -> None:
+    def __init__(self, source: dict[str, Any], deadline: float) -> None:
         self._source = source
+        self._deadline = deadline  # of time.monotonic()
         self._is_legacy = bool(_LEGACY.match(str(source.get("$schema", ""))))
         self._resources: dict[str, tuple[Any, str]] = {"": (source, "")}  # base URI -> schema, pointer
         self._anchors: dict[tuple[str, str], tuple[Any, str]] = {}
@@ -118,9 +139,22 @@ class _Translator:
             return {"$ref": self._reference(raw["$ref"], pointer, base)}
         node = {key: value for key, value in _modern(raw).items() if key in KEYWORDS}
         _check(node, pointer)
+        self._check_patterns(node, pointer)
         if "$ref" in node:
             node["$ref"] = self._reference(node["$ref"], pointer, base)
         return rebuild(node, lambda child, at: self._schema(child, at, base, depth + 1), pointer)
+
+    def _check_patterns(self, node: dict[str, Any], pointer: str) -> None:
+        """Every pattern must be read by the validator, or else by the grammar compiler; raises FormatError."""
+        for pattern in (*([node["pattern"]] if "pattern" in node else ()), *node.get("patternProperties", ())):
+            if time.monotonic() > self._deadline:
+                raise FormatError("invalid format: the patterns of the schema are too complex")
+            if is_regex(pattern):
+                continue
+            if pattern != node.get("pattern") or schema_refusal({"type": "string", "pattern": pattern}):
+                shown = json.dumps(pattern[:_MOST_SHOWN])
+                raise FormatError(f"invalid format: a pattern at #{pointer} is not a regular expression: {shown}")
+            node[UNCHECKED_PATTERN] = node.pop("pattern")
 
     def _reference(self, ref: str, pointer: str, base: str) -> str:
         target, origin = self._resolve(ref, pointer, base)
@@ -163,14 +197,12 @@ def _follow(start: tuple[Any, str], fragment: str) -> tuple[Any, str] | None:
 def _raw_children(raw: dict[str, Any], pointer: str) -> Iterator[tuple[str, Any]]:
     """Every schema below one of any draft, definitions included."""
     for key, value in raw.items():
-        at = step(pointer, key)
-        if isinstance(value, dict) and (key in _DEFINITIONS or key in ("properties", "patternProperties", "dependencies")):
+        at, shape = step(pointer, key), _RAW_SHAPES.get(key)
+        if isinstance(value, dict) and shape == "map":
             yield from ((step(at, name), item) for name, item in value.items())
-        elif isinstance(value, dict) and key in KEYWORDS and KEYWORDS[key].shape == "map":
-            yield from ((step(at, name), item) for name, item in value.items())
-        elif isinstance(value, list) and (key == "items" or (key in KEYWORDS and KEYWORDS[key].shape == "schemas")):
+        elif isinstance(value, list) and (shape == "schemas" or key == "items"):
             yield from ((step(at, index), item) for index, item in enumerate(value))
-        elif isinstance(value, dict) and (key == "additionalItems" or (key in KEYWORDS and KEYWORDS[key].shape == "schema")):
+        elif isinstance(value, dict) and shape == "schema":
             yield at, value
 
 
@@ -178,21 +210,8 @@ def _check(node: dict[str, Any], pointer: str) -> None:
     for key, value in node.items():
         if not KEYWORDS[key].accepts(value):
             raise FormatError(f'invalid format: "{key}" at #{pointer} must be {KEYWORDS[key].phrase}')
-    for pattern in (*([node["pattern"]] if "pattern" in node else ()), *node.get("patternProperties", ())):
-        if not _is_regex(pattern):
-            raise FormatError(
-                f"invalid format: a pattern at #{pointer} is not a regular expression: {json.dumps(pattern[:50])}"
-            )
-
-
-def _is_regex(pattern: str) -> bool:
-    from jsonschema_rs import Draft202012Validator, ValidationError
-
-    try:
-        Draft202012Validator({"pattern": pattern})
-    except ValidationError:
-        return False
-    return True
+        if key.startswith("min") and value > LIMITS.get(key, value):
+            raise FormatError(f'invalid format: "{key}" at #{pointer} asks for more than {LIMITS[key]}')
 
 
 def _modern(raw: dict[str, Any]) -> dict[str, Any]:
@@ -201,6 +220,7 @@ def _modern(raw: dict[str, Any]) -> dict[str, Any]:
     _modernise_bounds(node)
     _modernise_items(node)
     _modernise_dependencies(node)
+    _modernise_patterns(node)
     for old in ("$recursiveRef", "$dynamicRef"):
         if old in node:
             node.setdefault("$ref", node.pop(old))
@@ -239,6 +259,13 @@ def _modernise_dependencies(node: dict[str, Any]) -> None:
             node.setdefault("dependentRequired", names)
         if schemas:
             node.setdefault("dependentSchemas", schemas)
+
+
+def _modernise_patterns(node: dict[str, Any]) -> None:
+    if isinstance(node.get("pattern"), str):
+        node["pattern"] = plain_pattern(node["pattern"])
+    if isinstance(node.get("patternProperties"), dict):
+        node["patternProperties"] = {plain_pattern(key): value for key, value in node["patternProperties"].items()}
 
 
 def _settle_unevaluated(node: dict[str, Any]) -> None:

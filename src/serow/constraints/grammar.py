@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _HEADER = "%llguidance {}\n"
 # fixed, since the engine's version lets an optional whitespace run on
 _WHITESPACE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-_MAX_SYMBOLS = 50_000
+_MAX_SYMBOLS = 15_000  # the engine compiles each request's grammar while all its streams wait
 _MAX_MESSAGE = 200
 
 

@@ -10,6 +10,17 @@ from typing import Any, Literal, TypeAlias
 Schema: TypeAlias = dict[str, Any] | bool
 Shape = Literal["value", "schema", "schemas", "map"]
 
+# What a grammar may ask for: counts become as many symbols. Above these a minimum is refused, a maximum checked afterwards.
+MOST_ITEMS = 10_000
+MOST_CHARACTERS = 1_000_000
+LIMITS = {
+    **dict.fromkeys(("minItems", "maxItems", "minContains", "minProperties", "maxProperties"), MOST_ITEMS),
+    **dict.fromkeys(("minLength", "maxLength"), MOST_CHARACTERS),
+}
+
+# a pattern that the grammar compiler reads and the validator does not, as an annotation for the latter
+UNCHECKED_PATTERN = "x-pattern"
+
 TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 
 
@@ -58,6 +69,7 @@ KEYWORDS: dict[str, Keyword] = {
     "minLength": _COUNT,
     "maxLength": _COUNT,
     "pattern": _TEXT,
+    UNCHECKED_PATTERN: _TEXT,
     "format": _TEXT,
     "minimum": _NUMBER,
     "maximum": _NUMBER,

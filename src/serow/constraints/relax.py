@@ -1,11 +1,12 @@
-"""A schema as the grammar compiler can follow it: the same where possible, else the nearest superset, with what was given up."""
+"""A schema as the grammar compiler can follow it: the same where possible, else the nearest superset."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from serow.constraints.dialect import Document
-from serow.constraints.keywords import KEYWORDS, Schema, rebuild, step, subschemas
-from serow.constraints.satisfiable import are_disjoint, rewrite
+from serow.constraints.keywords import KEYWORDS, LIMITS, UNCHECKED_PATTERN, Schema, rebuild, step, subschemas
+from serow.constraints.satisfiable import are_disjoint, is_cheap, rewrite
 
 MOST_BRANCHES = 64  # of a oneOf that are compared pair by pair
 MOST_REWRITTEN = 400  # schemas that saying one keyword in other words may take
@@ -41,10 +42,10 @@ class Relaxed:
         self.given_up.setdefault(keyword, []).append(where)
 
 
-def relax(document: Document) -> Relaxed:
-    """Relax every schema of the document. Definitions keep their names."""
+def relax(document: Document, deadline: float) -> Relaxed:
+    """Relax every schema of the document; after the deadline (time.monotonic()) quickly. Definitions keep their names."""
     relaxed = Relaxed(document)
-    relaxer = _Relaxer(document, relaxed)
+    relaxer = _Relaxer(document, relaxed, deadline)
     root = relaxer.schema(document.root, "")
     defs = {name: relaxer.schema(schema, f"/$defs/{name}") for name, schema in document.defs.items()}
     relaxed.document = Document(root, defs, document.origins)
@@ -52,14 +53,20 @@ def relax(document: Document) -> Relaxed:
 
 
 class _Relaxer:
-    def __init__(self, document: Document, relaxed: Relaxed) -> None:
+    def __init__(self, document: Document, relaxed: Relaxed, deadline: float) -> None:
         self._document = document
         self._relaxed = relaxed
+        self._deadline = deadline
 
     def schema(self, node: Schema, pointer: str) -> Schema:
         if isinstance(node, bool):
             return node
         out = rebuild({key: value for key, value in node.items() if key in _FOLLOWED}, self.schema, pointer)
+        if UNCHECKED_PATTERN in out:
+            out["pattern"] = out.pop(UNCHECKED_PATTERN)
+        for key in [key for key in out if key.startswith("max") and out[key] > LIMITS.get(key, out[key])]:
+            del out[key]
+            self._give_up(key, pointer)
         extra = [self._group(node, group, pointer) for group in _GROUPS if group[0] in node]
         if any(key in node for key in _UNEVALUATED):
             extra.append(self._unevaluated(node, pointer))
@@ -92,7 +99,9 @@ class _Relaxer:
 
     def _is_disjoint(self, node: dict[str, Any]) -> bool:
         branches = node["oneOf"]
-        if len(branches) > MOST_BRANCHES:
+        if len(branches) > MOST_BRANCHES or time.monotonic() > self._deadline:
+            return False
+        if not is_cheap(self._document, {"oneOf": branches}):
             return False
         typed = {"type": node["type"]} if "type" in node else {}
         return are_disjoint(self._document, [{"allOf": [typed, branch]} for branch in branches])
@@ -101,6 +110,8 @@ class _Relaxer:
         return {"anyOf": [self.schema(branch, step(pointer, index)) for index, branch in enumerate(branches)]}
 
     def _in_other_words(self, node: dict[str, Any], group: dict[str, Any]) -> Schema | None:
+        if time.monotonic() > self._deadline or _has_unchecked(group) or not is_cheap(self._document, node):
+            return None
         said = _tidy(rewrite(self._document, node))
         if _size(said) > MOST_REWRITTEN or not _is_followed(said):
             return None
@@ -144,6 +155,13 @@ def _tidy(node: Schema) -> Schema:
 
 def _is_followed(node: Schema) -> bool:
     return isinstance(node, bool) or (node.keys() <= _FOLLOWED and all(_is_followed(child) for _, _, child in subschemas(node)))
+
+
+def _has_unchecked(node: Schema) -> bool:
+    """Whether the rewriting would lose a pattern."""
+    if isinstance(node, bool):
+        return False
+    return UNCHECKED_PATTERN in node or any(_has_unchecked(child) for _, _, child in subschemas(node))
 
 
 def _size(node: Schema) -> int:

@@ -12,8 +12,6 @@ from serow.constraints.keywords import Schema, rebuild, step, subschemas
 from serow.constraints.relax import Relaxed
 from serow.errors import FormatError
 
-BUDGET = 1.0  # seconds
-
 # tried in this order; giving up `patternProperties` needs `additionalProperties` to go with it
 _SUSPECTS = (
     ("pattern",), ("format",), ("minProperties",), ("maxProperties",), ("minProperties", "maxProperties"), ("multipleOf",),
@@ -22,12 +20,12 @@ _SUSPECTS = (
 )  # fmt: skip
 
 
-def repair(relaxed: Relaxed) -> str:
-    """Make the relaxed document one that compiles. Returns why not, "" when it does; raises FormatError after the budget."""
+def repair(relaxed: Relaxed, deadline: float) -> str:
+    """Make the relaxed document one that compiles. Returns why not, "" when it does; raises FormatError after the deadline."""
     reason = schema_refusal(relaxed.document.whole())
     if not reason or is_unsatisfiable(reason):
         return reason
-    mender = _Mender(relaxed, time.monotonic() + BUDGET)
+    mender = _Mender(relaxed, deadline)
     document = relaxed.document
     root = mender.mend(document.root, "")
     defs = {name: mender.mend(schema, f"/$defs/{name}") for name, schema in document.defs.items()}
@@ -94,7 +92,9 @@ def _without_references(node: Schema) -> Schema:
 
 def find_unsatisfiable(node: Schema, pointer: str = "") -> str:
     """Pointer of the deepest required schema that llguidance calls unsatisfiable."""
-    for key, name, child in subschemas(node) if isinstance(node, dict) else ():
+    if isinstance(node, bool):
+        return pointer
+    for key, name, child in subschemas(node):
         is_needed = key in ("allOf", "items", "prefixItems") or (key == "properties" and name in node.get("required", ()))
         if is_needed and is_unsatisfiable(schema_refusal(_without_references(child))):
             return find_unsatisfiable(child, step(pointer, *(part for part in (key, name) if part is not None)))
