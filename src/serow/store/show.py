@@ -16,6 +16,7 @@ from serow.store.modelfile import Command
 from serow.store.weights import parameter_count
 
 _NAME_WIDTH = 30  # of a parameter's name in `parameters`
+_EXACT = 2**53  # floats below it are exact as integers
 _FLOAT32 = 3.4e38  # about the largest 32-bit float
 _DEFAULT_TEMPLATE = "{{ .Prompt }}"
 
@@ -107,7 +108,7 @@ def _number(value: float) -> float | int | None:
     """A number as short as it can be written: files hold 32-bit floats, and 1e-06 shall not become 9.999999974752427e-07."""
     if not math.isfinite(value):
         return None
-    if value.is_integer():
+    if value.is_integer() and abs(value) < _EXACT:
         return int(value)
     short = float(f"{value:.7g}")
     return short if abs(value) < _FLOAT32 and _as_float32(short) == value else value
