@@ -74,9 +74,9 @@ class Answer:
         )
 
     def _fails_format(self) -> bool:
-        return (
-            self._constraint is not None and self._constraint.needs_validation and not self._constraint.validate(self._response)
-        )
+        """Whether a finished text breaks its format; a cut one is not judged, its done_reason says enough."""
+        is_finished = self._usage is not None and self._usage.done_reason == "stop"
+        return is_finished and self._constraint is not None and not self._constraint.validate(self._response)
 
 
 async def joined(records: AsyncIterator[GenerateRecord]) -> GenerateRecord:

@@ -1,6 +1,7 @@
 """`format` of a request: checked, relaxed to what can be followed while sampling, compiled to a grammar (GEN-12)."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -99,11 +100,16 @@ def _validator(document: Document) -> Callable[[str], bool]:
 
     def is_valid(text: str) -> bool:
         try:
-            return validator.is_valid(json.loads(text, parse_constant=_refuse_constant))
+            return validator.is_valid(json.loads(text, parse_float=_finite, parse_constant=_refuse_constant))
         except (ValueError, RecursionError):
             return False
 
     return is_valid
+
+
+def _finite(digits: str) -> float:
+    """JSON's numbers have no largest; the validator takes no infinity."""
+    return max(-sys.float_info.max, min(sys.float_info.max, float(digits)))
 
 
 def _refuse_constant(name: str) -> None:

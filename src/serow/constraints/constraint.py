@@ -15,11 +15,9 @@ class Constraint:
     schema: dict[str, Any] | None = None  # the engine's `json_schema` field
     gbnf: str = ""
 
-    @property
-    def needs_validation(self) -> bool:
-        """Whether sampling alone does not make sure that a finished text fits."""
-        return bool(self.warnings)
-
     def validate(self, text: str) -> bool:
-        """Whether a finished text fits the whole format, relaxed parts included. Microseconds to a few milliseconds."""
+        """Whether a finished text fits the whole format, relaxed parts included. Microseconds to a few milliseconds.
+
+        Worth asking of every finished text, since an engine whose parser outgrows its limits goes on unconstrained.
+        """
         return self.is_valid(text)
