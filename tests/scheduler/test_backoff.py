@@ -2,11 +2,11 @@ import pytest
 
 from serow.errors import LoadError
 from serow.scheduler.backoff import Backoff
-from serow.scheduler.resident import key
+from serow.scheduler.resident import key_of
 from tests.scheduler.machine import model
 
 BROKEN = LoadError("the model is broken")
-A = key(model("a"))
+A = key_of(model("a"))
 
 
 @pytest.mark.req("LIFE-06")
@@ -31,5 +31,5 @@ def test_it_remembers_a_bounded_number_of_models() -> None:
     backoff = Backoff()
     for number in range(1000):
         for _ in range(2):
-            backoff.failed(key(model(f"m{number}")), BROKEN, now=0)
-    assert sum(backoff.error(key(model(f"m{number}")), now=0) is not None for number in range(1000)) == 64
+            backoff.failed(key_of(model(f"m{number}")), BROKEN, now=0)
+    assert sum(backoff.error(key_of(model(f"m{number}")), now=0) is not None for number in range(1000)) == 64

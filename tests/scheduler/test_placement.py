@@ -41,7 +41,7 @@ def decide(
     options: LoadOptions = UNSET,
     **settings: int,
 ) -> Decision:
-    return plan(wanted or model("a"), options, residents, free, Settings(**settings))  # type: ignore[arg-type]
+    return plan(wanted or model("a"), options, residents, lambda: free, Settings(**settings))  # type: ignore[arg-type]
 
 
 def leavers(*residents: Resident, free: int = 64 * GIB, max_loaded_models: int = 0) -> list[str]:

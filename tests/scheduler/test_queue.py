@@ -2,7 +2,7 @@ import pytest
 
 from serow.api.types import LoadOptions
 from serow.scheduler.queue import Waiter, WaitQueue
-from serow.scheduler.resident import key
+from serow.scheduler.resident import key_of
 from tests.scheduler.machine import model
 
 
@@ -16,7 +16,7 @@ def queue_of(*tickets: str) -> WaitQueue:
 
 def turns(queue: WaitQueue, name: str = "a") -> list[str]:
     order = []
-    while waiter := queue.head(key(model(name))):
+    while waiter := queue.head(key_of(model(name))):
         queue.pop(waiter)
         order.append(f"{waiter.client}#{waiter.number}")
     return order
@@ -38,7 +38,7 @@ def test_turns(tickets: list[str], order: list[str]) -> None:
 
 def test_who_leaves_costs_nobody_a_turn() -> None:
     queue = queue_of("a1", "a1", "a2")
-    head = queue.head(key(model("a")))
+    head = queue.head(key_of(model("a")))
     assert head is not None
     queue.remove(head)
     assert turns(queue) == ["1#2", "2#3"]
@@ -47,10 +47,10 @@ def test_who_leaves_costs_nobody_a_turn() -> None:
 
 def test_models_come_in_the_order_of_their_longest_waiting_request() -> None:
     queue = queue_of("a1", "b1", "a1", "c1")
-    head = queue.head(key(model("a")))
+    head = queue.head(key_of(model("a")))
     assert head is not None
     queue.pop(head)
-    assert queue.models() == [key(model("b")), key(model("a")), key(model("c"))]
+    assert queue.models() == [key_of(model("b")), key_of(model("a")), key_of(model("c"))]
 
 
 def test_clear_takes_out_everybody() -> None:

@@ -65,18 +65,6 @@ async def test_num_parallel_run_and_the_rest_wait_in_order() -> None:
 
 @pytest.mark.req("LIFE-02")
 @virtual_time
-async def test_places_that_come_free_together_are_all_given_at_once() -> None:
-    async with Machine().scheduler(num_parallel=3) as scheduler:
-        running = [await Request(scheduler, A).begun() for _ in range(3)]
-        waiting = [Request(scheduler, A) for _ in range(3)]
-        scheduler.forget(A)
-        await asyncio.gather(*(request.end() for request in running))
-        await asyncio.gather(*(request.begun() for request in waiting))
-        await asyncio.gather(*(request.end() for request in waiting))
-
-
-@pytest.mark.req("LIFE-02")
-@virtual_time
 async def test_clients_take_turns() -> None:
     async with Machine().scheduler(num_parallel=1) as scheduler:
         first = await Request(scheduler, A, client="x").begun()
@@ -363,6 +351,20 @@ async def test_a_request_that_lingers_on_a_dead_engine_does_not_hold_up_the_next
         await (await Request(scheduler, A).begun()).end()
         await lingering.end()
         assert machine.loaded == ["a"]
+
+
+@pytest.mark.req("LIFE-06")
+@virtual_time
+async def test_all_who_waited_for_an_engine_that_died_get_places_in_the_next() -> None:
+    machine = Machine()
+    async with machine.scheduler(num_parallel=8) as scheduler:
+        lingering = [await Request(scheduler, A).begun() for _ in range(8)]
+        waiting = [Request(scheduler, A) for _ in range(8)]
+        await settle()
+        machine.engines[0].is_alive = False
+        await lingering[0].end()
+        await asyncio.gather(*(request.begun() for request in waiting))
+        await asyncio.gather(*(request.end() for request in lingering + waiting))
 
 
 @pytest.mark.req("LIFE-06")

@@ -22,20 +22,20 @@ class Backoff:
     def __init__(self) -> None:
         self._failures: dict[Key, _Failure] = {}
 
-    def failed(self, model: Key, error: EngineError, now: float) -> None:
+    def failed(self, key: Key, error: EngineError, now: float) -> None:
         """Remember one more failure; beyond a bound the oldest is forgotten."""
-        before = self._failures.pop(model, None)
+        before = self._failures.pop(key, None)
         count = before.count + 1 if before else 1
         pause = min(2.0 ** (count - 2), LONGEST_PAUSE) if count > 1 else 0.0
         if len(self._failures) == _MAX_REMEMBERED:
             del self._failures[next(iter(self._failures))]
-        self._failures[model] = _Failure(error, count, now + pause)
+        self._failures[key] = _Failure(error, count, now + pause)
 
-    def succeeded(self, model: Key) -> None:
+    def succeeded(self, key: Key) -> None:
         """Begin anew."""
-        self._failures.pop(model, None)
+        self._failures.pop(key, None)
 
-    def error(self, model: Key, now: float) -> EngineError | None:
+    def error(self, key: Key, now: float) -> EngineError | None:
         """What to tell requests at the moment, or None when the model may be tried."""
-        failure = self._failures.get(model)
+        failure = self._failures.get(key)
         return failure.error if failure and now < failure.until else None

@@ -1,15 +1,15 @@
 """Where a request runs: pure decisions from what is in memory, what is free and what is asked for.
 
-They are asked again for every waiting request at every event, so they change nothing, measure nothing and must not log.
+They are asked again for every waiting request at every event, so they change nothing and must not log.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from serow.api.types import LoadOptions
-from serow.scheduler.resident import Resident, State, key
+from serow.scheduler.resident import Resident, State, key_of
 from serow.settings import Settings
 from serow.store.model import Model
 
@@ -52,8 +52,10 @@ class Refuse:
 Decision = Use | Load | Wait | Refuse
 
 
-def plan(model: Model, options: LoadOptions, residents: Sequence[Resident], free_memory: int, settings: Settings) -> Decision:
-    """Decide on the longest waiting request of a model.
+def plan(
+    model: Model, options: LoadOptions, residents: Sequence[Resident], free_memory: Callable[[], int], settings: Settings
+) -> Decision:
+    """Decide on the longest waiting request of a model; `free_memory` is asked only when something has to be loaded.
 
     1. It is in memory with options that fit: Use a free place, or Wait for one.
     2. Not all memory together would suffice: Refuse.
@@ -66,20 +68,21 @@ def plan(model: Model, options: LoadOptions, residents: Sequence[Resident], free
     """
     wanted = resolve(model, options, settings)
     asked = wanted if options.num_ctx else options
-    own = [resident for resident in residents if resident.key == key(model)]
+    own = [resident for resident in residents if resident.key == key_of(model)]
     for resident in own:
         if not resident.is_leaving and fits(resident.request.options, asked):
             return Use(resident) if resident.has_place else Wait()  # 1
     needed = memory_needed(model, wanted, least_parallel(model, settings))
-    available = room(free_memory, residents, residents)
+    free = free_memory()
+    available = room(free, residents, residents)
     if needed > available:
         return Refuse(needed, max(available, 0))  # 2
     after, leavers = own, by_leave(resident for resident in residents if resident not in own)
-    while needed > room(free_memory, residents, after) or _is_crowded(residents, after, settings):
+    while needed > room(free, residents, after) or _is_crowded(residents, after, settings):
         if not leavers:
             return Wait()  # 4
         after.append(leavers.pop(0))
-    num_parallel = choose_parallel(model, wanted, room(free_memory, residents, after), settings)
+    num_parallel = choose_parallel(model, wanted, room(free, residents, after), settings)
     return Load(wanted, num_parallel, memory_needed(model, wanted, num_parallel), tuple(after))  # 3
 
 
@@ -89,9 +92,9 @@ def by_leave(residents: Iterable[Resident]) -> list[Resident]:
     return sorted(can_leave, key=lambda resident: (not resident.is_leaving, resident.num_running > 0, resident.last_used))
 
 
-def room(free_memory: int, residents: Iterable[Resident], gone: Iterable[Resident]) -> int:
+def room(free: int, residents: Iterable[Resident], gone: Iterable[Resident]) -> int:
     """Bytes for a new model once `gone` are gone: what others have yet to take is not free."""
-    return free_memory - sum(resident.uncounted for resident in residents) + sum(resident.memory for resident in gone)
+    return free - sum(resident.uncounted for resident in residents) + sum(resident.memory for resident in gone)
 
 
 def _is_crowded(residents: Sequence[Resident], gone: Sequence[Resident], settings: Settings) -> bool:

@@ -1,13 +1,14 @@
 """Requests that wait for a place: in order for each model, in turn between its clients."""
 
 import asyncio
+import copy
 import itertools
 from collections import deque
 from dataclasses import dataclass, field
 
 from serow.api.types import LoadOptions
 from serow.errors import SerowError
-from serow.scheduler.resident import Key, Resident, key
+from serow.scheduler.resident import Key, Resident, key_of
 from serow.store.model import Model
 
 
@@ -28,7 +29,7 @@ class Waiter:
         """Wait for the place; raises what the request is refused with."""
         await self.settled.wait()
         if self.error is not None:
-            raise self.error
+            raise copy.copy(self.error)  # it may be remembered: no request's frames may hang on it
         assert self.resident is not None
         return self.resident
 
@@ -44,29 +45,29 @@ class WaitQueue:
         return sum(map(self.count, self._models))
 
     def __contains__(self, waiter: Waiter) -> bool:
-        return waiter in self._models.get(key(waiter.model), {}).get(waiter.client, ())
+        return waiter in self._models.get(key_of(waiter.model), {}).get(waiter.client, ())
 
-    def count(self, model: Key) -> int:
+    def count(self, key: Key) -> int:
         """How many wait for the model."""
-        return sum(map(len, self._models.get(model, {}).values()))
+        return sum(map(len, self._models.get(key, {}).values()))
 
     def models(self) -> list[Key]:
         """Models that somebody waits for, the longest waiting first."""
-        return sorted(self._models, key=lambda model: min(line[0].number for line in self._models[model].values()))
+        return sorted(self._models, key=lambda key: min(line[0].number for line in self._models[key].values()))
 
-    def head(self, model: Key) -> Waiter | None:
+    def head(self, key: Key) -> Waiter | None:
         """Whose turn it is."""
-        clients = self._models.get(model)
+        clients = self._models.get(key)
         return next(iter(clients.values()))[0] if clients else None
 
     def push(self, waiter: Waiter) -> None:
         """Stand at the end of the client's line."""
         waiter.number = next(self._numbers)
-        self._models.setdefault(key(waiter.model), {}).setdefault(waiter.client, deque()).append(waiter)
+        self._models.setdefault(key_of(waiter.model), {}).setdefault(waiter.client, deque()).append(waiter)
 
     def pop(self, waiter: Waiter) -> None:
         """Take out the one whose turn it was; its client's next turn is the last."""
-        clients = self._models[key(waiter.model)]
+        clients = self._models[key_of(waiter.model)]
         line = clients.pop(waiter.client)
         line.remove(waiter)
         if line:
@@ -75,15 +76,15 @@ class WaitQueue:
 
     def remove(self, waiter: Waiter) -> None:
         """Take out one that left; turns stay as they are."""
-        clients = self._models[key(waiter.model)]
+        clients = self._models[key_of(waiter.model)]
         clients[waiter.client].remove(waiter)
         if not clients[waiter.client]:
             del clients[waiter.client]
         self._drop_if_empty(waiter)
 
     def _drop_if_empty(self, waiter: Waiter) -> None:
-        if not self._models[key(waiter.model)]:
-            del self._models[key(waiter.model)]
+        if not self._models[key_of(waiter.model)]:
+            del self._models[key_of(waiter.model)]
 
     def clear(self) -> list[Waiter]:
         """Take out everybody."""

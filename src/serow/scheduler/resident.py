@@ -7,6 +7,7 @@ place is given back; after `abort` it closes at once.
 """
 
 import asyncio
+import copy
 import math
 from dataclasses import dataclass, field
 from enum import Enum
@@ -19,7 +20,7 @@ from serow.store.model import Model
 Key = tuple[Path, Path | None]
 
 
-def key(model: Model) -> Key:
+def key_of(model: Model) -> Key:
     """What is in memory when the model is loaded: names that differ only in template, system or parameters share it."""
     return model.weights, model.projector
 
@@ -55,7 +56,7 @@ class Resident:
     @property
     def key(self) -> Key:
         """Two residents of the same key hold the same weights."""
-        return key(self.request.model)
+        return key_of(self.request.model)
 
     @property
     def has_place(self) -> bool:
@@ -106,6 +107,6 @@ class Resident:
         """Wait until it is loaded; raises what kept it from that."""
         await self.loaded.wait()
         if self.error is not None:
-            raise self.error
+            raise copy.copy(self.error)  # each request its own: a shared one would collect tracebacks
         assert self.runner is not None
         return self.runner

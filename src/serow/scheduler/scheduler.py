@@ -8,6 +8,7 @@ loop that changes the state and then runs `_dispatch`: no locks, no polling. Wha
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from serow.scheduler.backoff import Backoff
 from serow.scheduler.devices import Devices
 from serow.scheduler.placement import Load, Refuse, Use, Wait, plan
 from serow.scheduler.queue import Waiter, WaitQueue
-from serow.scheduler.resident import Key, Resident, State, key
+from serow.scheduler.resident import Key, Resident, State, key_of
 from serow.settings import Settings
 from serow.store.model import Model
 
@@ -86,7 +87,7 @@ class Scheduler:
         finally:
             for resident in self._residents:
                 resident.abort()
-            await self._all_gone(None)
+            await self._all_gone(None)  # a Runner's `close` has its own deadline
 
     async def _all_gone(self, timeout: float | None) -> None:
         tasks = [resident.task for resident in self._residents if resident.task is not None]
@@ -120,12 +121,12 @@ class Scheduler:
     async def unload(self, model: Model) -> None:
         """Take the model out of memory after its requests in flight; returns when its process is gone."""
         self.forget(model)
-        for resident in self._of(key(model)):
+        for resident in self._of(key_of(model)):
             await resident.gone.wait()
 
     def forget(self, model: Model) -> None:
         """Unload without waiting: its files are about to change. The next lease loads it anew."""
-        for resident in self._of(key(model)):
+        for resident in self._of(key_of(model)):
             resident.retire()
 
     def stop(self) -> None:
@@ -144,7 +145,7 @@ class Scheduler:
     def loaded(self) -> list[LoadedModel]:
         """What is in memory, the longest to stay first."""
         ready = [resident for resident in self._residents if resident.state is State.READY and not resident.is_dead]
-        return sorted(map(self._describe, ready), key=lambda model: model.expires_at, reverse=True)
+        return sorted(map(self._describe, ready), key=lambda loaded: loaded.expires_at, reverse=True)
 
     def _describe(self, resident: Resident) -> LoadedModel:
         assert resident.runner is not None
@@ -161,8 +162,8 @@ class Scheduler:
             pid=resident.runner.pid,
         )
 
-    def _of(self, model: Key) -> list[Resident]:
-        return [resident for resident in self._residents if resident.key == model]
+    def _of(self, key: Key) -> list[Resident]:
+        return [resident for resident in self._residents if resident.key == key]
 
     def _arrive(self, waiter: Waiter) -> None:
         if self._is_stopped:
@@ -183,20 +184,19 @@ class Scheduler:
     def _dispatch(self) -> None:
         """Bring everything up to date after an event."""
         for resident in self._residents:
-            if resident.is_dead and not resident.is_leaving:
+            if resident.is_dead and not resident.unused.is_set():
                 logger.warning("the engine of %s died", resident.request.model.name)
                 resident.abort()
-        for model in self._queue.models():
-            while (waiter := self._queue.head(model)) and self._place(waiter):
+        for key in self._queue.models():
+            while (waiter := self._queue.head(key)) and self._place(waiter):
                 pass
         self._expire()
 
     def _place(self, waiter: Waiter) -> bool:
         """Settle one waiter if that can be done now."""
-        waiter.error = self._backoff.error(key(waiter.model), _now())
+        waiter.error = self._backoff.error(key_of(waiter.model), _now())
         if waiter.error is None:
-            free_memory = self._devices.free_memory()
-            match plan(waiter.model, waiter.options, self._residents, free_memory, self._settings):
+            match plan(waiter.model, waiter.options, self._residents, self._devices.free_memory, self._settings):
                 case Wait():
                     return False
                 case Refuse(needed, available):
@@ -260,7 +260,7 @@ class Scheduler:
         resident.loaded.set()
         resident.gone.set()
         self._residents.remove(resident)
-        logger.info("unloaded %s", resident.request.model.name)
+        logger.info("%s left memory", resident.request.model.name)
         self._dispatch()
 
     def _expire(self) -> None:
@@ -272,8 +272,8 @@ class Scheduler:
         for resident in staying:
             if resident.expires_at <= _now():
                 resident.retire()
-        due = min((resident.expires_at for resident in staying if not resident.is_leaving), default=float("inf"))
-        if due < float("inf"):
+        due = min((resident.expires_at for resident in staying if not resident.is_leaving), default=math.inf)
+        if due < math.inf:
             self._timer = asyncio.get_running_loop().call_at(due, self._dispatch)
 
 
