@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,7 @@ import pytest
 from serow.errors import EngineDied, EngineError, FormatError, LoadError, RequestError, TemplateError
 from serow.runner import process
 from serow.runner.llama import LlamaRunner
-from serow.runner.llama_params import describe
 from serow.runner.llama_request import completion_body
-from serow.runner.process import ChildProcess
 from serow.settings import Settings
 from tests.runner.engines import DEADLINE, chat, chunks_of, completion, load_request, text_of
 
@@ -347,17 +346,29 @@ async def test_a_file_that_can_not_be_loaded_is_told_in_a_sentence(
     assert not runner.is_alive
 
 
-async def test_load_options_reach_the_engine(settings: Settings, zoo: Path) -> None:
-    module = "serow.runner.llama_launcher" if settings.llama_server else "serow.runner.llama_worker"
-    request = load_request(zoo / "zoo-think.gguf", num_ctx=300, num_parallel=3)
-    child = ChildProcess(module, describe(request, settings.llama_server), load_timeout=DEADLINE)
-    await child.start()
-    try:
-        async with child.session.get("/slots") as response:
-            assert [slot["n_ctx"] for slot in await response.json()] == [512] * 3
-        async with child.session.get("/metrics") as response:
-            assert response.status == 200
-        async with child.session.get("/") as response:
-            assert response.status == 404
-    finally:
-        await child.close()
+@pytest.mark.parametrize("executable", ["/no/such/llama-server", __file__])
+async def test_an_executable_that_can_not_be_started_is_told_in_a_sentence(zoo: Path, executable: str) -> None:
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf"), Settings(llama_server=executable))
+    with pytest.raises(LoadError, match=r"^could not load the model: SEROW_LLAMA_SERVER names no executable$"):
+        await runner.load()
+
+
+async def test_an_engine_has_as_many_slots_as_asked_and_no_web_page(settings: Settings, zoo: Path) -> None:
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", num_ctx=300, num_parallel=3), settings)
+    await runner.load()
+    assert len(await slots(runner)) == 3
+    assert runner.num_ctx == 512  # rounded up to a multiple of 256
+    for path, status in (("/metrics", 200), ("/", 404)):
+        async with runner._child.session.get(path) as response:
+            assert response.status == status
+    await runner.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.parametrize("use_mmap", [True, False])
+async def test_weights_are_mapped_when_asked(settings: Settings, zoo: Path, use_mmap: bool) -> None:
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", use_mmap=use_mmap), settings)
+    await runner.load()
+    engine = [psutil.Process(runner.pid), *psutil.Process(runner.pid).children()][-1]
+    assert any("zoo-think.gguf" in mapped.path for mapped in engine.memory_maps()) is use_mmap
+    await runner.close()

@@ -10,6 +10,8 @@ from serow.runner.process import explain_exit
 _log = logging.getLogger(__name__)
 
 _LOAD_REASONS = (  # the first that matches counts
+    (r"FileNotFoundError|PermissionError|Exec format error", "SEROW_LLAMA_SERVER names no executable"),
+    (r"invalid argument: (--[\w-]+)", "the llama-server executable is too old, it does not know {0}"),
     (r"unknown model architecture: '([\w.-]+)'", "the engine does not know the architecture {0}"),
     (r"unknown pre-tokenizer|vocab type|cannot find tokenizer", "the engine does not know the model's tokenizer"),
     (r"invalid value for main_gpu", "there is no GPU with the number that main_gpu names"),

@@ -31,7 +31,7 @@ class Launcher:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env={**os.environ, "LLAMA_API_KEY": listen.key},
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent if os.name == "posix" else None,
         )
         if self._orphaned.is_set():
             self.stop()

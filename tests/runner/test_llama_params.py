@@ -1,0 +1,60 @@
+"""What an engine is started with: numbers within what it can bear, and both spellings the same."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from serow.runner.child import Listen
+from serow.runner.llama_params import common_params, describe, flags, physical_cores
+from tests.runner.engines import ZOO, load_request
+
+HUGE = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"num_batch": 0}, {"num_batch": 512}),
+        ({"num_batch": 8}, {"num_batch": 8}),
+        ({"num_batch": HUGE}, {"num_batch": 2**31 - 1}),
+        ({"num_gpu": -7}, {"num_gpu": -1}),
+        ({"main_gpu": -7}, {"main_gpu": 0}),
+        ({"num_thread": 3}, {"num_thread": 3}),
+        ({"num_thread": 0}, {"num_thread": physical_cores()}),
+        ({"num_thread": HUGE}, {"num_thread": 512}),
+        ({"num_ctx": HUGE}, {"num_ctx": (2**31 - 1) // 4}),
+        ({"use_mmap": False}, {"use_mmap": False}),
+    ],
+)
+def test_load_options_are_held_to_what_the_engine_can_bear(options: dict[str, Any], expected: dict[str, Any]) -> None:
+    spec = msgspec.structs.asdict(describe(load_request(ZOO / "zoo-think.gguf", **options), ""))
+    assert {name: spec[name] for name in expected} == expected
+
+
+def test_physical_cores_are_those_that_may_be_used() -> None:
+    assert 1 <= physical_cores() <= 4096
+
+
+def test_the_wheel_and_an_executable_are_told_the_same() -> None:
+    spec = describe(load_request(ZOO / "zoo-think.gguf", num_batch=100, main_gpu=1, num_thread=2, num_gpu=3), "")
+    listen = Listen("/tmp/x.sock", 0, "key")
+    params, told = common_params(spec, listen), list(flags(spec, listen))
+    spoken = {
+        "--model": params.model.path,
+        "--host": params.hostnames[0],
+        "--ctx-size": params.n_ctx,
+        "--parallel": params.n_parallel,
+        "--batch-size": params.n_batch,
+        "--ubatch-size": params.n_ubatch,
+        "--n-gpu-layers": params.n_gpu_layers,
+        "--main-gpu": params.main_gpu,
+        "--threads": params.cpuparams.n_threads,
+        "--cache-ram": params.cache_ram_mib,
+    }
+    assert {name: told[told.index(name) + 1] for name in spoken} == {name: str(value) for name, value in spoken.items()}
+
+
+def test_the_key_is_no_argument_of_the_executable() -> None:
+    spec = describe(load_request(ZOO / "zoo-think.gguf"), "")
+    assert "secret" not in " ".join(flags(spec, Listen("127.0.0.1", 1234, "secret")))
