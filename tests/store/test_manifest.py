@@ -20,10 +20,12 @@ def manifest(**changes: Any) -> bytes:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"layers": []}']
-    + [manifest(layers=None), manifest(layers=[layer(size=-1)]), manifest(layers=[layer(size="1")]), manifest(config=5)]
-    + [manifest(layers=[layer(digest="sha256:../../etc/passwd")]), manifest(config=layer(digest=""))]
-    + [manifest(junk="x" * media.MANIFEST_LIMIT)],
+    (
+        *(b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"layers": []}'),
+        *(manifest(layers=None), manifest(layers=[layer(size=-1)]), manifest(layers=[layer(size="1")]), manifest(config=5)),
+        *(manifest(layers=[layer(digest="sha256:../../etc/passwd")]), manifest(config=layer(digest=""))),
+        manifest(junk="x" * media.MANIFEST_LIMIT),
+    ),
 )
 def test_a_malformed_manifest_is_refused(data: bytes) -> None:
     with pytest.raises(ModelFileError):

@@ -146,7 +146,7 @@ def test_missing_weights_are_told_when_the_model_is_used(store: Store, make: Mak
     make("zoo-think")
     store.blobs.remove(think)
     assert names(store) == []
-    with pytest.raises(StoreError, match="^the model store failed: no such file or directory$"):
+    with pytest.raises(StoreError, match=r"^the model store failed: no such file or directory$"):
         store.resolve("zoo-think")
 
 
