@@ -14,7 +14,7 @@ LAYERS = (
     ("registry", "runner"),
     ("template",),
     ("scheduler",),
-    ("completion", "answer"),
+    ("completion", "answer", "drawing"),
     ("generation",),
     ("server", "cli"),
 )

@@ -11,12 +11,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import msgspec
 
+from serow import drawing
 from serow.answer import Answer, joined
 from serow.api.codec import now
 from serow.api.options import resolve_options
@@ -26,7 +28,7 @@ from serow.constraints import Constraint, compile_format
 from serow.errors import RequestError
 from serow.images import decode_images
 from serow.parsers.thinking import ThinkingTags
-from serow.runner.base import TextRunner
+from serow.runner.base import ImageRunner, TextRunner
 from serow.scheduler.scheduler import Lease, Scheduler
 from serow.settings import Settings
 from serow.store.model import Model
@@ -81,7 +83,7 @@ class Generation:
         job = await self._job(request, model, client)
         if not request.prompt:
             yield await self._load_or_unload(job)
-        elif request.debug_render_only:
+        elif request.debug_render_only and not model.is_image:
             yield await self._rendered(job)
         elif request.stream:
             async with aclosing(self._answer(job)) as records:
@@ -91,6 +93,8 @@ class Generation:
             yield await self._whole(job)
 
     async def _job(self, request: GenerateRequest, model: Model, client: str) -> Job:
+        if model.is_image:
+            return await self._image_job(request, model, client)
         think = _think(request, model)
         _check(request, model)
         images = await asyncio.to_thread(decode_images, request.images) if request.images else []
@@ -101,6 +105,12 @@ class Generation:
         job.warnings += [*request.warnings, *_unused(request, model), *(constraint.warnings if constraint else ())]
         return job
 
+    async def _image_job(self, request: GenerateRequest, model: Model, client: str) -> Job:
+        images = await asyncio.to_thread(drawing.check, request)
+        options = resolve_options(model.parameters, request.options)
+        warnings = [*request.warnings, *drawing.unused(request)]
+        return Job(request, model, options, None, None, None, images, client, warnings=warnings)
+
     async def _load_or_unload(self, job: Job) -> GenerateRecord:
         if job.request.keep_alive == 0:
             await self._scheduler.unload(job.model)
@@ -109,7 +119,8 @@ class Generation:
             return _bare(job, "load")
 
     def _lease(self, job: Job) -> AbstractAsyncContextManager[Lease]:
-        return self._scheduler.lease(job.model, job.options.load_options, job.request.keep_alive, job.client)
+        options = drawing.load_options(job.options) if job.model.is_image else job.options.load_options
+        return self._scheduler.lease(job.model, options, job.request.keep_alive, job.client)
 
     async def _rendered(self, job: Job) -> GenerateRecord:
         async with self._lease(job) as lease:
@@ -129,7 +140,25 @@ class Generation:
             record = await joined(self._answer(again))
         return record
 
-    async def _answer(self, job: Job) -> AsyncIterator[GenerateRecord]:
+    def _answer(self, job: Job) -> AsyncGenerator[GenerateRecord, None]:
+        return self._picture(job) if job.model.is_image else self._text(job)
+
+    async def _picture(self, job: Job) -> AsyncGenerator[GenerateRecord, None]:
+        wanted = drawing.image_request(job.request, job.options, job.images)
+        async with self._lease(job) as lease:
+            records = drawing.draw(
+                job.request.model,
+                wanted,
+                cast(ImageRunner, lease.runner),
+                started=job.started,
+                load_duration=lease.load_duration,
+                warnings=job.warnings,
+            )
+            async with aclosing(records):
+                async for record in records:
+                    yield record
+
+    async def _text(self, job: Job) -> AsyncGenerator[GenerateRecord, None]:
         async with self._lease(job) as lease:
             prompt = await self._prompt(job, lease)
             answer = Answer(job.request, job.tags, job.constraint, prompt.text)

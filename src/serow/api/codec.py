@@ -11,14 +11,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from serow.api.options import parse_options
+from serow.api.options import LARGEST_SIDE, MOST_STEPS, parse_options
 from serow.api.types import GenerateRequest
 from serow.duration import parse_keep_alive
 from serow.errors import RequestError
 
 _Request = TypeVar("_Request", bound=msgspec.Struct)
 
-LARGEST_SIDE = 4096  # pixels of a drawn picture
 _THINK_LEVELS = ("high", "medium", "low", "max")
 _THINK_CHOICES = '"high", "medium", "low", "max", true, or false'
 _JSON_NAMES = {
@@ -151,8 +150,8 @@ def _check_ranges(request: GenerateRequest) -> None:
     for name, value in (("width", request.width), ("height", request.height)):
         if value is not None and not 1 <= value <= LARGEST_SIDE:
             raise RequestError(f"{name} must be between 1 and {LARGEST_SIDE}")
-    if request.steps is not None and not 1 <= request.steps <= 1000:
-        raise RequestError("steps must be between 1 and 1000")
+    if request.steps is not None and not 1 <= request.steps <= MOST_STEPS:
+        raise RequestError(f"steps must be between 1 and {MOST_STEPS}")
 
 
 def now() -> str:

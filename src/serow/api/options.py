@@ -9,6 +9,8 @@ from serow.errors import RequestError
 
 _INT64 = 2**63 - 1
 SMALLEST_NUM_CTX = 16
+LARGEST_SIDE = 4096  # pixels of a drawn picture
+MOST_STEPS = 1000
 
 
 def _fault(name: str, expected: str) -> RequestError:
@@ -67,10 +69,35 @@ def _num_ctx(name: str, value: Any) -> int:
     return num_ctx
 
 
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _fault(name, "of type string")
+    return value
+
+
+def _between(low: int, high: int) -> Callable[[str, Any], int]:
+    def within(name: str, value: Any) -> int:
+        number = _integer(name, value)
+        if not low <= number <= high:
+            raise _fault(name, f"between {low} and {high}")
+        return number
+
+    return within
+
+
 def _coercions() -> dict[str, Callable[[str, Any], Any]]:
     """One coercion an option, by the type that Options declares for it."""
     by_type = {int: _integer, int | None: _integer, float: _float, float | None: _float, bool: _boolean, bool | None: _boolean}
-    special = {"stop": _stop, "logit_bias": _logit_bias, "num_ctx": _num_ctx}
+    side = _between(1, LARGEST_SIDE)
+    special = {
+        "stop": _stop,
+        "logit_bias": _logit_bias,
+        "num_ctx": _num_ctx,
+        "negative_prompt": _text,
+        "width": side,
+        "height": side,
+        "steps": _between(1, MOST_STEPS),
+    }
     hints = get_type_hints(Options)
     return {name: special.get(name) or by_type[hints[name]] for name in Options.__struct_fields__}
 

@@ -55,6 +55,12 @@ class Options(Struct, frozen=True, kw_only=True):
     xtc_threshold: float | None = None
     min_keep: int | None = None
     logit_bias: tuple[tuple[int | str, float], ...] = ()
+    # of pictures; a request's own width, height and steps lie over them
+    width: int | None = None  # pixels
+    height: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    negative_prompt: str | None = None
     think_budget: int | None = None
     deterministic: bool = False
 

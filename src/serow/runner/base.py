@@ -1,6 +1,6 @@
 """What the rest of Serow knows of an engine: the Runner protocol and the values that cross it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -131,4 +131,4 @@ class TextRunner(Runner, Protocol):
 class ImageRunner(Runner, Protocol):
     """A Runner of a text-to-image pipeline."""
 
-    def draw(self, request: ImageRequest) -> AsyncIterator[ImageChunk]: ...
+    def draw(self, request: ImageRequest) -> AsyncGenerator[ImageChunk, None]: ...

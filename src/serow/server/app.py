@@ -1,6 +1,7 @@
 """The application: routes, the guard before them, and what lives as long as the server does."""
 
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
@@ -16,6 +17,7 @@ from serow import __version__
 from serow.errors import SerowError
 from serow.generation import Generation
 from serow.runner.base import LoadRequest, Runner
+from serow.runner.image import ImageRunner
 from serow.runner.llama import LlamaRunner
 from serow.scheduler.scheduler import Scheduler
 from serow.server import inference, models
@@ -39,7 +41,7 @@ def create_app(settings: Settings) -> Starlette:
     """Build the application; its store, scheduler and generation are in `app.state` while it runs."""
 
     def start(request: LoadRequest) -> Runner:
-        return LlamaRunner(request, settings)
+        return (ImageRunner if request.model.is_image else LlamaRunner)(request, settings)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -69,6 +71,14 @@ class _Server(uvicorn.Server):
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say where we listen once we do: people and tests read the port from here."""
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            name = f"[{host}]" if ":" in host else host
+            print(f"serow {__version__} listens on http://{name}:{port}", flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal lets requests in flight finish, a second one ends them."""

@@ -1,0 +1,92 @@
+"""Where a pipeline's weights go and in which type, by what the machine has. Imported in the child only."""
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from serow.store.safetensors import count_parameters
+
+_WORKING = 1.5  # memory while drawing, in parts of the weights; less than that is short
+_SIZE = re.compile(r"(?:tried to allocate|allocate) ([0-9.]+) ?(bytes|[KMG]iB)?", re.IGNORECASE)
+_UNITS = {"": 1, "bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+_SIGNS = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to load as what, where. `is_short`: draw in slices, which is slower and takes less memory."""
+
+    device: str
+    dtype: torch.dtype
+    is_offloaded: bool = False
+    is_short: bool = False
+
+
+def plan(folder: Path, *, num_gpu: int, main_gpu: int) -> Plan:
+    """Choose for the weights in a folder. `num_gpu` 0 keeps them off the GPU, `main_gpu` is its number."""
+    count = sum(count_parameters(path).total() for path in folder.rglob("*.safetensors"))
+    if num_gpu != 0 and torch.cuda.is_available():
+        return _on_cuda(count, min(max(main_gpu, 0), torch.cuda.device_count() - 1))
+    if num_gpu != 0 and torch.backends.mps.is_available():
+        dtype = torch.bfloat16 if _has_bfloat16("mps") else torch.float16
+        return Plan("mps", dtype, is_short=2 * count * _WORKING > free_memory())
+    is_large = 4 * count > free_memory()  # float16 takes 25 times as long on a CPU, bfloat16 about as long as float32
+    dtype = torch.bfloat16 if is_large else torch.float32
+    return Plan("cpu", dtype, is_short=dtype.itemsize * count * _WORKING > free_memory())
+
+
+def _on_cuda(count: int, number: int) -> Plan:
+    free, _ = torch.cuda.mem_get_info(number)
+    dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    is_offloaded = 2 * count > free
+    return Plan(f"cuda:{number}", dtype, is_offloaded, is_short=2 * count * _WORKING > free)
+
+
+def _has_bfloat16(device: str) -> bool:
+    try:
+        torch.zeros(1, dtype=torch.bfloat16, device=device)
+    except (TypeError, RuntimeError):
+        return False
+    return True
+
+
+def free_memory() -> int:
+    """Bytes of main memory that can be had without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
+def hold_to_free_memory(device: str) -> int:
+    """Returns the bytes that are free on the device now.
+
+    On Linux this process may from now on take no more main memory than that: an allocation fails with a number, instead of
+    the kernel killing a process of its choice.
+    """
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = free_memory()
+    if device == "cpu" and sys.platform == "linux":
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = psutil.Process().memory_info().data + free
+        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    return free
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of torch or Python says that memory did not suffice."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
+def shortage(error: BaseException, free: int | None = None) -> str:
+    """The numbers, to follow "needs": how many of `free` bytes there were, and what was asked for last."""
+    match = _SIZE.search(str(error))
+    asked = f", {float(match[1]) * _UNITS[(match[2] or '').lower()] / 2**30:.1f} GiB were asked for last" if match else ""
+    free = free_memory() if free is None else free
+    return f"more memory than the {free / 2**30:.1f} GiB that were free{asked}"
