@@ -106,14 +106,14 @@ class Request:
         options: LoadOptions | None = None,
     ) -> None:
         self.lease: Lease | None = None
-        self._end = asyncio.Event()
+        self.ending = asyncio.Event()
         self._has_lease = asyncio.Event()
         context = scheduler.lease(wanted, options or LoadOptions(), keep_alive, client)
 
         async def live() -> None:
             async with context as self.lease:
                 self._has_lease.set()
-                await self._end.wait()
+                await self.ending.wait()
 
         self.task = asyncio.create_task(live())
 
@@ -128,7 +128,7 @@ class Request:
 
     async def end(self) -> None:
         """Finish as a good client does."""
-        self._end.set()
+        self.ending.set()
         await self.task
 
     async def leave(self) -> None:

@@ -73,7 +73,7 @@ async def test_who_leaves_in_the_instant_in_which_it_gets_its_place_hands_it_on(
         running = await Request(scheduler, A).begun()
         chosen, next_one = Request(scheduler, A), Request(scheduler, A)
         await settle()
-        running._end.set()
+        running.ending.set()
         await asyncio.sleep(0)
         chosen.task.cancel()
         await (await next_one.begun()).end()

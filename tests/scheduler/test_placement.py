@@ -79,7 +79,7 @@ def test_a_projector_makes_it_another_model() -> None:
     [LoadOptions(), LoadOptions(num_ctx=2048), LoadOptions(num_ctx=4096), LoadOptions(num_gpu=-1), LoadOptions(use_mmap=None)],
 )
 def test_a_smaller_or_unset_option_uses_what_is_loaded(options: LoadOptions) -> None:
-    assert fits(LoadOptions(num_ctx=4096, num_gpu=7, use_mmap=False, num_thread=2), options)
+    assert fits(model("a"), LoadOptions(num_ctx=4096, num_gpu=7, use_mmap=False, num_thread=2), options)
 
 
 @pytest.mark.req("LIFE-03")
@@ -99,6 +99,13 @@ def test_another_load_option_loads_anew_after_what_is_loaded(options: LoadOption
     decision = decide(here, options=options)
     assert isinstance(decision, Load)
     assert decision.after == (here,)
+
+
+@pytest.mark.req("LIFE-03")
+@pytest.mark.parametrize("leaving", [False, True])
+def test_a_model_that_is_loading_with_other_options_is_waited_for(leaving: bool) -> None:
+    loading = resident("a", state=State.LOADING, leaving=leaving)
+    assert decide(loading, options=LoadOptions(num_thread=1)) == Wait()
 
 
 @pytest.mark.req("LIFE-03")

@@ -138,6 +138,21 @@ async def test_who_comes_after_a_reload_was_asked_for_gets_the_new_one() -> None
         await asyncio.gather(larger.end(), after.end())
 
 
+@pytest.mark.req("LIFE-02", "LIFE-03")
+@virtual_time
+async def test_requests_that_each_want_other_options_are_bounded_by_the_queue() -> None:
+    machine = Machine()
+    async with machine.scheduler(max_queue=2) as scheduler:
+        requests = [Request(scheduler, A, options=LoadOptions(num_thread=1 + number % 2)) for number in range(20)]
+        await settle()
+        refused = [request for request in requests if request.task.done()]
+        assert len(refused) == 17
+        for request in requests:
+            if request not in refused:
+                await (await request.begun()).end()
+        assert len(machine.engines) == 3
+
+
 @pytest.mark.req("LIFE-04")
 @virtual_time
 async def test_the_least_recently_used_idle_model_leaves_when_memory_does_not_suffice() -> None:
@@ -447,7 +462,7 @@ async def test_closing_waits_for_leases_within_the_grace_time(needs: float, is_f
     clock = asyncio.get_running_loop().time
     async with machine.scheduler(grace=10.0) as scheduler:
         request = await Request(scheduler, A).begun()
-        asyncio.get_running_loop().call_later(needs, request._end.set)
+        asyncio.get_running_loop().call_later(needs, request.ending.set)
         begun = clock()
     assert clock() - begun == pytest.approx(min(needs, 10.0))
     assert machine.engines[0].is_closed

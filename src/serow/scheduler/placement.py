@@ -58,32 +58,38 @@ def plan(
     """Decide on the longest waiting request of a model; `free_memory` is asked only when something has to be loaded.
 
     1. It is in memory with options that fit: Use a free place, or Wait for one.
-    2. Not all memory together would suffice: Refuse.
-    3. Otherwise Load, after as few as make room, in this order:
+    2. It is loading with other options: Wait, so that no chain of loads can grow.
+    3. Not all memory together would suffice: Refuse.
+    4. Otherwise Load, after as few as make room, in this order:
        a. the same weights with other options, which have to be gone in any case
        b. those that are leaving already
        c. idle ones, the least recently used first
        d. busy ones, the least recently used first, after their requests in flight
-    4. What is in the way is still loading: Wait.
+    5. What is in the way is still loading: Wait.
     """
-    wanted = resolve(model, options, settings)
-    asked = wanted if options.num_ctx else options
     own = [resident for resident in residents if resident.key == key_of(model)]
     for resident in own:
-        if not resident.is_leaving and fits(resident.request.options, asked):
+        if not resident.is_leaving and fits(model, resident.request.options, options):
             return Use(resident) if resident.has_place else Wait()  # 1
-    needed = memory_needed(model, wanted, least_parallel(model, settings))
-    free = free_memory()
+    if any(resident.state is State.LOADING for resident in own):
+        return Wait()  # 2
+    return _load(model, resolve(model, options, settings), own, residents, free_memory(), settings)
+
+
+def _load(
+    model: Model, options: LoadOptions, own: list[Resident], residents: Sequence[Resident], free: int, settings: Settings
+) -> Decision:
+    needed = memory_needed(model, options, least_parallel(model, settings))
     available = room(free, residents, residents)
     if needed > available:
-        return Refuse(needed, max(available, 0))  # 2
+        return Refuse(needed, max(available, 0))  # 3
     after, leavers = own, by_leave(resident for resident in residents if resident not in own)
     while needed > room(free, residents, after) or _is_crowded(residents, after, settings):
         if not leavers:
-            return Wait()  # 4
+            return Wait()  # 5
         after.append(leavers.pop(0))
-    num_parallel = choose_parallel(model, wanted, room(free, residents, after), settings)
-    return Load(wanted, num_parallel, memory_needed(model, wanted, num_parallel), tuple(after))  # 3
+    num_parallel = choose_parallel(model, options, room(free, residents, after), settings)
+    return Load(options, num_parallel, memory_needed(model, options, num_parallel), tuple(after))  # 4
 
 
 def by_leave(residents: Iterable[Resident]) -> list[Resident]:
@@ -101,13 +107,13 @@ def _is_crowded(residents: Sequence[Resident], gone: Sequence[Resident], setting
     return 0 < settings.max_loaded_models <= len(residents) - len(gone)
 
 
-def fits(loaded: LoadOptions, wanted: LoadOptions) -> bool:
-    """Whether a model loaded with `loaded` serves `wanted` without a reload (LIFE-03).
+def fits(model: Model, loaded: LoadOptions, wanted: LoadOptions) -> bool:
+    """Whether the model loaded with `loaded` serves `wanted` without a reload (LIFE-03).
 
     What a request leaves unset (num_ctx 0, num_gpu -1, use_mmap None, num_thread 0) is no wish for something else.
     """
     return (
-        wanted.num_ctx <= loaded.num_ctx
+        _bounded(model, wanted.num_ctx) <= loaded.num_ctx
         and wanted.num_gpu in (-1, loaded.num_gpu)
         and wanted.use_mmap in (None, loaded.use_mmap)
         and wanted.num_thread in (0, loaded.num_thread)
@@ -117,10 +123,14 @@ def fits(loaded: LoadOptions, wanted: LoadOptions) -> bool:
 
 
 def resolve(model: Model, options: LoadOptions, settings: Settings) -> LoadOptions:
-    """Fill in num_ctx: the default where it is unset, whole blocks, never beyond what the model was trained for."""
-    num_ctx = options.num_ctx or settings.context_length
-    num_ctx = -(-num_ctx // _BLOCK) * _BLOCK
-    return msgspec.structs.replace(options, num_ctx=min(num_ctx, model.context_length or num_ctx))
+    """Fill in num_ctx: what is asked for or the default, as the engine will have it."""
+    return msgspec.structs.replace(options, num_ctx=_bounded(model, options.num_ctx or settings.context_length))
+
+
+def _bounded(model: Model, num_ctx: int) -> int:
+    """Whole blocks of context, never beyond what the model was trained for."""
+    blocks = -(-num_ctx // _BLOCK) * _BLOCK
+    return min(blocks, model.context_length or blocks)
 
 
 def least_parallel(model: Model, settings: Settings) -> int:

@@ -29,7 +29,7 @@ from serow.store.model import Model
 
 RunnerFactory = Callable[[LoadRequest], Runner]  # creates, does not load
 
-_LONGEST = timedelta(microseconds=(2**63 - 1) // 1000)  # Go's longest duration stands for ever
+_FOR_EVER = (2**63 - 1) / 1e9  # seconds: Go's longest duration, 292 years
 _SHUTTING_DOWN = "the server is shutting down"
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Scheduler:
             size=resident.runner.size,
             size_vram=0,
             context_length=resident.request.options.num_ctx,
-            expires_at=datetime.now(UTC) + min(timedelta(seconds=min(left, _LONGEST.total_seconds())), _LONGEST),
+            expires_at=datetime.now(UTC) + timedelta(seconds=min(left, _FOR_EVER)),
             num_parallel=resident.request.num_parallel,
             num_running=resident.num_running,
             num_waiting=self._queue.count(resident.key),
@@ -268,11 +268,10 @@ class Scheduler:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        staying = [resident for resident in self._residents if not resident.is_leaving]
-        for resident in staying:
-            if resident.expires_at <= _now():
+        for resident in self._residents:
+            if resident.expires_at <= _now() and not resident.is_leaving:
                 resident.retire()
-        due = min((resident.expires_at for resident in staying if not resident.is_leaving), default=math.inf)
+        due = min((resident.expires_at for resident in self._residents if not resident.is_leaving), default=math.inf)
         if due < math.inf:
             self._timer = asyncio.get_running_loop().call_at(due, self._dispatch)
 
