@@ -16,6 +16,8 @@ from serow.store.modelfile import Command
 from serow.store.weights import parameter_count
 
 _NAME_WIDTH = 30  # of a parameter's name in `parameters`
+_OWN_FIELDS = ("general.name", "tokenizer.chat_template")
+_UNNAMED = {"general.quantization_version": 2}  # ggml's only version; converters name it, the peer always does
 _EXACT = 2**53  # floats below it are exact as integers
 _FLOAT32 = 3.4e38  # about the largest 32-bit float
 _DEFAULT_TEMPLATE = "{{ .Prompt }}"
@@ -37,8 +39,8 @@ def show(model: Model, modified_at: str, *, verbose: bool, system: str, options:
         system=system or model.system or UNSET,
         details=model.details,
         messages=list(model.messages) or UNSET,
-        model_info={} if file is None else _info(file, verbose, without=("general.name", "tokenizer.chat_template")),
-        projector_info=UNSET if projector is None else _info(projector, verbose),
+        model_info={} if file is None else _model_info(file, verbose),
+        projector_info=UNSET if projector is None else _info(projector.metadata, parameter_count(projector), verbose),
         tensors=UNSET if file is None else [TensorInfo(each.name, each.type, list(each.shape)) for each in file.tensors],
         capabilities=list(model.capabilities),
         modified_at=modified_at,
@@ -92,10 +94,16 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _info(file: Gguf, verbose: bool, without: tuple[str, ...] = ()) -> dict[str, Any]:
+def _model_info(file: Gguf, verbose: bool) -> dict[str, Any]:
+    """Metadata of the weights, without what has fields of its own."""
+    info = {**_UNNAMED, **file.metadata}
+    return _info({key: value for key, value in info.items() if key not in _OWN_FIELDS}, parameter_count(file), verbose)
+
+
+def _info(metadata: Mapping[str, Any], parameter_count: int, verbose: bool) -> dict[str, Any]:
     """Metadata as JSON, sorted; arrays are null unless `verbose`."""
-    values = {**file.metadata, "general.parameter_count": parameter_count(file)}
-    return {key: _json(values[key], verbose) for key in sorted(values) if key not in without}
+    values = {**metadata, "general.parameter_count": parameter_count}
+    return {key: _json(values[key], verbose) for key in sorted(values)}
 
 
 def _json(value: Any, verbose: bool) -> Any:
