@@ -116,6 +116,7 @@ class Request:
                 await self.ending.wait()
 
         self.task = asyncio.create_task(live())
+        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())  # not every test asks for it
 
     async def begun(self) -> Self:
         """Wait for the lease; raises what the request got instead."""
