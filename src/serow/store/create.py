@@ -126,7 +126,7 @@ class Draft:
                 counts += count_parameters(self._blobs.path(digest))
             size = self._blobs.size(digest)
             self._use(Layer(media_type=media.PIPELINE_FILE, digest=digest, size=size, name=pipeline.check_path(path)))
-        family = pipeline.family(self._blobs.read(files[pipeline.INDEX], media.CONFIG_LIMIT))
+        family = pipeline.family(self._blobs.read(files[pipeline.INDEX], media.CONFIG_LIMIT), files)
         self._config = Config(
             model_format="diffusers",
             model_family=family,

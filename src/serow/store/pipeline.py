@@ -4,11 +4,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-
-import msgspec
-from msgspec import Struct
+from typing import Any
 
 from serow.errors import ModelFileError
 from serow.store.blobs import Blobs, disk_errors
@@ -17,6 +15,11 @@ from serow.store.manifest import Layer, decode
 INDEX = "model_index.json"  # the file that makes a folder a pipeline
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}")
 _KINDS = (".json", ".safetensors", ".txt", ".jinja", ".model")  # nothing that could hold code or a pickle
+_PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+_CONVERT = "keep only its .safetensors files, or convert it: DiffusionPipeline.from_pretrained(folder).save_pretrained(new)"
+_CLASS = re.compile(r"[A-Za-z0-9_]{1,100}")
+# whose classes load weights and nothing else; the last ones are modules of diffusers
+_LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "deepfloyd_if", "kolors", "latent_diffusion")
 
 
 def check_path(path: str) -> str:
@@ -24,18 +27,58 @@ def check_path(path: str) -> str:
     parts = path.split("/")
     if not 1 <= len(parts) <= 4 or not all(_PART.fullmatch(part) for part in parts):
         raise ModelFileError("file path must be relative")
+    if PurePosixPath(path).suffix.lower() in _PICKLES:
+        raise ModelFileError(f"{path} could hold code: weights must be safetensors", hint=_CONVERT)
     if PurePosixPath(path).suffix not in _KINDS:
         raise ModelFileError(f"{path} is not a kind of file that a pipeline may have: {', '.join(_KINDS)}")
     return path
 
 
-class _Index(Struct):
-    class_name: str = msgspec.field(name="_class_name")
+def files_of(folder: Path) -> dict[str, Path]:
+    """The files of a pipeline by their paths within it, without pictures, notes and the like.
+
+    Raises ModelFileError when it is no pipeline, or holds pickles.
+    """
+    if not (folder / INDEX).is_file():
+        raise ModelFileError(f"{folder.name} is not a diffusers pipeline", hint=f"it has no {INDEX}")
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    kept = {
+        name: path for name, path in paths.items() if path.suffix.lower() in (*_KINDS, *_PICKLES) and "/." not in f"/{name}"
+    }
+    return {check_path(name): path for name, path in kept.items()}
 
 
-def family(index: bytes) -> str:
-    """The kind of pipeline that model_index.json names; raises ModelFileError."""
-    return decode(index, _Index, INDEX).class_name
+def family(index: bytes, paths: Iterable[str]) -> str:
+    """The class of pipeline that model_index.json names, whose parts lie at `paths`.
+
+    Raises ModelFileError when a part is missing, or is of a class that is not known to be harmless.
+    """
+    entries = decode(index, dict[str, Any], INDEX)
+    name = entries.get("_class_name")
+    if not isinstance(name, str) or not _CLASS.fullmatch(name):
+        raise ModelFileError(f"the model's {INDEX} is broken")
+    folders = {path.partition("/")[0] for path in paths if "/" in path}
+    for part, entry in _parts(entries):
+        library, kind = entry
+        if library not in _LIBRARIES or not isinstance(kind, str) or not _CLASS.fullmatch(kind):
+            raise ModelFileError(f"the part {part} is code of the model's own, which is not run")
+        if part not in folders:
+            raise ModelFileError(f"the part {part} is missing")
+    return name
+
+
+def _parts(entries: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Name, library and class of every part that is there."""
+    for name, entry in entries.items():
+        if isinstance(entry, list) and entry and entry[0] is not None:
+            if len(entry) != 2:
+                raise ModelFileError(f"the model's {INDEX} is broken")
+            yield name, (entry[0], entry[1])
+
+
+def check_folder(folder: Path) -> None:
+    """Check a folder that was laid out, right before it is loaded; raises ModelFileError."""
+    family((folder / INDEX).read_bytes(), files_of(folder))
 
 
 def lay_out(layers: Iterable[Layer], blobs: Blobs, target: Path) -> Path:
@@ -58,7 +101,14 @@ def _link(layers: Iterable[Layer], blobs: Blobs, folder: Path) -> None:
     for layer in layers:
         path = folder / check_path(layer.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.link(blobs.path(layer.digest), path)
+        _link_file(blobs.path(layer.digest), path)
+
+
+def _link_file(source: Path, path: Path) -> None:
+    try:
+        os.link(source, path)
+    except OSError:  # another user's file, or a disk without hard links
+        path.symlink_to(source.absolute())
 
 
 def _rename(building: Path, target: Path) -> None:

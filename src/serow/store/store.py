@@ -81,10 +81,10 @@ class Store:
         return decode_manifest(self._data(self._locate(name), name))
 
     def copy(self, source: Name, destination: Name) -> None:
-        """Give a model a second name; raises ModelNotFound, StoreError."""
+        """Give a model a second name; raises ModelNotFound, ModelFileError, StoreError."""
         data = self._data(self._locate(source), source)
         if source != destination:
-            self._put(destination, data)
+            self.put_manifest(destination, data)
 
     def delete(self, name: Name) -> None:
         """Remove a name, and the blobs that no other name needs; raises ModelNotFound, StoreError."""
@@ -113,7 +113,7 @@ class Store:
         manifest = draft.finish()
         yield from draft.statuses
         yield "writing manifest"
-        self._put(name, encode(manifest))
+        self.put_manifest(name, encode(manifest))
 
     async def create_from_blob(self, name: str, digest: str) -> None:
         """Make a model of one uploaded or pulled GGUF; raises InvalidModelName, ModelFileError, StoreError."""
@@ -121,24 +121,23 @@ class Store:
         await asyncio.to_thread(lambda: [*self.create(Name.parse(name), recipe)])
 
     def put_manifest(self, name: Name, data: bytes) -> None:
-        """Take over a manifest as it is, after all its blobs; raises ModelFileError when it is broken or a blob is missing."""
-        manifest = decode_manifest(data)
-        for layer in (manifest.config, *manifest.layers):
-            if not self.blobs.has(layer.digest) or self.blobs.size(layer.digest) != layer.size:
-                raise ModelFileError(f"the blob {layer.digest} is missing or has another size than the manifest says")
-        self._put(name, data)
+        """Let a name stand for a manifest, written as it is; raises ModelFileError when it is broken or a blob is missing."""
+        manifest, path = decode_manifest(data), self._locate(name)
+        with self._changing:
+            self._require_blobs(manifest)
+            replaced = _digests(self._read(path) or b"")
+            with disk_errors():
+                write_atomic(path, data)
+            self._remove_unused(replaced)
 
     def sweep(self) -> int:
         """Remove what killed writers left more than a day ago; returns how many files."""
         return sum(blob.sweep(directory) for directory in (self.blobs.root, self._manifests))
 
-    def _put(self, name: Name, data: bytes) -> None:
-        path = self._locate(name)
-        with self._changing:
-            replaced = _digests(self._read(path) or b"")
-            with disk_errors():
-                write_atomic(path, data)
-            self._remove_unused(replaced)
+    def _require_blobs(self, manifest: Manifest) -> None:
+        for layer in (manifest.config, *manifest.layers):
+            if not self.blobs.has(layer.digest) or self.blobs.size(layer.digest) != layer.size:
+                raise ModelFileError(f"the blob {layer.digest} is missing or has another size than the manifest says")
 
     def _locate_text(self, text: str) -> Path:
         if not text:
