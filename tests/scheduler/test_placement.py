@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,9 +70,9 @@ def test_names_of_the_same_weights_share_what_is_loaded() -> None:
     assert decide(here, wanted=model("b", weights="a")) == Use(here)
 
 
-def test_a_projector_makes_it_another_model() -> None:
-    seeing = Model(**{**vars(model("a")), "projector": Path("mmproj")})
-    assert isinstance(decide(resident("a"), wanted=seeing), Load)
+@pytest.mark.parametrize("files", [{"projector": Path("mmproj")}, {"adapters": (Path("lora"),)}])
+def test_other_files_over_the_same_weights_make_it_another_model(files: dict[str, Any]) -> None:
+    assert isinstance(decide(resident("a"), wanted=replace(model("a"), **files)), Load)
 
 
 @pytest.mark.req("LIFE-03")
@@ -122,7 +124,7 @@ def test_a_model_that_is_loading_with_other_options_is_waited_for(leaving: bool)
     ],
 )
 def test_num_ctx_is_whole_blocks_within_the_trained_length(asked: int, trained: int, num_ctx: int) -> None:
-    wanted = Model(**{**vars(model("a")), "context_length": trained})
+    wanted = replace(model("a"), context_length=trained)
     assert resolve(wanted, LoadOptions(num_ctx=asked), Settings()).num_ctx == num_ctx
 
 

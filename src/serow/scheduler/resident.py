@@ -17,12 +17,12 @@ from serow.errors import SerowError
 from serow.runner.base import LoadRequest, Runner
 from serow.store.model import Model
 
-Key = tuple[Path, Path | None]
+Key = tuple[Path | None, ...]
 
 
 def key_of(model: Model) -> Key:
     """What is in memory when the model is loaded: names that differ only in template, system or parameters share it."""
-    return model.weights, model.projector
+    return model.weights, model.projector, *model.adapters
 
 
 class State(Enum):
