@@ -14,7 +14,8 @@ LAYERS = (
     ("registry", "runner"),
     ("template",),
     ("scheduler",),
-    ("completion", "answer", "drawing"),
+    ("job", "completion", "answer"),
+    ("writing", "drawing"),
     ("generation",),
     ("server", "cli"),
 )

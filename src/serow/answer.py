@@ -1,6 +1,6 @@
 """The engine's chunks become records of the answer (RES-01, RES-02)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import msgspec
@@ -24,7 +24,7 @@ class Answer:
         self._response = ""
         self._model = request.model
         self._constraint = constraint
-        self._parser = ThinkingParser(tags, is_open=prompt.rstrip().endswith(tags.opening)) if tags else None
+        self._parser = ThinkingParser(tags, is_open=tags.is_open(prompt)) if tags else None
         self._usage: Usage | None = None
 
     def feed(self, chunk: Chunk) -> GenerateRecord | None:
@@ -79,11 +79,11 @@ class Answer:
         return is_finished and self._constraint is not None and not self._constraint.validate(self._response)
 
 
-async def joined(records: AsyncIterator[GenerateRecord]) -> GenerateRecord:
+async def joined(records: AsyncGenerator[GenerateRecord, None]) -> GenerateRecord:
     """All records of an answer as the one that a request without streaming gets."""
     response, thinking = "", ""
     logprobs: list[Logprob] = []
-    async with aclosing(records) as each:  # type: ignore[type-var]
+    async with aclosing(records) as each:
         async for record in each:
             response += record.response
             thinking += record.thinking or ""

@@ -4,13 +4,14 @@ With a grammar or a thinking budget the first run ends at the closing tag or the
 the engine's prompt cache makes that cheap.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from serow.api.types import Options
+from serow.constraints import Constraint
 from serow.parsers.thinking import ThinkingParser, ThinkingTags
 from serow.runner.base import Chunk, CompletionRequest, TextRunner, Usage
 
@@ -27,7 +28,7 @@ class Completion:
     images: Sequence[bytes] = ()
     logprobs: bool = False
     top_logprobs: int = 0
-    grammar: str = ""
+    constraint: Constraint | None = None
     tags: ThinkingTags | None = None
     is_thinking: bool = False
 
@@ -38,19 +39,21 @@ class Completion:
             options=self.options,
             num_predict=self.num_predict,
             images=self.images,
-            grammar=self.grammar,
+            grammar=self.constraint.grammar if self.constraint else "",
+            gbnf=self.constraint.gbnf if self.constraint else "",
+            json_schema=self.constraint.schema if self.constraint else None,
             logprobs=self.logprobs,
             top_logprobs=self.top_logprobs,
             cache_prompt=not self.options.deterministic,
         )
 
 
-async def complete(runner: TextRunner, completion: Completion) -> AsyncIterator[Chunk]:
+async def complete(runner: TextRunner, completion: Completion) -> AsyncGenerator[Chunk, None]:
     """Yield the chunks of an answer, `usage` on the last one."""
     if completion.num_predict == 0:
         yield Chunk(usage=_nothing(completion))
         return
-    bounded = completion.grammar or completion.options.think_budget is not None
+    bounded = completion.constraint is not None or completion.options.think_budget is not None
     run = _think_first(runner, completion) if completion.tags and bounded else runner.complete(completion.request())
     async with aclosing(run) as chunks:
         async for chunk in chunks:
@@ -61,7 +64,7 @@ def _nothing(completion: Completion) -> Usage:
     return Usage("length", len(completion.prompt) if isinstance(completion.prompt, list) else 0, 0, 0, 0, 0, False)
 
 
-async def _think_first(runner: TextRunner, completion: Completion) -> AsyncIterator[Chunk]:
+async def _think_first(runner: TextRunner, completion: Completion) -> AsyncGenerator[Chunk, None]:
     thought = ""
     usage: Usage | None = None
     async with aclosing(_thinking(runner, completion)) as chunks:
@@ -85,13 +88,13 @@ async def _think_first(runner: TextRunner, completion: Completion) -> AsyncItera
             yield replace(chunk, num_tokens=chunk.num_tokens + usage.eval_count, usage=chunk.usage and _sum(usage, chunk.usage))
 
 
-async def _thinking(runner: TextRunner, completion: Completion) -> AsyncIterator[Chunk]:
+async def _thinking(runner: TextRunner, completion: Completion) -> AsyncGenerator[Chunk, None]:
     """The thinking alone, up to its closing tag; nothing at all when the model starts with its answer."""
     assert completion.tags is not None
     scout = ThinkingParser(completion.tags, is_open=completion.is_thinking)
     stop = (*completion.options.stop, completion.tags.closing)
     options = msgspec.structs.replace(completion.options, stop=stop)
-    request = replace(completion.request(), options=options, grammar="", num_predict=_budget(completion))
+    request = replace(completion, options=options, constraint=None, num_predict=_budget(completion)).request()
     held: list[Chunk] = []
     is_thinking = completion.is_thinking
     async with aclosing(runner.complete(request)) as chunks:

@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from msgspec import UNSET
@@ -12,6 +12,7 @@ from serow.api.codec import now
 from serow.api.types import GenerateRecord, GenerateRequest, LoadOptions, Options
 from serow.errors import RequestError
 from serow.images import decode_images
+from serow.job import Job
 from serow.runner.base import ImageChunk, ImageRequest, ImageRunner
 from serow.runner.image import require_packages
 
@@ -48,8 +49,9 @@ def load_options(options: Options) -> LoadOptions:
     return LoadOptions(num_gpu=options.num_gpu, main_gpu=options.main_gpu, num_thread=options.num_thread)
 
 
-def image_request(request: GenerateRequest, options: Options, images: Sequence[bytes]) -> ImageRequest:
+def _image_request(job: Job) -> ImageRequest:
     """What to draw: the request's own numbers over those of its options, which lie over the Modelfile's."""
+    request, options = job.request, job.options
     return ImageRequest(
         prompt=request.prompt,
         width=request.width or options.width,
@@ -58,24 +60,23 @@ def image_request(request: GenerateRequest, options: Options, images: Sequence[b
         seed=None if options.seed == RANDOM_SEED else options.seed,
         negative_prompt=options.negative_prompt,
         guidance=options.guidance,
-        image=images[0] if images else None,
+        image=job.images[0] if job.images else None,
     )
 
 
-async def draw(
-    model: str, wanted: ImageRequest, runner: ImageRunner, *, started: int, load_duration: int, warnings: list[str]
-) -> AsyncGenerator[GenerateRecord, None]:
-    """Yield a record after each step, then the final one; `model` as asked for, `started` by `time.perf_counter_ns`.
+async def draw(job: Job, runner: ImageRunner, load_duration: int) -> AsyncGenerator[GenerateRecord, None]:
+    """Yield a record after each step, then the final one; `load_duration` in ns.
 
     Closing the iterator stops the drawing after its step. Raises RequestError before the first record, EngineError.
     """
-    async with aclosing(runner.draw(wanted)) as chunks:
+    async with aclosing(runner.draw(_image_request(job))) as chunks:
         async for chunk in chunks:
             if chunk.image is None:
-                yield _progress(model, chunk)
+                yield _progress(job.request.model, chunk)
             else:
-                said = [*warnings, *chunk.warnings]
-                yield _final(model, chunk.image, time.perf_counter_ns() - started, load_duration, said)
+                total_duration = time.perf_counter_ns() - job.started
+                said = [*job.warnings, *chunk.warnings]
+                yield _final(job.request.model, chunk.image, total_duration, load_duration, said)
 
 
 def _progress(model: str, chunk: ImageChunk) -> GenerateRecord:

@@ -23,6 +23,10 @@ class ThinkingTags:
     opening: str
     closing: str
 
+    def is_open(self, prompt: str) -> bool:
+        """Whether a prompt already ends with the opening tag, so that the model goes on thinking."""
+        return prompt.rstrip().endswith(self.opening)
+
 
 def tags_of_jinja(chat_template: str) -> ThinkingTags | None:
     """The tags that a Jinja template names, None when it names none that we know."""

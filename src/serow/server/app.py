@@ -1,5 +1,6 @@
 """The application: routes, the guard before them, and what lives as long as the server does."""
 
+import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -9,7 +10,7 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -22,7 +23,7 @@ from serow.runner.llama import LlamaRunner
 from serow.scheduler.scheduler import Scheduler
 from serow.server import inference, models
 from serow.server.guard import Guard
-from serow.server.responses import json_response, method_not_allowed, not_found, render_error
+from serow.server.responses import client_left, json_response, method_not_allowed, not_found, render_error
 from serow.settings import Settings
 from serow.store.store import Store
 
@@ -46,15 +47,22 @@ def create_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         store = Store(settings.models)
+        await asyncio.to_thread(store.sweep)
         async with Scheduler(settings, start) as scheduler:
             app.state.settings, app.state.store, app.state.scheduler = settings, store, scheduler
-            app.state.generation = Generation(settings, store, scheduler)
+            app.state.generation = Generation(store, scheduler)
             yield
 
     return Starlette(
         routes=[Route("/", root), Route("/api/version", version), *inference.routes, *models.routes],
         middleware=[Middleware(Guard, origins=settings.origins)],
-        exception_handlers={SerowError: render_error, 404: not_found, 405: method_not_allowed, Exception: render_error},
+        exception_handlers={
+            SerowError: render_error,
+            ClientDisconnect: client_left,
+            404: not_found,
+            405: method_not_allowed,
+            Exception: render_error,
+        },
         lifespan=lifespan,
     )
 

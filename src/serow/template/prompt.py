@@ -11,9 +11,10 @@ from serow.api.types import GenerateRequest
 from serow.parsers.thinking import KNOWN_TAGS, ThinkingTags, tags_of_jinja
 from serow.runner.base import TextRunner
 from serow.store.model import Model
-from serow.template import Struct, Template, parse, thinking_tags
+from serow.template import Slice, Struct, Template, parse, thinking_tags
 
 Messages = list[dict[str, Any]]
+_NO_TOOLS = Slice(type_name="api.Tools", prints_json=True)
 _MESSAGE_FIELDS = {
     "Role": "",
     "Content": "",
@@ -93,7 +94,8 @@ async def _insert(model: Model, template: str, request: GenerateRequest, runner:
 
 
 def _think_values(think: bool | str | None) -> dict[str, Any]:
-    return {"Think": bool(think), "ThinkLevel": think if isinstance(think, str) else "", "IsThinkSet": think is not None}
+    level = think if isinstance(think, str) else ""
+    return {"Think": bool(think), "ThinkLevel": level, "IsThinkSet": think is not None, "Tools": _NO_TOOLS}
 
 
 def _from_template(template: Template, messages: Messages, think: bool | str | None) -> str:

@@ -1,0 +1,5 @@
+"""`python -m serow`: the command line."""
+
+from serow.cli.main import main
+
+main()

@@ -1,0 +1,30 @@
+"""One request on its way: what was found out about it before an engine was asked."""
+
+import time
+from dataclasses import dataclass, field
+
+from serow.api.types import GenerateRequest, Options
+from serow.constraints import Constraint
+from serow.parsers.thinking import ThinkingTags
+from serow.store.model import Model
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request with its model and options. `client` names who asks, `started` is of `time.perf_counter_ns`."""
+
+    request: GenerateRequest
+    model: Model
+    options: Options
+    client: str
+    images: list[bytes]  # PNG
+    warnings: list[str]  # grows until the last record tells it
+    think: bool | str | None = None
+    tags: ThinkingTags | None = None
+    constraint: Constraint | None = None
+    started: int = field(default_factory=time.perf_counter_ns)
+
+    @property
+    def context(self) -> list[int]:
+        """Token ids before the prompt; fill in the middle has no use for them."""
+        return [] if self.request.suffix else self.request.context

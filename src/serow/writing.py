@@ -1,0 +1,108 @@
+"""The flow of a request to a language model, once it has its place: prompt, token ids, chunks, records."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from msgspec import UNSET
+
+from serow.answer import Answer
+from serow.api.codec import now
+from serow.api.types import DebugInfo, GenerateRecord
+from serow.completion import Completion, complete
+from serow.errors import RequestError
+from serow.job import Job
+from serow.runner.base import TextRunner
+from serow.template.prompt import render
+from serow.template.truncation import truncate
+
+_ENGINE_BLOCK = 256  # the engine rounds contexts up to a multiple of it
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The whole prompt's ids, and what of it the engine gets: ids cut to the context, or text when it holds pictures."""
+
+    text: str
+    tokens: list[int]
+    engine: list[int] | str
+    num_ctx: int  # tokens
+    truncated: int = 0  # tokens
+
+
+async def write(job: Job, runner: TextRunner, load_duration: int) -> AsyncGenerator[GenerateRecord, None]:
+    """Yield a record for each piece of the answer, then the final one; `load_duration` in ns.
+
+    Raises RequestError before the first record; EngineError. Closing the iterator stops the engine's work.
+    """
+    prompt = await _prompt(job, runner)
+    answer = Answer(job.request, job.tags, job.constraint, prompt.text)
+    async with aclosing(complete(runner, _completion(job, prompt))) as chunks:
+        async for chunk in chunks:
+            record = answer.feed(chunk)
+            if record is not None:
+                yield record
+    context = None if job.request.raw else prompt.tokens + await runner.tokenize(answer.text, add_special=False)
+    total_duration = time.perf_counter_ns() - job.started
+    yield answer.final(total_duration, load_duration, context, prompt.truncated, job.warnings)
+
+
+async def rendered(job: Job, runner: TextRunner) -> GenerateRecord:
+    """The prompt as it would go to the model, for `_debug_render_only`."""
+    text = await _before(job, runner) + await render(job.model, job.request, job.think, runner)
+    info = DebugInfo(text, len(job.images) or UNSET)
+    return GenerateRecord(model=job.request.model, created_at=now(), response="", done=False, debug_info=info)
+
+
+async def _before(job: Job, runner: TextRunner) -> str:
+    return await runner.detokenize(job.context) if job.context else ""
+
+
+async def _prompt(job: Job, runner: TextRunner) -> Prompt:
+    text = await render(job.model, job.request, job.think, runner)
+    tokens = job.context + await runner.tokenize(text, add_special=not job.context)
+    num_ctx = _num_ctx(job.options.num_ctx, runner.num_ctx)
+    if job.images:
+        return Prompt(text, tokens, _with_media(await _before(job, runner) + text, job, runner), num_ctx)
+    if len(tokens) >= num_ctx and not job.request.truncate:
+        raise RequestError(f"the prompt has {len(tokens)} tokens, the context holds {num_ctx}: shorten it or raise num_ctx")
+    kept, truncated = truncate(tokens, num_ctx, job.options.num_keep, job.options.num_predict)
+    if truncated:
+        job.warnings.append(f"the prompt was cut by {truncated} of {len(tokens)} tokens to fit a context of {num_ctx}")
+    return Prompt(text, tokens, kept, num_ctx, truncated)
+
+
+def _num_ctx(asked: int, loaded: int) -> int:
+    """The context that holds for this request: what it asks for, rounded up as the engine does, within what is loaded."""
+    return min(-(-asked // _ENGINE_BLOCK) * _ENGINE_BLOCK, loaded) if asked else loaded
+
+
+def _with_media(text: str, job: Job, runner: TextRunner) -> str:
+    """Put the engine's marker where `[img-N]` stands; one that the user wrote is taken out."""
+    text = text.replace(runner.media_marker, "")
+    for number in range(len(job.images)):
+        text = text.replace(f"[img-{number}]", runner.media_marker, 1)
+    return text
+
+
+def _completion(job: Job, prompt: Prompt) -> Completion:
+    return Completion(
+        prompt=prompt.engine,
+        options=job.options,
+        num_predict=_num_predict(job, prompt),
+        images=job.images,
+        logprobs=job.request.logprobs,
+        top_logprobs=job.request.top_logprobs,
+        constraint=job.constraint,
+        tags=job.tags,
+        is_thinking=job.tags is not None and job.tags.is_open(prompt.text),
+    )
+
+
+def _num_predict(job: Job, prompt: Prompt) -> int:
+    """Without shift an answer ends where the context does (GEN-16)."""
+    if job.request.shift:
+        return job.options.num_predict
+    room = max(0, prompt.num_ctx - len(prompt.engine if isinstance(prompt.engine, list) else prompt.tokens))
+    return min(job.options.num_predict, room) if job.options.num_predict >= 0 else room

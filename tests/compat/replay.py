@@ -1,0 +1,121 @@
+"""Compare our answers with exchanges recorded from the peer (tests/golden/exchanges.jsonl).
+
+Levels of a record's `compare`: `exact`, everything equal but what changes from run to run; `shape`, the same fields with
+the same types; `ours`, the peer is wrong and `ours` says what must and must not be there; `read`, not compared.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+EXCHANGES = Path(__file__).parent.parent / "golden" / "exchanges.jsonl"
+OUR_FIELDS = {"warnings", "prompt_cached_count", "truncated", "format_valid"}
+CHANGING = {
+    *("created_at", "modified_at", "expires_at", "total_duration", "load_duration", "prompt_eval_duration", "eval_duration"),
+    *("size", "size_vram", "digest", "created", "id", "version", "context_length", "modelfile", "system_fingerprint"),
+}
+LOGPROB_TOLERANCE = 0.1  # between two CPUs' kernels
+
+Case = dict[str, Any]
+
+
+def cases() -> list[Case]:
+    """The recorded exchanges that are there to be compared, in order: some make what later ones use."""
+    records = [json.loads(line) for line in EXCHANGES.read_text().splitlines()]
+    return [record for record in records if record.get("compare") != "read"]
+
+
+def ask(client: httpx.Client, case: Case) -> httpx.Response:
+    """Send a case's request as it was sent to the peer."""
+    headers = dict(case.get("headers", {}))
+    content = case["raw"].encode() if "raw" in case else json.dumps(case["body"]).encode() if "body" in case else None
+    if "body" in case:
+        headers.setdefault("Content-Type", "application/json")
+    return client.request(case["method"], case["path"], content=content, headers=headers)
+
+
+def differences(case: Case, answer: httpx.Response) -> list[str]:
+    """What is not as recorded, a line each."""
+    if case["compare"] == "ours":
+        return list(_against_ours(case["ours"], answer))
+    recorded, exact = case["response"], case["compare"] == "exact"
+    if answer.status_code != recorded["status"]:
+        return [f"status {answer.status_code}, recorded {recorded['status']}: {answer.text[:160]}"]
+    found = list(_content_type(recorded, answer))
+    if case["method"] == "HEAD":
+        return found
+    for key in ("lines", "json", "text"):
+        if recorded.get(key):
+            return found + list(_compare(_prepared(recorded[key], case), _prepared(_body(answer, key), case), exact))
+    return found
+
+
+def _body(answer: httpx.Response, key: str) -> Any:
+    if key == "lines":
+        return [json.loads(line) for line in answer.text.split("\n") if line]
+    return answer.json() if key == "json" else answer.text
+
+
+def _prepared(body: Any, case: Case) -> Any:
+    """Without the fields that the case masks; a stream as one record: joined texts and the last line."""
+    for record in body if isinstance(body, list) else [body]:
+        for key in case.get("mask", []) if isinstance(record, dict) else []:
+            record.pop(key, None)
+    if not isinstance(body, list) or not any("response" in line for line in body):
+        return body[-1] if isinstance(body, list) else body
+    joined = {key: "".join(line.get(key, "") for line in body) for key in ("response", "thinking")}
+    return {**joined, "logprobs": [entry for line in body for entry in line.get("logprobs", [])], "last": body[-1]}
+
+
+def _content_type(recorded: dict[str, Any], answer: httpx.Response) -> Iterator[str]:
+    ours, theirs = (
+        headers.get("content-type", "").partition(";")[0] for headers in (answer.headers, recorded.get("headers", {}))
+    )
+    if theirs and ours != theirs:
+        yield f"content type {ours!r}, recorded {theirs!r}"
+
+
+def _against_ours(ours: dict[str, Any], answer: httpx.Response) -> Iterator[str]:
+    status = ours.get("status", 200)
+    if answer.status_code != status:
+        yield f"status {answer.status_code}, expected {status}: {answer.text[:160]}"
+    text = "\n".join(json.dumps(part, ensure_ascii=False) for part in _parts(answer))
+    yield from (f"lacks {part!r}: {text[:300]}" for part in ours.get("has", []) if part not in text)
+    yield from (f"holds {part!r}" for part in ours.get("lacks", []) if part in text)
+
+
+def _parts(answer: httpx.Response) -> list[Any]:
+    if "ndjson" in answer.headers.get("content-type", ""):
+        lines = _body(answer, "lines")
+        return [lines, _prepared(lines, {})]
+    return [answer.json() if "json" in answer.headers.get("content-type", "") else answer.text]
+
+
+def _compare(want: Any, got: Any, exact: bool, at: str = "$") -> Iterator[str]:
+    numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in (want, got))
+    if not numbers and type(want) is not type(got):
+        yield f"{at}: {type(want).__name__}, got {type(got).__name__} {str(got)[:60]}"
+    elif isinstance(want, dict):
+        yield from (f"{at}.{key}: missing" for key in want.keys() - got.keys())
+        yield from (f"{at}.{key}: not in the peer's answer" for key in got.keys() - want.keys() - OUR_FIELDS)
+        for key in want.keys() & got.keys():
+            yield from _compare(want[key], got[key], exact and key not in CHANGING, f"{at}.{key}")
+    elif isinstance(want, list):
+        yield from _compare_lists(want, got, exact, at)
+    elif exact and not _equal(want, got, at):
+        yield f"{at}: {want!r:.120}, got {got!r:.120}"
+
+
+def _compare_lists(want: list[Any], got: list[Any], exact: bool, at: str) -> Iterator[str]:
+    if exact and len(want) != len(got):
+        yield f"{at}: {len(want)} items, got {len(got)}"
+    pairs = list(zip(want, got, strict=False))
+    for number, (a, b) in enumerate(pairs if exact else pairs[:1]):
+        yield from _compare(a, b, exact, f"{at}[{number}]")
+
+
+def _equal(want: Any, got: Any, at: str) -> bool:
+    return abs(want - got) <= LOGPROB_TOLERANCE if at.endswith("logprob") else bool(want == got)

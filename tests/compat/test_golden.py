@@ -1,0 +1,37 @@
+"""Every exchange recorded from the peer, replayed in order against a server of ours.
+
+The models that package indexes carry in hundreds of megabytes are left out unless SEROW_TEST_LARGE is set.
+"""
+
+import os
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.compat.replay import Case, ask, cases, differences
+
+LARGE = ("qwen2.5-coder:0.5b", "gemma3:270m", "fim-tpl")
+KNOWN: dict[str, str] = {
+    "show-smollm2:135m": "the peer puts its own template and stop parameters over this model; ours keeps the model's",
+}
+
+
+def _marks(case: Case) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.req(*case["rules"])] if case["rules"] else []
+    if any(name in str(case.get("body")) for name in LARGE) and not os.environ.get("SEROW_TEST_LARGE"):
+        marks.append(pytest.mark.skip(reason="needs a large model: set SEROW_TEST_LARGE=1"))
+    if case["id"] in KNOWN:
+        marks.append(pytest.mark.xfail(reason=KNOWN[case["id"]], strict=True))
+    return marks
+
+
+@pytest.fixture(scope="module")
+def client(golden_server: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=golden_server, timeout=60) as client:
+        yield client
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case["id"], marks=_marks(case)) for case in cases()])
+def test_the_answer_is_as_recorded(case: Case, client: httpx.Client) -> None:
+    assert differences(case, ask(client, case)) == []

