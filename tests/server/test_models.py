@@ -172,6 +172,24 @@ async def test_an_empty_body_is_told(client: httpx.AsyncClient, path: str) -> No
     assert (answer.status_code, answer.json()) == (400, {"error": "missing request body"})
 
 
+async def test_an_upload_whose_client_leaves_leaves_nothing(tmp_path: Path) -> None:
+    app = create_app(Settings(models=tmp_path))
+    messages: list[dict[str, Any]] = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"hel", "more_body": True}]
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": f"/api/blobs/{HELLO}", "headers": [(b"host", b"localhost")]}
+    async with app.router.lifespan_context(app):
+        await app({**scope, "query_string": b"", "http_version": "1.1"}, receive, send)
+    assert sent[0]["status"] == 499
+    assert list((tmp_path / "blobs").iterdir()) == []
+
+
 async def test_a_body_above_the_limit_is_refused_but_a_blob_is_not(tmp_path: Path) -> None:
     app = create_app(Settings(models=tmp_path, max_body=100))
     async with (

@@ -138,6 +138,11 @@ def render_error(_: Request, error: Exception) -> Response:
     return json_response({"error": "internal error"}, 500)
 
 
+def client_left(_: Request, __: Exception) -> Response:
+    """A client that left while it was still sending: an answer that nobody reads."""
+    return Response(status_code=499)
+
+
 def not_found(_: Request, __: Exception) -> Response:
     """A path that no route knows."""
     return Response("404 page not found", 404, media_type="text/plain")

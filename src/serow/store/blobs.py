@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -200,10 +200,15 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def sweep(directory: Path, now: float | None = None) -> int:
-    """Remove what killed writers left below a directory a day before `now` (seconds since the epoch); returns how many."""
+    """Remove what killed writers left below a directory a day before `now` (seconds since the epoch); returns how many.
+
+    What can't be removed stays.
+    """
     oldest = (time.time() if now is None else now) - _PARTIAL_AGE
-    with disk_errors():
-        stale = [path for path in directory.rglob(f".*{_PARTIAL}") if path.stat().st_mtime < oldest]
-        for path in stale:
-            path.unlink(missing_ok=True)
-    return len(stale)
+    num_removed = 0
+    for path in directory.rglob(f".*{_PARTIAL}"):
+        with suppress(OSError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+                num_removed += 1
+    return num_removed
