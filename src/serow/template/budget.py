@@ -1,17 +1,17 @@
 """What one rendering may cost, so that no template can keep the server busy or fill its memory.
 
 Steps are counted, not seconds: a template that passes once passes always. A step is a node, an argument, an iteration or a
-printed value; texts that functions read or make cost one step for every 64 characters. All of it takes well under a second.
+printed value; texts that functions read or make cost one step for every 128 characters. All of it takes well under a second.
 """
 
 from serow.errors import TemplateError
 
-MAX_STEPS = 100_000  # of one rendering
+MAX_STEPS = 50_000  # of one rendering
 MAX_TEXT = 1 << 24  # characters of the rendered text
 MAX_DEPTH = 64  # of lists, pipelines and template calls inside each other, and of printed data
 MAX_SOURCE = 1 << 20  # characters of a template
-MAX_TOKENS = 50_000  # of a template
-_CHARACTERS_PER_STEP = 64
+MAX_TOKENS = 20_000  # of a template
+_CHARACTERS_PER_STEP = 128
 
 
 class Budget:
@@ -28,7 +28,7 @@ class Budget:
 
     def text(self, characters: int) -> None:
         """Spend what reading or making a text costs; call it before the text is made where its length is known."""
-        self.step(characters // _CHARACTERS_PER_STEP)
+        self.step(max(characters, 0) // _CHARACTERS_PER_STEP)
 
 
 def too_large() -> TemplateError:

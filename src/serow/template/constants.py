@@ -27,6 +27,8 @@ def read_number(source: str) -> int | float | complex:
 
     An int may be as large as an unsigned one of 64 bits: the evaluator refuses it.
     """
+    if len(source) > _LONGEST:
+        raise ValueError(f"illegal number syntax: {quote(source)}")
     if source.endswith("i"):
         return complex(0, _float(source[:-1], source))
     integer = _integer(source)
@@ -41,14 +43,14 @@ def read_number(source: str) -> int | float | complex:
 def read_complex(source: str) -> complex:
     """The value of `1+2i`; raises ValueError."""
     match = _COMPLEX.fullmatch(source)
-    if match is None:
+    if match is None or len(source) > _LONGEST:
         raise ValueError(f"illegal number syntax: {quote(source)}")
     return complex(_float(match[1], source), _float(match[2], source))
 
 
 def _integer(source: str) -> int | None:
     match = _INTEGER.fullmatch(source)
-    if match is None or len(source) > _LONGEST:
+    if match is None:
         return None
     sign, *groups = match.groups()
     base, digits = next((base, digits) for base, digits in zip(_BASES, groups, strict=True) if digits is not None)
@@ -61,7 +63,7 @@ def _integer(source: str) -> int | None:
 
 def _float(text: str, source: str) -> float:
     plain = text.replace("_", "")
-    if not _FLOAT.fullmatch(text) or len(text) > _LONGEST:
+    if not _FLOAT.fullmatch(text):
         raise ValueError(f"illegal number syntax: {quote(source)}")
     try:
         value = float.fromhex(plain) if "x" in plain.lower() else float(plain)

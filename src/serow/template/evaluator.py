@@ -6,7 +6,7 @@ from typing import Any
 from serow.errors import TemplateError
 from serow.template import nodes
 from serow.template.budget import MAX_DEPTH, MAX_TEXT, Budget, too_large
-from serow.template.complaint import Complaint
+from serow.template.complaint import Complaint, shorten
 from serow.template.constants import MAX_INT
 from serow.template.functions import FUNCTIONS, Function
 from serow.template.printf import format_values
@@ -25,8 +25,6 @@ from serow.template.values import (
     replace_invalid,
     type_name,
 )
-
-_LONGEST_CONTEXT = 200  # characters of source that an error quotes
 
 
 class _Break(Exception):
@@ -61,10 +59,8 @@ class Evaluator:
     def _error(self, message: str) -> TemplateError:
         before = self._source[: self._node.pos]
         line, column = before.count("\n") + 1, len(encode(before[before.rfind("\n") + 1 :]))
-        context = str(self._node)
-        if len(context) > _LONGEST_CONTEXT:
-            context = f"{context[:_LONGEST_CONTEXT]}..."
-        return TemplateError(f"template: :{line}:{column}: executing {quote(self._name)} at <{context}>: {message}")
+        place = f"template: :{line}:{column}: executing {shorten(quote(self._name))} at <{shorten(str(self._node))}>"
+        return TemplateError(f"{place}: {shorten(message)}")
 
     def _enter(self) -> None:
         if self._depth >= MAX_DEPTH:
@@ -126,7 +122,7 @@ class Evaluator:
         size = len(self._scope)
         value = self._pipeline(dot, node.pipe)
         elements = self._elements(value, len(node.pipe.variables))
-        cells = [self._scope.cell(variable.name) for variable in node.pipe.variables]
+        cells = [self._cell(variable.name) for variable in node.pipe.variables]
         inner, depth = len(self._scope), self._depth
         is_empty = True
         try:
@@ -190,7 +186,7 @@ class Evaluator:
         self._depth -= 1
         for variable in pipe.variables:
             if pipe.is_assignment:
-                self._scope.cell(variable.name)[0] = value
+                self._cell(variable.name)[0] = value
             else:
                 self._scope.declare(variable.name, value)
         return value
@@ -209,7 +205,7 @@ class Evaluator:
             case nodes.Chain():
                 return self._fields(self._term(dot, first.term), first.names, has_arguments)
             case nodes.Variable() if first.names:
-                return self._fields(self._scope.cell(first.name)[0], first.names, has_arguments)
+                return self._fields(self._cell(first.name)[0], first.names, has_arguments)
         if has_arguments:
             raise self._error(f"can't give argument to non-function {first}")
         if isinstance(first, nodes.Nil):
@@ -235,11 +231,17 @@ class Evaluator:
             case nodes.Field():
                 return self._fields(dot, node.names)
             case nodes.Variable():
-                return self._fields(self._scope.cell(node.name)[0], node.names)
+                return self._fields(self._cell(node.name)[0], node.names)
             case nodes.Chain():
                 return self._fields(self._term(dot, node.term), node.names)
             case nodes.Pipe() | nodes.Identifier():
                 return self._term(dot, node)
+
+    def _cell(self, name: str) -> list[Any]:
+        """The cell of a variable; the parser lets an assignment to an undeclared one pass, as Go's does."""
+        if name not in self._scope:
+            raise self._error(f"undefined variable: {name}")
+        return self._scope.cell(name)
 
     def _number(self, node: nodes.Number) -> complex:
         if isinstance(node.value, int) and node.value > MAX_INT:

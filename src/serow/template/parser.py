@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from serow.errors import TemplateError
 from serow.template import nodes
 from serow.template.budget import MAX_DEPTH, MAX_SOURCE, MAX_TOKENS
+from serow.template.complaint import shorten
 from serow.template.constants import read_complex, read_number
 from serow.template.functions import FUNCTIONS
 from serow.template.lexer import Token, lex
@@ -97,7 +98,7 @@ class _Parser:
     # errors
 
     def _error(self, message: str) -> TemplateError:
-        return TemplateError(f"template: :{self._last.line}: {message}")
+        return TemplateError(f"template: :{self._last.line}: {shorten(message)}")
 
     def _unexpected(self, token: Token, context: str) -> TemplateError:
         if token.kind != "error":

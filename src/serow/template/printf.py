@@ -50,10 +50,10 @@ class Printer:
 
     def value(self, value: Any, verb: str = "v") -> None:
         """Add an argument under a verb."""
-        if verb == "T" or (verb == "v" and kind(value) is Kind.NIL):
-            self._pad(self._cut(type_name(value)) if verb == "T" else "<nil>")
-        elif kind(value) is Kind.NIL:
-            self.write(f"%!{verb}(<nil>)")
+        if kind(value) is Kind.NIL:
+            self._pad("<nil>") if verb in "vT" else self.write(f"%!{verb}(<nil>)")
+        elif verb == "T":
+            self._pad(self._cut(type_name(value)))
         elif verb in "pw":  # an address, a wrapped error: there are none
             self._bad_verb(value, verb)
         else:
@@ -163,7 +163,7 @@ class Printer:
         if flags.space and sign == "+" and not flags.plus:
             sign = " "
         if digits in ("Inf", "NaN"):
-            shows_sign = flags.plus or sign != "+"
+            shows_sign = digits == "Inf" or flags.plus or flags.space
             self._pad(sign + digits if shows_sign else digits, zeros=False)
             return
         if flags.sharp and verb != "b":

@@ -15,6 +15,7 @@ class Template:
     def __init__(self, source: str, trees: Mapping[str, nodes.List]) -> None:
         self.source = source
         self._trees = trees
+        self._fields = frozenset(name for tree in trees.values() for name in analysis.names(tree))
 
     def render(self, data: Mapping[str, Any], *, stop_at: str = "") -> str:
         """Render with `data` as the cursor; see `values` for the types it may hold.
@@ -29,11 +30,11 @@ class Template:
 
     def fields(self) -> frozenset[str]:
         """The names of all fields that the template mentions anywhere: `Messages`, `Prompt`, `Role`."""
-        return frozenset(name for tree in self._trees.values() for name in analysis.names(tree))
+        return self._fields
 
     def uses(self, name: str) -> bool:
         """Whether the template mentions the field."""
-        return name in self.fields()
+        return name in self._fields
 
 
 def parse(text: str) -> Template:

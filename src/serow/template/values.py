@@ -112,6 +112,11 @@ def is_true(value: Any) -> bool:
     return bool(items(value)) if isinstance(value, Slice) else bool(value)
 
 
+def is_invalid_byte(char: str) -> bool:
+    """Whether a character stands for a byte that is not UTF-8."""
+    return "\udc80" <= char <= "\udcff"
+
+
 def encode(text: str) -> bytes:
     """The bytes of a Go string."""
     try:
