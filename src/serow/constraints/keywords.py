@@ -54,6 +54,11 @@ def _is_types(value: Any) -> bool:
     return bool(names) and all(isinstance(name, str) and name in TYPES for name in names)
 
 
+def _is_shallow(value: Any, levels: int = 32) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in inner)
+
+
 _COUNT = Keyword("value", _is_count, "a whole number of zero or more")
 _NUMBER = Keyword("value", _is_number, "a number")
 _TEXT = Keyword("value", _is_text, "a string")
@@ -63,8 +68,8 @@ _MAP = Keyword("map", lambda value: isinstance(value, dict), "an object of schem
 
 KEYWORDS: dict[str, Keyword] = {
     "type": Keyword("value", _is_types, f"one or more of {', '.join(sorted(TYPES))}"),
-    "enum": Keyword("value", lambda value: isinstance(value, list), "a list"),
-    "const": Keyword("value", lambda _: True, "any value"),
+    "enum": Keyword("value", lambda value: isinstance(value, list) and _is_shallow(value), "a list, and not nested deeply"),
+    "const": Keyword("value", _is_shallow, "nested less deeply"),
     "$ref": _TEXT,
     "minLength": _COUNT,
     "maxLength": _COUNT,

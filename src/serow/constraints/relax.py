@@ -82,9 +82,14 @@ class _Relaxer:
             return self._give_up(names[0], pointer) if group["uniqueItems"] else True
         if names == ("oneOf",) and self._is_disjoint(node):
             return self._any_of(group["oneOf"], step(pointer, "oneOf"))
-        said = self._in_other_words({"type": node["type"], **group} if "type" in node else group, group)
-        if said is not None:
-            return said
+        if names == ("propertyNames",) and "additionalProperties" in node:
+            if "properties" in node or "patternProperties" in node:
+                return self._give_up(names[0], pointer)  # the grammar compiler mixes up patterns and additional properties
+            group["additionalProperties"] = node["additionalProperties"]
+        for part in (group | {"type": node["type"]} if "type" in node else group, node):
+            said = self._in_other_words(part, group)
+            if said is not None:
+                return said
         self._give_up(names[0], pointer)
         return self._superset(group, pointer)
 
