@@ -34,6 +34,11 @@ def model(
     )
 
 
+def names(scheduler: Scheduler) -> list[str]:
+    """Loaded models, the longest to stay first."""
+    return [loaded.model.name.model for loaded in scheduler.loaded()]
+
+
 class Engine:
     """A Runner without an engine."""
 

@@ -139,28 +139,6 @@ async def test_a_load_that_fails_with_nobody_waiting_makes_room_for_who_waits_fo
         await (await waiting.begun()).end()
 
 
-@pytest.mark.req("LIFE-07")
-@virtual_time
-async def test_closing_is_finished_also_when_it_is_cancelled() -> None:
-    machine = Machine()
-    machine.close_time = 3.0
-
-    async def serve() -> None:
-        async with machine.scheduler(grace=100.0) as scheduler:
-            request = await Request(scheduler, A).begun()
-            closing.set()
-        assert request is None, "closing was not cancelled"
-
-    closing = asyncio.Event()
-    server = asyncio.create_task(serve())
-    await closing.wait()
-    await settle()
-    server.cancel()
-    await asyncio.wait({server})
-    assert server.cancelled()
-    assert machine.engines[0].is_closed
-
-
 ACTIONS = st.one_of(
     st.tuples(st.just("arrive"), st.integers(0, 3), st.sampled_from([0, 256, 8192]), st.sampled_from([None, 0.0, 5.0])),
     st.tuples(st.sampled_from(["end", "leave"]), st.integers(0, 20)),
