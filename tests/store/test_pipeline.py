@@ -1,10 +1,11 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from serow.errors import ModelFileError
 from serow.store.name import Name
-from serow.store.pipeline import check_path
+from serow.store.pipeline import check_path, family, files_of
 from serow.store.store import Store
 from tests.conftest import MODELS
 from tests.store.conftest import Make
@@ -68,3 +69,48 @@ def test_a_folder_with_broken_weights_is_refused(store: Store, make: Make, files
     digest, _ = store.blobs.put(b"\xff" * 100)
     with pytest.raises(ModelFileError, match="safetensors file is broken"):
         make("odd", files={**files, "unet/diffusion_pytorch_model.safetensors": digest})
+
+
+@pytest.mark.parametrize(
+    ("component", "message"),
+    [
+        (["os", "system"], "the part unet is code of the model's own"),
+        (["my_unet", "UNet"], "the part unet is code of the model's own"),
+        (["diffusers", "../x"], "the part unet is code of the model's own"),
+        (["diffusers"], r"model_index\.json is broken"),
+    ],
+)
+def test_a_part_that_is_not_of_the_known_libraries_is_refused(component: list[str], message: str) -> None:
+    index = {"_class_name": "StableDiffusionPipeline", "unet": component, "safety_checker": [None, None]}
+    with pytest.raises(ModelFileError, match=message):
+        family(msgspec.json.encode(index), ["unet/config.json"])
+
+
+def test_a_part_without_files_is_refused() -> None:
+    index = {"_class_name": "StableDiffusionPipeline", "vae": ["diffusers", "AutoencoderKL"]}
+    with pytest.raises(ModelFileError, match="the part vae is missing"):
+        family(msgspec.json.encode(index), ["unet/config.json"])
+
+
+def test_a_folder_gives_its_weights_and_settings_and_nothing_else(tmp_path: Path) -> None:
+    kept = ["model_index.json", "unet/config.json", "unet/model.safetensors"]
+    for name in (*kept, "README.md", "cover.png", "unet/code.py", ".cache/x.json", "all-in-one.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(files_of(tmp_path)) == kept
+
+
+@pytest.mark.parametrize("name", ["unet/model.bin", "weights.PKL", "vae/model.ckpt", "x.pt"])
+def test_a_folder_with_a_pickle_is_refused_with_a_hint(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    for path in (tmp_path / "model_index.json", tmp_path / name):
+        path.touch()
+    with pytest.raises(ModelFileError, match="could hold code: weights must be safetensors") as refused:
+        files_of(tmp_path)
+    assert "save_pretrained" in refused.value.hint
+
+
+def test_a_safetensors_file_alone_is_refused_with_a_hint(store: Store, make: Make, files: dict[str, str]) -> None:
+    with pytest.raises(ModelFileError, match="a whole diffusers folder is needed") as refused:
+        make("odd", files={"model.safetensors": files["vae/diffusion_pytorch_model.safetensors"]})
+    assert "from_single_file" in refused.value.hint

@@ -2,14 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from serow.cli import progress
-from serow.errors import ModelFileError, RequestError, SerowError
+from serow.errors import RequestError, SerowError
 
 if TYPE_CHECKING:
     from serow.cli.server import Client
@@ -68,12 +67,14 @@ def _unreadable(path: Path, error: OSError) -> SerowError:
 
 def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[str]]:
     """FROM lines as files by the names they get, and names of models; raises SerowError for what can't go together."""
+    from serow.store.pipeline import files_of
+
     files: dict[str, Path] = {}
     names = []
     for text in sources:
         path = base / Path(text).expanduser()
         if path.exists() or text.startswith(_PATH_STARTS):
-            files |= _pipeline(path) if path.is_dir() else {_free(path.name, files): _existing(text, base)}
+            files |= files_of(path) if path.is_dir() else {_free(path.name, files): _existing(text, base)}
         else:
             names.append(text)
     if len(names) + bool(files) > 1:
@@ -90,19 +91,6 @@ def _existing(text: str, base: Path) -> Path:
 
 def _free(name: str, taken: dict[str, Path]) -> str:
     return name if name not in taken else f"{len(taken)}-{name}"
-
-
-def _pipeline(directory: Path) -> dict[str, Path]:
-    """The files of a pipeline by their paths within it, without those that a pipeline may not have (code, pickles)."""
-    from serow.store.pipeline import INDEX, check_path
-
-    if not (directory / INDEX).is_file():
-        raise SerowError(f"{directory} is not a diffusers pipeline", hint=f"it has no {INDEX}")
-    files = {}
-    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
-        with suppress(ModelFileError):
-            files[check_path(path.relative_to(directory).as_posix())] = path
-    return files
 
 
 def _send(client: "Client", path: Path) -> str:

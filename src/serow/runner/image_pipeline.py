@@ -22,6 +22,7 @@ from serow.errors import LoadError, ModelFileError, RequestError
 from serow.runner.base import ImageRequest
 from serow.runner.image_memory import Plan, hold_to_free_memory, is_out_of_memory, plan, shortage
 from serow.runner.image_protocol import ImageSpec
+from serow.store.pipeline import check_folder
 
 OnStep = Callable[[int, int], None]  # steps done, steps in all
 _LARGEST_SIDE = 4096  # pixels
@@ -106,6 +107,7 @@ def load(spec: ImageSpec) -> Pipeline:
     if spec.num_thread > 0:
         torch.set_num_threads(spec.num_thread)
     folder = Path(spec.folder)
+    check_folder(folder)
     hold_to_free_memory("cpu")
     chosen = plan(folder, num_gpu=spec.num_gpu, main_gpu=spec.main_gpu)
     pipe = DiffusionPipeline.from_pretrained(

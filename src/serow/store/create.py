@@ -81,6 +81,7 @@ class Draft:
         if pipeline.INDEX in files:
             self._add_pipeline(files)
             return
+        pipeline.refuse_single(files)
         for _, digest in sorted(files.items()):
             yield "parsing GGUF"
             self._use(self._gguf_layer(digest))

@@ -14,7 +14,8 @@ from serow.store.manifest import Layer, decode
 
 INDEX = "model_index.json"  # the file that makes a folder a pipeline
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}")
-_KINDS = (".json", ".safetensors", ".txt", ".jinja", ".model")  # nothing that could hold code or a pickle
+_WEIGHTS = ".safetensors"
+_KINDS = (".json", _WEIGHTS, ".txt", ".jinja", ".model")  # nothing that could hold code or a pickle
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 _CONVERT = "keep only its .safetensors files, or convert it: DiffusionPipeline.from_pretrained(folder).save_pretrained(new)"
 _CLASS = re.compile(r"[A-Za-z0-9_]{1,100}")
@@ -35,17 +36,29 @@ def check_path(path: str) -> str:
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """The files of a pipeline by their paths within it, without pictures, notes and the like.
+    """The files of a pipeline by their paths within it, without pictures, programs and the like, which are not kept.
 
     Raises ModelFileError when it is no pipeline, or holds pickles.
     """
     if not (folder / INDEX).is_file():
-        raise ModelFileError(f"{folder.name} is not a diffusers pipeline", hint=f"it has no {INDEX}")
+        raise ModelFileError("the folder is not a diffusers pipeline", hint=f"it has no {INDEX}")
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    kept = {
-        name: path for name, path in paths.items() if path.suffix.lower() in (*_KINDS, *_PICKLES) and "/." not in f"/{name}"
-    }
-    return {check_path(name): path for name, path in kept.items()}
+    return {check_path(name): path for name, path in paths.items() if _belongs(name)}
+
+
+def _belongs(name: str) -> bool:
+    """Whether a file of a folder is part of its pipeline, or has to be refused: weights at the top are a copy of all parts."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix in (*_KINDS, *_PICKLES) and "/." not in f"/{name}" and (suffix != _WEIGHTS or "/" in name)
+
+
+def refuse_single(paths: Iterable[str]) -> None:
+    """Refuse weights without the folder they belong to; raises ModelFileError."""
+    if any(path.lower().endswith(_WEIGHTS) for path in paths):
+        raise ModelFileError(
+            f"a {_WEIGHTS} file alone has no tokenizer and no configuration: a whole diffusers folder is needed",
+            hint="make one: StableDiffusionPipeline.from_single_file(file).save_pretrained(folder), or the class that fits",
+        )
 
 
 def family(index: bytes, paths: Iterable[str]) -> str:
