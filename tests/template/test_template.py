@@ -170,6 +170,28 @@ def test_what_fails_while_it_runs_says_where(template: str, error: str) -> None:
     assert str(caught.value) == f"template: {error}"
 
 
+CHAT = """{{- $last_user := -1 }}
+{{- range $i, $m := .Messages }}{{ if eq $m.Role "user" }}{{ $last_user = $i }}{{ end }}{{ end }}
+{{- with .System }}<|system|>{{ . }}
+{{ end }}
+{{- range $i, $_ := .Messages }}
+{{- $is_last := eq (len (slice $.Messages $i)) 1 }}
+{{- if eq .Role "user" "tool" }}<|user|>{{ .Content }}{{ if and $.IsThinkSet (eq $i $last_user) }} /no_think{{ end }}
+{{ else if eq .Role "assistant" }}<|assistant|>{{ or .Content "(called tools)" }}
+{{- range .ToolCalls }}{{ .Function.Name }}{{ end }}
+{{ end }}
+{{- if and $is_last (ne .Role "assistant") }}<|assistant|>{{ end }}
+{{- end }}"""
+
+
+@pytest.mark.req("GEN-08")
+def test_a_chat_template_as_models_ship_it_renders() -> None:
+    messages = [message("user", "a"), message("assistant", ""), message("tool", "b"), message("user", "c")]
+    text = parse(CHAT).render({"System": "S", "Messages": messages, "IsThinkSet": True}, stop_at="Response")
+    turns = ["<|system|>S", "<|user|>a", "<|assistant|>(called tools)", "<|user|>b", "<|user|>c /no_think", "<|assistant|>"]
+    assert text == "\n".join(turns)
+
+
 def test_dates_are_those_of_today_and_yesterday() -> None:
     today = date.today()
     text = parse("{{ yesterdayDate }} {{ currentDate }}").render({})
