@@ -17,10 +17,10 @@ ZOO = Path(__file__).parents[1] / "models" / "zoo" / "lm"
 
 
 def load_request(weights: Path, projector: Path | None = None, *, num_parallel: int = 4, **options: Any) -> LoadRequest:
-    """A request to load a file as if the store had resolved it; slots have 512 tokens, unless the options say otherwise."""
+    """A request to load a file as if the store had resolved it: 512 tokens a slot, one thread, unless options say otherwise."""
     name = Name.parse(weights.stem)
     model = Model(name=name, digest="", size=0, modified_at=datetime.now(UTC), weights=weights, projector=projector)
-    return LoadRequest(model, LoadOptions(**{"num_ctx": 512, **options}), num_parallel)
+    return LoadRequest(model, LoadOptions(**{"num_ctx": 512, "num_thread": 1, **options}), num_parallel)
 
 
 def completion(prompt: Any, num_predict: int = 40, *, images: tuple[bytes, ...] = (), **options: Any) -> CompletionRequest:

@@ -1,12 +1,13 @@
 """What an engine is started with: numbers within what it can bear, and both spellings the same."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from serow.runner.child import Listen
-from serow.runner.llama_params import common_params, describe, flags, physical_cores
+from serow.runner.llama_params import batch_size, common_params, describe, flags, physical_cores
 from tests.runner.engines import ZOO, load_request
 
 HUGE = 2**63 - 1
@@ -32,6 +33,25 @@ def test_load_options_are_held_to_what_the_engine_can_bear(options: dict[str, An
     assert {name: spec[name] for name in expected} == expected
 
 
+@pytest.mark.req("LIFE-05")
+@pytest.mark.parametrize(
+    ("options", "projector", "has_gpu", "expected"),
+    [
+        ({}, None, False, 64),
+        ({"num_batch": 8}, None, False, 8),
+        ({"num_gpu": 0}, None, True, 64),
+        ({}, None, True, 512),
+        ({"num_batch": 2048}, None, True, 2048),
+        ({"num_batch": 8}, ZOO / "zoo-vision-mmproj.gguf", False, 512),
+    ],
+)
+def test_batches_are_short_on_a_cpu_and_hold_a_picture(
+    options: dict[str, int], projector: Path | None, has_gpu: bool, expected: int
+) -> None:
+    spec = describe(load_request(ZOO / "zoo-think.gguf", projector, **options), "")
+    assert batch_size(spec, has_gpu=has_gpu) == expected
+
+
 def test_physical_cores_are_those_that_may_be_used() -> None:
     assert 1 <= physical_cores() <= 4096
 
@@ -39,7 +59,7 @@ def test_physical_cores_are_those_that_may_be_used() -> None:
 def test_the_wheel_and_an_executable_are_told_the_same() -> None:
     spec = describe(load_request(ZOO / "zoo-think.gguf", num_batch=100, main_gpu=1, num_thread=2, num_gpu=3), "")
     listen = Listen("/tmp/x.sock", 0, "key")
-    params, told = common_params(spec, listen), list(flags(spec, listen))
+    params, told = common_params(spec, listen), list(flags(spec, listen, has_gpu=False))
     spoken = {
         "--model": params.model.path,
         "--host": params.hostnames[0],
@@ -57,4 +77,4 @@ def test_the_wheel_and_an_executable_are_told_the_same() -> None:
 
 def test_the_key_is_no_argument_of_the_executable() -> None:
     spec = describe(load_request(ZOO / "zoo-think.gguf"), "")
-    assert "secret" not in " ".join(flags(spec, Listen("127.0.0.1", 1234, "secret")))
+    assert "secret" not in " ".join(flags(spec, Listen("127.0.0.1", 1234, "secret"), has_gpu=True))

@@ -48,6 +48,7 @@ def die_with_parent() -> None:
 
 
 def _end_with_stdin(on_orphaned: Callable[[], object]) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):  # unbuffered: a lock on sys.stdin would make a normal exit fail
+        pass
     on_orphaned()
     os._exit(0)

@@ -26,7 +26,7 @@ class Launcher:
         """Start it, pass on what it writes to stderr, return its status."""
         listen, spec = adopt(LlamaSpec, self.stop)
         self._server = subprocess.Popen(
-            [spec.executable, *flags(spec, listen)],
+            [spec.executable, *flags(spec, listen, has_gpu=has_gpu(spec.executable))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -40,6 +40,12 @@ class Launcher:
             sys.stderr.buffer.write(line)
             sys.stderr.buffer.flush()
         return self._server.wait()
+
+
+def has_gpu(executable: str) -> bool:
+    """Whether it lists devices beside the CPU; one that can't list them may have some."""
+    listed = subprocess.run([executable, "--list-devices"], capture_output=True, text=True, timeout=60, check=False)
+    return "(none)" not in listed.stdout
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a llama.cpp server is started with: one description, and its two spellings (the wheel's fields, a program's flags)."""
+"""What a llama.cpp server is started with: one description in two spellings, the wheel's fields and an executable's flags."""
 
 import os
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from serow.runner.base import LoadRequest
 from serow.runner.child import Listen
 
 _DEFAULT_BATCH = 512
+_CPU_BATCH = 64  # an engine hears of a client that left between two batches; on a CPU larger ones gain nothing (measured)
 _MOST_THREADS = 512  # GGML_MAX_N_THREADS
 _MIB = 1 << 20
 _INT32 = 2**31 - 1
@@ -65,16 +66,27 @@ def _within(value: int, low: int, high: int) -> int:
     return max(low, min(high, value))
 
 
+def batch_size(spec: LlamaSpec, *, has_gpu: bool) -> int:
+    """Tokens of prompts that the engine takes in at once; a picture's must fit in whole."""
+    if spec.projector:
+        return max(spec.num_batch, _DEFAULT_BATCH)
+    if has_gpu and spec.num_gpu != 0:
+        return spec.num_batch
+    return min(spec.num_batch, max(_CPU_BATCH, spec.num_parallel))
+
+
 def common_params(spec: LlamaSpec, listen: Listen) -> Any:
     """The spec as the wheel's CommonParams."""
     import xllamacpp  # its shared libraries belong into the child only
 
+    cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
+    batch = batch_size(spec, has_gpu=any(device["type"] != cpu for device in xllamacpp.get_device_info()))
     params = xllamacpp.CommonParams()
     params.model.path = spec.weights
     params.mmproj.path = spec.projector
     params.hostnames, params.port, params.api_keys = [listen.host], listen.port, [listen.key]
     params.n_ctx, params.n_parallel, params.kv_unified = spec.num_ctx * spec.num_parallel, spec.num_parallel, False
-    params.n_batch, params.n_ubatch = spec.num_batch, min(spec.num_batch, _DEFAULT_BATCH)
+    params.n_batch, params.n_ubatch = batch, min(batch, _DEFAULT_BATCH)
     params.n_gpu_layers, params.main_gpu = spec.num_gpu, spec.main_gpu
     if spec.use_mmap is not None:
         modes = xllamacpp.llama_load_mode
@@ -88,8 +100,9 @@ def common_params(spec: LlamaSpec, listen: Listen) -> Any:
     return params
 
 
-def flags(spec: LlamaSpec, listen: Listen) -> Iterator[str]:
-    """The spec as arguments of a `llama-server` program; the key goes into LLAMA_API_KEY."""
+def flags(spec: LlamaSpec, listen: Listen, *, has_gpu: bool) -> Iterator[str]:
+    """The spec as arguments of a `llama-server` executable; the key goes into LLAMA_API_KEY."""
+    batch = batch_size(spec, has_gpu=has_gpu)
     values = {
         "--model": spec.weights,
         "--mmproj": spec.projector,
@@ -97,8 +110,8 @@ def flags(spec: LlamaSpec, listen: Listen) -> Iterator[str]:
         "--port": listen.port or "",
         "--ctx-size": spec.num_ctx * spec.num_parallel,
         "--parallel": spec.num_parallel,
-        "--batch-size": spec.num_batch,
-        "--ubatch-size": min(spec.num_batch, _DEFAULT_BATCH),
+        "--batch-size": batch,
+        "--ubatch-size": min(batch, _DEFAULT_BATCH),
         "--n-gpu-layers": spec.num_gpu if spec.num_gpu >= 0 else "",
         "--main-gpu": spec.main_gpu,
         "--threads": spec.num_thread,

@@ -52,7 +52,8 @@ def explain_exit(returncode: int, stderr: str) -> str:
 
 
 def _exit_name(returncode: int) -> str:
-    return f"signal {-returncode}" if returncode < 0 else f"status {returncode}"
+    number = -returncode if returncode < 0 else returncode - 128  # as a shell, and our launcher, tell a signal
+    return f"signal {number}" if number > 0 else f"status {returncode}"
 
 
 class ChildProcess:
