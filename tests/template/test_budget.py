@@ -11,16 +11,16 @@ from serow.template import parse
 from serow.template.budget import MAX_DEPTH, MAX_SOURCE, MAX_TOKENS
 from tests.template.generator import DATA, Generator
 
-LIMIT = 1.5  # seconds; alone on a machine each takes a third of one
+LIMIT = 3.0  # seconds of the processor; without a debugger or a tracer each takes less than half of one
 HUGE = {"Text": '<é\x01\U0001f600"' * 500_000, "List": list(range(200_000)), "Map": {str(n): n for n in range(100_000)}}
 CHAIN = "".join(f'{{{{define "{n}"}}}}{{{{template "{n + 1}"}}}}{{{{template "{n + 1}"}}}}{{{{end}}}}' for n in range(30))
 
 
 def fails_fast(template: str) -> str:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(TemplateError) as caught:
         parse(template).render(HUGE)
-    assert time.perf_counter() - started < LIMIT
+    assert time.process_time() - started < LIMIT
     return str(caught.value)
 
 

@@ -44,6 +44,11 @@ TOOLS = Slice((1, "<"), "api.Tools", prints_json=True)
             [float("inf"), float("inf"), float("-inf"), float("nan"), float("nan")],
             "+Inf +Inf  -Inf NaN NaN",
         ),
+        (
+            "% f %+08.1f %08v %s %q",
+            [0.5, 0.5, -1.5, 1j, "\udcff"],
+            ' 0.500000 +00000.5 -00001.5 %!s(complex128=(0+1i)) "\\xff"',
+        ),
         ("%v %.1f", [1 + 2j, -1.55j], "(1+2i) (-0.0-1.6i)"),
         ("%t %v %T %T %T %8T|", [True, False, 1, "a", [], 1.5], "true false int string []interface {}  float64|"),
         ("%T %T %T %T %T", [None, {}, PERSON, Byte(1), TOOLS], "<nil> map[string]interface {} main.Person uint8 api.Tools"),
