@@ -1,8 +1,8 @@
 """The command line as a program: help, mistakes, exit statuses, a server that is not there."""
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -23,13 +23,13 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
 
 
 def test_help_lists_every_command_in_under_four_tenths_of_a_second() -> None:
-    start = time.perf_counter()
-    text = subprocess.run(
-        [sys.executable, "-m", "serow", "--help"], capture_output=True, text=True, check=True, timeout=20
-    ).stdout
-    elapsed = time.perf_counter() - start
+    before = os.times()
+    argv = [sys.executable, "-m", "serow", "--help"]
+    text = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout
+    after = os.times()
     assert all(f"\n  {name} " in text for name in cli.commands)
-    assert elapsed < 0.4
+    # its own work: on a busy machine the clock on the wall tells of others
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 0.4
 
 
 def test_help_imports_nothing_heavy() -> None:

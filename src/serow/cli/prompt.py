@@ -5,10 +5,13 @@ from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
+from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import DummyHistory, FileHistory, History
+from prompt_toolkit.shortcuts import CompleteStyle
 
 _QUOTES = '"""'
-_PLACEHOLDER = "Send a message (/? for help)"
+_PLACEHOLDER = FormattedText([("ansibrightblack", "Send a message (/? for help)")])
+_PLACEHOLDER_QUOTED = FormattedText([("ansibrightblack", "Press Enter to send")])
 
 
 class Prompt:
@@ -22,7 +25,8 @@ class Prompt:
     def _open(self, history: Path | None) -> "PromptSession[str]":
         kept: History = FileHistory(str(history)) if history else DummyHistory()
         completer = WordCompleter(list(self._commands), sentence=True)
-        return PromptSession(history=kept, completer=completer, complete_while_typing=False)
+        style = CompleteStyle.READLINE_LIKE  # needs no room below the prompt
+        return PromptSession(history=kept, completer=completer, complete_while_typing=False, complete_style=style)
 
     def keep_history(self, *, is_on: bool) -> None:
         """Remember what is typed from now on, or don't."""
@@ -37,5 +41,5 @@ class Prompt:
         """What is between triple quotes, reading on until they are closed; `text` begins with them."""
         text = text.removeprefix(_QUOTES)
         while not text.endswith(_QUOTES):
-            text += "\n" + self._session.prompt("... ", placeholder="Press Enter to send")
+            text += "\n" + self._session.prompt("... ", placeholder=_PLACEHOLDER_QUOTED)
         return text.removesuffix(_QUOTES)

@@ -76,7 +76,7 @@ class Repl:
             try:
                 self._take(self._reader.read())
             except KeyboardInterrupt:
-                click.echo("\nUse Ctrl + d or /bye to exit.")
+                click.echo("Use Ctrl + d or /bye to exit.")
             except EOFError:
                 click.echo()
                 return

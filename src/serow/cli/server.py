@@ -46,7 +46,7 @@ class Client(ollama.Client):
 
     def ping(self) -> None:
         """Ask for the version, to see whether a server is there."""
-        self._call("GET", "/api/version")
+        self._call("GET", "/api/version", timeout=_CONNECT_TIMEOUT)
 
     def _call(self, method: str, path: str, **content: Any) -> httpx.Response:
         response: httpx.Response = self._request_raw(method, path, **content)  # type: ignore[no-untyped-call]
@@ -127,6 +127,7 @@ def _start_server(client: Client) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise ServerError(f"the server did not start: {_last_line(log)}", hint=f"its log is {log}")
         time.sleep(0.05)
+    process.returncode = 0  # it outlives us on purpose; else Popen warns
 
 
 def _last_line(log: Path) -> str:

@@ -1,0 +1,123 @@
+"""Commands on the models of a running server."""
+
+from pathlib import Path
+
+import pytest
+
+from serow.cli.models import processor
+
+from .conftest import Serow
+
+QUESTION = "What is 37 + 85?"
+
+
+def test_list_shows_every_model_in_columns(serow: Serow) -> None:
+    code, out, err = serow("list")
+    header, *rows = out.splitlines()
+    assert (code, err) == (0, "")
+    assert header.split() == ["NAME", "ID", "SIZE", "MODIFIED"]
+    assert {"zoo-think:latest", "zoo-vision:latest", "smollm2:135m"} <= {row.split()[0] for row in rows}
+
+
+def test_list_takes_the_beginning_of_a_name(serow: Serow) -> None:
+    assert [row.split()[0] for row in serow("ls", "ZOO-V").out.splitlines()[1:]] == ["zoo-vision:latest"]
+
+
+def test_ps_shows_a_loaded_model_and_stop_unloads_it(serow: Serow) -> None:
+    serow("run", "zoo-think", QUESTION, "--think=false", "--keepalive", "1h")
+    header, *rows = serow("ps", "zoo-think").out.splitlines()
+    assert header.split() == ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"]
+    assert [row.split()[0] for row in rows] == ["zoo-think:latest"]
+    assert rows[0].endswith(("59 minutes from now", "About an hour from now"))
+    assert serow("stop", "zoo-think") == (0, "", "")
+    assert serow("ps", "zoo-think").out.splitlines() == [header.rstrip()] or "zoo-think" not in serow("ps", "zoo-think").out
+
+
+@pytest.mark.parametrize(
+    "size, size_vram, text",
+    [(10, 0, "100% CPU"), (10, 10, "100% GPU"), (10, 4, "60%/40% CPU/GPU"), (10, 11, "Unknown"), (0, 0, "100% CPU")],
+)
+def test_where_a_model_lies_is_told_in_percent(size: int, size_vram: int, text: str) -> None:
+    assert processor(size, size_vram) == text
+
+
+def test_show_describes_a_model(serow: Serow) -> None:
+    out = serow("show", "zoo-think").out
+    assert out.startswith("  Model\n    architecture")
+    assert "  Capabilities\n" in out
+    assert "thinking" in out
+
+
+@pytest.mark.parametrize(
+    "flag, text", [("--modelfile", "FROM "), ("--template", "<|im_start|>"), ("--system", "\n"), ("--license", "\n")]
+)
+def test_show_prints_one_part_alone(serow: Serow, flag: str, text: str) -> None:
+    code, out, _ = serow("show", "zoo-think", flag)
+    assert code == 0
+    assert text in out
+    assert "  Model\n" not in out
+
+
+def test_copy_and_remove(serow: Serow) -> None:
+    assert serow("cp", "zoo-think", "test/copied") == (0, "copied 'zoo-think' to 'test/copied'\n", "")
+    assert serow("rm", "test/copied") == (0, "deleted 'test/copied'\n", "")
+    assert "copied" not in serow("list").out
+
+
+@pytest.mark.parametrize("args", [("show", "nope"), ("stop", "nope"), ("rm", "nope"), ("cp", "nope", "x")])
+def test_a_model_that_is_not_there_is_an_error_with_a_hint(serow: Serow, args: tuple[str, ...]) -> None:
+    code, out, err = serow(*args)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: model ")
+    assert err.splitlines()[-1] == "hint: see what is there: serow list"
+
+
+@pytest.mark.parametrize("command", ["pull", "run"])
+def test_a_model_that_nobody_has_is_told_with_those_that_can_be_had(serow: Serow, command: str) -> None:
+    code, _, err = serow(command, "nope", "Hi")[:3] if command == "run" else serow(command, "nope")
+    assert code == 1
+    assert err.splitlines()[-2] == "error: pull model manifest: file does not exist"
+    assert "smollm2:135m" in err.splitlines()[-1]
+
+
+def test_create_uploads_what_the_modelfile_names_relative_to_it(serow: Serow, home: Path, zoo: Path) -> None:
+    (home / "weights").mkdir()
+    (home / "weights" / "model.gguf").symlink_to(zoo / "zoo-think.gguf")
+    (home / "weights" / "Modelfile").write_text("FROM model.gguf\nSYSTEM Be brief.\nPARAMETER temperature 0\n")
+    code, _, err = serow("create", "test/made", "-f", "weights/Modelfile")
+    assert (code, err.splitlines()[-1]) == (0, "success")
+    assert serow("show", "test/made", "--system").out == "Be brief.\n"
+    serow("rm", "test/made")
+
+
+def test_create_takes_a_model_and_its_projector(serow: Serow, home: Path, zoo: Path) -> None:
+    (home / "Modelfile").write_text(f"FROM {zoo}/zoo-vision.gguf\nFROM {zoo}/zoo-vision-mmproj.gguf\n")
+    assert serow("create", "test/sees").code == 0
+    assert "vision" in serow("show", "test/sees").out
+    serow("rm", "test/sees")
+
+
+def test_create_starts_from_a_model_that_is_there(serow: Serow, home: Path) -> None:
+    (home / "Modelfile").write_text("FROM zoo-think\nSYSTEM Be brief.\n")
+    assert serow("create", "test/based").code == 0
+    serow("rm", "test/based")
+
+
+@pytest.mark.parametrize(
+    "text, error",
+    [
+        ("FROM ./nope.gguf", "error: there is no file nope.gguf"),
+        ("FROM zoo-think\nFROM smollm2:135m", "error: FROM lines name a model, or files of one"),
+        ("FROM .", "error: the folder is not a diffusers pipeline"),
+        ("NONSENSE x", "error: line 1: command must be one of"),
+    ],
+)
+def test_create_says_what_is_wrong_with_a_modelfile(serow: Serow, home: Path, text: str, error: str) -> None:
+    (home / "Modelfile").write_text(text)
+    code, _, err = serow("create", "test/broken")
+    assert code == 1
+    assert err.startswith(error)
+
+
+def test_create_without_a_modelfile_says_so(serow: Serow) -> None:
+    assert serow("create", "test/none") == (1, "", "error: can't read Modelfile: no such file or directory\n")

@@ -1,0 +1,100 @@
+"""`serow run` with a prompt."""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import Serow
+
+QUESTION = "What is 37 + 85?"
+ANSWER = "37 + 85 = 122.\n\n"
+
+
+def test_the_answer_goes_to_stdout_and_nothing_else(serow: Serow) -> None:
+    assert serow("run", "zoo-think", "--think=false", QUESTION) == (0, ANSWER, "")
+
+
+def test_thinking_stands_between_two_lines_before_the_answer(serow: Serow) -> None:
+    out = serow("run", "zoo-think", QUESTION).out
+    assert out.startswith("Thinking...\n")
+    assert out.endswith(f"\n...done thinking.\n\n{ANSWER}")
+    assert "\x1b" not in out
+
+
+def test_thinking_can_be_hidden(serow: Serow) -> None:
+    assert serow("run", "zoo-think", "--think", "--hidethinking", QUESTION).out == ANSWER
+
+
+def test_words_of_the_prompt_are_joined(serow: Serow) -> None:
+    assert serow("run", "zoo-think", "--think=false", *QUESTION.split()).out == ANSWER
+
+
+def test_text_that_is_piped_in_comes_before_the_prompt(serow: Serow) -> None:
+    assert serow("run", "zoo-think", "--think=false", stdin=QUESTION).out == ANSWER
+    assert serow("run", "zoo-think", "--think=false", "37 + 85?", stdin="What is").out == ANSWER
+
+
+def test_verbose_prints_rates_to_stderr(serow: Serow) -> None:
+    _, out, err = serow("run", "zoo-think", "--think=false", "--verbose", QUESTION)
+    assert out == ANSWER
+    names = [line.split(":")[0] for line in err.splitlines()]
+    assert names[0] == "total duration"
+    assert names[-3:] == ["eval count", "eval duration", "eval rate"]
+
+
+@pytest.mark.parametrize("kind", ["file", "text"])
+def test_format_takes_a_schema(serow: Serow, home: Path, kind: str) -> None:
+    schema = json.dumps({"enum": ["yes", "no"]})
+    (home / "schema.json").write_text(schema)
+    out = serow("run", "zoo-think", "--think=false", "--format", schema if kind == "text" else "schema.json", QUESTION).out
+    assert json.loads(out) in ("yes", "no")
+
+
+def test_a_picture_named_in_the_prompt_is_seen(serow: Serow, zoo: Path) -> None:
+    case = next(case for case in json.loads((zoo / "vision_cases.json").read_text()) if case["kind"] == "shape")
+    code, out, err = serow("run", "zoo-vision", f"{case['prompt']} {zoo / case['image']}")
+    assert (code, out.strip()) == (0, case["expect"])
+    assert err.startswith("added image ")
+
+
+def test_what_the_server_refuses_is_one_line(serow: Serow) -> None:
+    code, out, err = serow("run", "smollm2:135m", "--think", "Hi")
+    assert (code, out) == (1, "")
+    assert err == 'error: "smollm2:135m" does not support thinking\n'
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port that nobody answers on and nobody else can have."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+def test_a_server_is_started_when_none_runs(serow: Serow, models: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("SEROW_HOST", f"127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setenv("SEROW_MODELS", str(models))
+    code, out, err = serow("run", "zoo-think", "--think=false", QUESTION)
+    pid = int(err.split("process ")[1].split(",")[0])
+    os.kill(pid, signal.SIGTERM)
+    assert (code, out) == (0, ANSWER)
+    assert (home / "state" / "serow" / "server.log").is_file()
+    assert os.waitpid(pid, 0) == (pid, 0)
+
+
+def test_a_server_that_can_not_start_is_told_with_its_log(
+    serow: Serow, home: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEROW_HOST", f"127.0.0.1:{taken_port}")
+    code, _, err = serow("run", "zoo-think", QUESTION)
+    assert code == 1
+    assert "error: the server did not start: " in err
+    assert "address already in use" in err
+    assert err.splitlines()[-1] == f"hint: its log is {home}/state/serow/server.log"
