@@ -67,7 +67,7 @@ class Generation:
         images = await asyncio.to_thread(decode_images, request.images) if request.images else []
         constraint = await asyncio.to_thread(compile_format, request.format) if request.format not in (None, "") else None
         tags = None if request.raw and request.think is False else tags_of(model, request)
-        warnings = [*request.warnings, *_unused(request), *(constraint.warnings if constraint else ())]
+        warnings = [*request.warnings, *_unused(request, model), *(constraint.warnings if constraint else ())]
         return Job(request, model, options, client, [] if request.suffix else images, warnings, think, tags, constraint)
 
     def _lease(self, job: Job) -> AbstractAsyncContextManager[Lease]:
@@ -131,11 +131,13 @@ def _check(request: GenerateRequest, model: Model) -> None:
         raise RequestError(f"context holds the token id {beyond}; the model knows ids from 0 to {model.vocab_size - 1}")
 
 
-def _unused(request: GenerateRequest) -> list[str]:
+def _unused(request: GenerateRequest, model: Model) -> list[str]:
     """What the request gives and a language model, or fill in the middle, has no use for."""
     names = [name for name in ("width", "height", "steps") if getattr(request, name) is not None]
     unused = [f'"{name}" was ignored: "{request.model}" is not an image model' for name in names]
     if request.suffix:
         given = [name for name in ("context", "images", "system") if getattr(request, name)]
         unused += [f'"{name}" was ignored: fill in the middle does not use it' for name in given]
+    elif request.system and not (request.template or model.template or model.chat_template):
+        unused.append(f'"system" was ignored: "{request.model}" has no template that could place it')
     return unused

@@ -10,6 +10,7 @@ from serow.runner.llama_events import ChunkBuilder, Event, EventReader
 STREAM = (
     b'data: {"content":"\\u00e9 ","tokens":[7],"stop":false,"tokens_predicted":1,"new_field":{"a":[1]}}\n\n'
     b":\n\n"
+    b'data: {"content":"","tokens":[0],"stop":false,"tokens_predicted":0,"prompt_progress":{"total":9,"processed":4}}\n\n'
     b'data: {"content":"\xe6\x97\xa5","tokens":[8],"stop":false,"tokens_predicted":3}\n\n'
     b'data: {"content":"","tokens":[],"stop":true,"tokens_predicted":4,"stop_type":"eos","timings":{"prompt_ms":1.5}}\n\n'
 )

@@ -16,8 +16,8 @@ HUGE = 2**63 - 1
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"num_batch": 0}, {"num_batch": 512}),
-        ({"num_batch": 8}, {"num_batch": 8}),
+        ({"num_batch": 0}, {"num_batch": 32}),
+        ({"num_batch": -8}, {"num_batch": 32}),
         ({"num_batch": HUGE}, {"num_batch": 2**31 - 1}),
         ({"num_gpu": -7}, {"num_gpu": -1}),
         ({"main_gpu": -7}, {"main_gpu": 0}),
@@ -38,7 +38,7 @@ def test_load_options_are_held_to_what_the_engine_can_bear(options: dict[str, An
     ("options", "projector", "has_gpu", "expected"),
     [
         ({}, None, False, 64),
-        ({"num_batch": 8}, None, False, 8),
+        ({"num_batch": 33}, None, False, 33),
         ({"num_gpu": 0}, None, True, 64),
         ({}, None, True, 512),
         ({"num_batch": 2048}, None, True, 2048),

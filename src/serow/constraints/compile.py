@@ -23,6 +23,7 @@ _MOST_SHOWN = 100  # characters of a wrong format in the message
 _MOST_PLACES = 3  # named for each keyword in a warning
 _CACHED_BYTES = 64 << 10  # larger formats are compiled each time
 _CACHED_FORMATS = 64
+_MOST_BACKTRACKING = 20_000  # steps of one pattern with look-around, half a millisecond; after that it does not match
 _BUDGET = 0.5  # seconds until only the quick ways are taken, and as much again until a schema is refused
 
 
@@ -94,9 +95,10 @@ def _list(places: list[str]) -> str:
 
 def _validator(document: Document) -> Callable[[str], bool]:
     """The check of a finished text against the whole schema; a text nested too deeply to check does not pass."""
-    from jsonschema_rs import Draft202012Validator
+    from jsonschema_rs import Draft202012Validator, FancyRegexOptions
 
-    validator = Draft202012Validator(document.whole(), validate_formats=True, offline=True)
+    patterns = FancyRegexOptions(backtrack_limit=_MOST_BACKTRACKING)
+    validator = Draft202012Validator(document.whole(), validate_formats=True, offline=True, pattern_options=patterns)
 
     def is_valid(text: str) -> bool:
         try:

@@ -12,14 +12,14 @@ from serow.runner.image_protocol import FAULT, Event, ImageSpec
 from serow.runner.process import ChildProcess, explain_exit
 from serow.settings import Settings
 
-_PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
 _LONGEST_LINE = 128 << 20  # bytes; a picture of 4096x4096 pixels takes at most 64 MiB as base64
 _FAULTS = {"request": RequestError, "memory": NotEnoughMemory, "engine": EngineError}
 
 
 def require_packages() -> None:
     """Raise RequestError unless the packages that draw are installed; none of them is imported."""
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise RequestError(
             f'image models need the package {missing[0]}: pip install "serow[image]"',

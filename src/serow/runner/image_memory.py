@@ -3,12 +3,9 @@
 import re
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import torch
-
-from serow.store.safetensors import count_parameters
 
 _WORKING = 1.5  # memory while drawing, in parts of the weights; less than that is short
 _SIZE = re.compile(r"(?:tried to allocate|allocate) ([0-9.]+) ?(bytes|[KMG]iB)?", re.IGNORECASE)
@@ -26,9 +23,8 @@ class Plan:
     is_short: bool = False
 
 
-def plan(folder: Path, *, num_gpu: int, main_gpu: int) -> Plan:
-    """Choose for the weights in a folder. `num_gpu` 0 keeps them off the GPU, `main_gpu` is its number."""
-    count = sum(count_parameters(path).total() for path in folder.rglob("*.safetensors"))
+def plan(count: int, *, num_gpu: int, main_gpu: int) -> Plan:
+    """Choose for so many parameters. `num_gpu` 0 keeps them off the GPU, `main_gpu` is its number."""
     if num_gpu != 0 and torch.cuda.is_available():
         return _on_cuda(count, min(max(main_gpu, 0), torch.cuda.device_count() - 1))
     if num_gpu != 0 and torch.backends.mps.is_available():

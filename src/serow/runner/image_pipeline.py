@@ -14,22 +14,20 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from PIL import Image
 from safetensors import SafetensorError
 
-from serow.errors import LoadError, ModelFileError, RequestError
+from serow.errors import LoadError, RequestError
 from serow.runner.base import ImageRequest
 from serow.runner.image_memory import Plan, hold_to_free_memory, is_out_of_memory, plan, shortage
 from serow.runner.image_protocol import ImageSpec
-from serow.store.pipeline import check_folder
 
 OnStep = Callable[[int, int], None]  # steps done, steps in all
 _LARGEST_SIDE = 4096  # pixels
 _USUAL_SIDE = 1024  # pixels, of a picture to start from when nothing else says how large
 LOAD_ERRORS = (  # what loading files that are broken or do not fit together is known to raise
     OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, MemoryError, SafetensorError,
-    ModelFileError,
 )  # fmt: skip
 _NEEDED = {"prompt", "num_inference_steps", "generator", "callback_on_step_end"}
 
@@ -62,6 +60,8 @@ class Pipeline:
         self._free = hold_to_free_memory(self._device)
         with torch.inference_mode():
             result = pipe(**arguments)
+        if "negative_prompt" in arguments and not _uses_negative_prompt(pipe, arguments):
+            warnings.append('"negative_prompt" had no effect: the guidance is too low')
         if any(getattr(result, "nsfw_content_detected", None) or ()):
             warnings.append("the model's own safety checker blackened the picture")
         return _png(result.images[0]), tuple(warnings)
@@ -75,6 +75,8 @@ class Pipeline:
     def _for_image(self) -> Any:
         """The pipeline that starts from a picture, sharing all weights; raises RequestError when there is none."""
         if self._from_image is None:
+            from diffusers import AutoPipelineForImage2Image  # imports every kind of pipeline: half a second
+
             try:
                 self._from_image = AutoPipelineForImage2Image.from_pipe(self._from_text)
             except ValueError:
@@ -97,8 +99,8 @@ class Pipeline:
         return {"image": picture.convert("RGB").resize(size, Image.Resampling.LANCZOS), **sized}
 
 
-def load(spec: ImageSpec) -> Pipeline:
-    """Load a pipeline without network, code or pickle from the folder. Blocks for seconds to minutes.
+def load(spec: ImageSpec, count: int) -> Pipeline:
+    """Load a pipeline of `count` parameters without network, code or pickle from the folder. Blocks for seconds to minutes.
 
     Raises LoadError, and whatever diffusers raises about files that do not fit together.
     """
@@ -107,9 +109,8 @@ def load(spec: ImageSpec) -> Pipeline:
     if spec.num_thread > 0:
         torch.set_num_threads(spec.num_thread)
     folder = Path(spec.folder)
-    check_folder(folder)
     hold_to_free_memory("cpu")
-    chosen = plan(folder, num_gpu=spec.num_gpu, main_gpu=spec.main_gpu)
+    chosen = plan(count, num_gpu=spec.num_gpu, main_gpu=spec.main_gpu)
     pipe = DiffusionPipeline.from_pretrained(
         folder,
         dtype=chosen.dtype,
@@ -131,8 +132,6 @@ def explain_load(error: Exception) -> str:
         return "the model needs a package that is not installed"
     if isinstance(error, SafetensorError):
         return "the model's weights are broken"
-    if isinstance(error, (ModelFileError, LoadError)):
-        return str(error)
     return f"the model's files do not make a pipeline that can be loaded ({type(error).__name__})"
 
 
@@ -215,11 +214,17 @@ def _guidance_arguments(parameters: dict[str, inspect.Parameter], request: Image
             found["negative_prompt"] = request.negative_prompt
         else:
             warnings.append('"negative_prompt" was ignored: the model has no use for it')
-        if request.guidance is not None and request.guidance <= 1:
-            warnings.append('"negative_prompt" has no effect with a guidance of 1 or less')
     elif is_true_cfg and request.guidance is not None:
         found["negative_prompt"] = " "  # without one such a pipeline leaves guidance out
     return found
+
+
+def _uses_negative_prompt(pipe: Any, arguments: dict[str, Any]) -> bool:
+    """Whether the picture that was just drawn was led away from the negative prompt."""
+    true_cfg = _parameters(pipe).get("true_cfg_scale")
+    if true_cfg is not None:
+        return bool(arguments.get("true_cfg_scale", true_cfg.default) > 1)
+    return bool(getattr(pipe, "do_classifier_free_guidance", True))
 
 
 def _cut_prompt(pipe: Any, prompt: str) -> list[str]:

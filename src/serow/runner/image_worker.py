@@ -10,6 +10,7 @@ import traceback
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +21,7 @@ from serow.errors import LoadError, RequestError, SerowError
 from serow.runner.base import ImageChunk, ImageRequest
 from serow.runner.child import Listen, adopt
 from serow.runner.image_protocol import FAULT, HEARTBEAT, Event, Fault, ImageSpec
+from serow.store.pipeline import check_folder
 
 if TYPE_CHECKING:
     from serow.runner.image_pipeline import Pipeline
@@ -133,11 +135,12 @@ async def _serve(worker: Worker, listen: Listen) -> None:
 
 
 def _load(spec: ImageSpec) -> "Pipeline":
-    """Load the pipeline; raises LoadError with a sentence, whatever went wrong is on stderr above it."""
+    """Load the pipeline; raises ModelFileError or LoadError with a sentence, what is behind it goes to stderr before."""
+    count = check_folder(Path(spec.folder))
     from serow.runner import image_pipeline
 
     try:
-        return image_pipeline.load(spec)
+        return image_pipeline.load(spec, count)
     except image_pipeline.LOAD_ERRORS as error:
         traceback.print_exception(error)
         raise LoadError(image_pipeline.explain_load(error)) from error
@@ -145,7 +148,7 @@ def _load(spec: ImageSpec) -> "Pipeline":
 
 def main() -> None:
     """Draw until stdin ends."""
-    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TRANSFORMERS_VERBOSITY="error")
+    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TQDM_DISABLE="1")
     listen, spec = adopt(ImageSpec)
     try:
         pipeline = _load(spec)

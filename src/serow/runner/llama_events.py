@@ -48,6 +48,12 @@ class Fault(Struct):
     n_ctx: int = 0
 
 
+class Progress(Struct):
+    """How much of the prompt is read."""
+
+    processed: int = 0
+
+
 class Event(Struct):
     """One server-sent event of a completion."""
 
@@ -61,6 +67,7 @@ class Event(Struct):
     stopping_word: str = ""
     truncated: bool = False
     timings: Timings | None = None
+    prompt_progress: Progress | None = None
     error: Fault | None = None
 
 
@@ -74,11 +81,12 @@ class EventReader:
         self._rest = b""
 
     def feed(self, piece: bytes) -> list[Event]:
-        """The events that `piece` completes; raises EngineError when one is beyond all measure."""
+        """The events that `piece` completes, those of a prompt's progress left out; raises EngineError for one without end."""
         *events, self._rest = (self._rest + piece).split(b"\n\n")
         if len(self._rest) > _LONGEST_EVENT:
             raise EngineError("the engine sent an event that is too long")
-        return [_decode(event[6:]) for event in events if event.startswith(b"data: ")]
+        decoded = (_decode(event[6:]) for event in events if event.startswith(b"data: "))
+        return [event for event in decoded if event.prompt_progress is None]
 
 
 class ChunkBuilder:

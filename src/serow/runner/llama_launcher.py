@@ -30,7 +30,7 @@ class Launcher:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, "LLAMA_API_KEY": listen.key},
+            env={**os.environ, "LLAMA_API_KEY": listen.key, "GGML_NO_BACKTRACE": "1"},
             preexec_fn=die_with_parent if os.name == "posix" else None,
         )
         if self._orphaned.is_set():

@@ -11,6 +11,7 @@ from serow.runner.base import LoadRequest
 from serow.runner.child import Listen
 
 _DEFAULT_BATCH = 512
+_SMALLEST_BATCH = 32  # below the number of slots, or 2, the engine aborts
 _CPU_BATCH = 64  # an engine hears of a client that left between two batches; on a CPU larger ones gain nothing (measured)
 _MOST_THREADS = 512  # GGML_MAX_N_THREADS
 _MIB = 1 << 20
@@ -42,7 +43,7 @@ def describe(request: LoadRequest, executable: str) -> LlamaSpec:
         projector=str(request.model.projector or ""),
         num_ctx=_within(options.num_ctx, 1, _INT32 // request.num_parallel),
         num_parallel=request.num_parallel,
-        num_batch=_within(options.num_batch, 1, _INT32) if options.num_batch > 0 else _DEFAULT_BATCH,
+        num_batch=_within(options.num_batch, max(_SMALLEST_BATCH, request.num_parallel), _INT32),
         num_gpu=_within(options.num_gpu, -1, _INT32),
         main_gpu=_within(options.main_gpu, 0, _INT32),
         use_mmap=options.use_mmap,

@@ -34,6 +34,7 @@ def completion_body(request: CompletionRequest, num_ctx: int, *, has_llguidance:
         "n_predict": _whole(request.num_predict, -1, _INT32),
         "stream": True,
         "return_tokens": True,
+        "return_progress": True,  # while it reads the prompt, the engine notices a closed connection only by writing to it
         "cache_prompt": request.cache_prompt,
         "n_probs": num_probs,
         "response_fields": _RESPONSE_FIELDS,

@@ -1,20 +1,26 @@
 """The child that runs llama.cpp's server from the wheel: `python -m serow.runner.llama_worker`, see `process`."""
 
+import os
 import sys
 import threading
+import time
 
 from serow.runner.child import adopt
 from serow.runner.llama_params import LlamaSpec, common_params
+
+LOG_DELAY = 0.1  # seconds; the engine's log, with the reason why it did not load, is written by a thread of its own
 
 
 def main() -> None:
     """Serve the model until stdin ends."""
     listen, spec = adopt(LlamaSpec)
+    os.environ["GGML_NO_BACKTRACE"] = "1"  # an abort would start a debugger
     import xllamacpp
 
     try:
         server = xllamacpp.Server(common_params(spec, listen))
-    except RuntimeError:  # the engine has written the reason to stderr
+    except RuntimeError:
+        time.sleep(LOG_DELAY)
         sys.exit(1)
     threading.Event().wait()
     del server

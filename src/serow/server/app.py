@@ -51,7 +51,9 @@ def create_app(settings: Settings) -> Starlette:
         async with Scheduler(settings, start) as scheduler:
             app.state.settings, app.state.store, app.state.scheduler = settings, store, scheduler
             app.state.generation = Generation(store, scheduler)
+            warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header
             yield
+            await warming
 
     return Starlette(
         routes=[Route("/", root), Route("/api/version", version), *inference.routes, *models.routes],
@@ -68,7 +70,11 @@ def create_app(settings: Settings) -> Starlette:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that ends with exit status 0 after SIGTERM and SIGINT instead of raising the signal again (LIFE-07)."""
+    """uvicorn that takes no new work once it was told to end, and ends with exit status 0 (LIFE-07)."""
+
+    def __init__(self, app: Starlette, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -88,6 +94,11 @@ class _Server(uvicorn.Server):
             name = f"[{host}]" if ":" in host else host
             print(f"serow {__version__} listens on http://{name}:{port}", flush=True)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Requests in flight go on within the grace time; who waits gets 503."""
+        self._app.state.scheduler.stop()
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal lets requests in flight finish, a second one ends them."""
         self.force_exit = self.should_exit
@@ -96,8 +107,9 @@ class _Server(uvicorn.Server):
 
 def serve(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT; requests in flight may finish within `settings.grace` seconds."""
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         log_level="warning",
@@ -105,4 +117,4 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
-    _Server(config).run()
+    _Server(app, config).run()

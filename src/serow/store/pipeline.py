@@ -11,6 +11,7 @@ from typing import Any
 from serow.errors import ModelFileError
 from serow.store.blobs import Blobs, disk_errors
 from serow.store.manifest import Layer, decode
+from serow.store.safetensors import count_parameters
 
 INDEX = "model_index.json"  # the file that makes a folder a pipeline
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}")
@@ -89,9 +90,11 @@ def _parts(entries: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
             yield name, (entry[0], entry[1])
 
 
-def check_folder(folder: Path) -> None:
-    """Check a folder that was laid out, right before it is loaded; raises ModelFileError."""
-    family((folder / INDEX).read_bytes(), files_of(folder))
+def check_folder(folder: Path) -> int:
+    """Check a folder that was laid out, before it is loaded; returns its number of parameters. Raises ModelFileError."""
+    files = files_of(folder)
+    family(files[INDEX].read_bytes(), files)
+    return sum(count_parameters(path).total() for name, path in files.items() if name.endswith(_WEIGHTS))
 
 
 def lay_out(layers: Iterable[Layer], blobs: Blobs, target: Path) -> Path:

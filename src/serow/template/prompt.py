@@ -19,8 +19,8 @@ _MESSAGE_FIELDS = {
     "Role": "",
     "Content": "",
     "Thinking": "",
-    "Images": None,
-    "ToolCalls": None,
+    "Images": Slice(),
+    "ToolCalls": Slice(),
     "ToolName": "",
     "ToolCallID": "",
 }
@@ -66,7 +66,7 @@ async def render(model: Model, request: GenerateRequest, think: bool | str | Non
     if not model.chat_template:
         return prompt
     if request.context:
-        return await _next_turn(prompt, think, runner)
+        return await _next_turn(request.system, prompt, think, runner)
     return await runner.apply_template(messages, _template_kwargs(think))
 
 
@@ -95,7 +95,7 @@ async def _insert(model: Model, template: str, request: GenerateRequest, runner:
 
 def _think_values(think: bool | str | None) -> dict[str, Any]:
     level = think if isinstance(think, str) else ""
-    return {"Think": bool(think), "ThinkLevel": level, "IsThinkSet": think is not None, "Tools": _NO_TOOLS}
+    return {"Think": bool(think), "ThinkLevel": level, "IsThinkSet": think is not None}
 
 
 def _from_template(template: Template, messages: Messages, think: bool | str | None) -> str:
@@ -104,7 +104,8 @@ def _from_template(template: Template, messages: Messages, think: bool | str | N
     if template.uses("Messages"):
         system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
         structs = [_message_struct(message) for message in messages]
-        return template.render({"System": system, "Messages": structs, "Response": "", **values}, stop_at="Response")
+        return template.render({"System": system, "Messages": structs, "Response": "", "Tools": _NO_TOOLS, **values})
+    template = template if template.uses("Response") else _parsed(template.source + "{{ .Response }}")
     *done, last = _exchanges(messages)
     return "".join(template.render({**exchange, **values}) for exchange in done) + template.render(
         {**last, **values}, stop_at="Response"
@@ -131,14 +132,14 @@ def _exchanges(messages: Messages) -> list[dict[str, str]]:
 _ANSWER = "serow-placeholder-answer"
 
 
-async def _next_turn(prompt: str, think: bool | str | None, runner: TextRunner) -> str:
+async def _next_turn(system: str, prompt: str, think: bool | str | None, runner: TextRunner) -> str:
     """What follows an earlier conversation: the end of its last answer, then the new turn.
 
     A Jinja template renders whole conversations only, and some open every one with a default system prompt. So a
     conversation with a placeholder for the answer is rendered, and what stands behind the placeholder is the next turn.
     """
     past = [{"role": "user", "content": "."}, {"role": "assistant", "content": _ANSWER}]
-    turn = {"role": "user", "content": prompt}
-    rendered = await runner.apply_template([*past, turn], _template_kwargs(think))
+    turn = [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": prompt}]
+    rendered = await runner.apply_template([*past, *turn], _template_kwargs(think))
     _, found, following = rendered.partition(_ANSWER)
-    return following if found else await runner.apply_template([turn], _template_kwargs(think))
+    return following if found else await runner.apply_template(turn, _template_kwargs(think))
