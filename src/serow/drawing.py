@@ -49,7 +49,7 @@ def load_options(options: Options) -> LoadOptions:
     return LoadOptions(num_gpu=options.num_gpu, main_gpu=options.main_gpu, num_thread=options.num_thread)
 
 
-def _image_request(job: Job) -> ImageRequest:
+def image_request(job: Job) -> ImageRequest:
     """What to draw: the request's own numbers over those of its options, which lie over the Modelfile's."""
     request, options = job.request, job.options
     return ImageRequest(
@@ -69,7 +69,7 @@ async def draw(job: Job, runner: ImageRunner, load_duration: int) -> AsyncGenera
 
     Closing the iterator stops the drawing after its step. Raises RequestError before the first record, EngineError.
     """
-    async with aclosing(runner.draw(_image_request(job))) as chunks:
+    async with aclosing(runner.draw(image_request(job))) as chunks:
         async for chunk in chunks:
             if chunk.image is None:
                 yield _progress(job.request.model, chunk)

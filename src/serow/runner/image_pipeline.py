@@ -109,8 +109,8 @@ def load(spec: ImageSpec, count: int) -> Pipeline:
     if spec.num_thread > 0:
         torch.set_num_threads(spec.num_thread)
     folder = Path(spec.folder)
-    hold_to_free_memory("cpu")
     chosen = plan(count, num_gpu=spec.num_gpu, main_gpu=spec.main_gpu)
+    hold_to_free_memory(chosen.device)
     pipe = DiffusionPipeline.from_pretrained(
         folder,
         dtype=chosen.dtype,

@@ -1,0 +1,225 @@
+"""Pictures over HTTP, from a real server with a tiny real pipeline; what they show is told by its checker."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from PIL import Image
+
+from serow import drawing
+from serow.api.options import resolve_options
+from serow.api.types import GenerateRequest, LoadOptions, Options
+from serow.errors import RequestError
+from serow.job import Job
+from serow.store.model import Model
+from serow.store.name import Name
+from serow.store.store import Store
+from tests.conftest import running_server
+from tests.pictures import SHAPES, ZOO, checker, create_pipeline, needs_packages
+
+
+def test_what_a_picture_has_no_use_for_is_named() -> None:
+    request = GenerateRequest(
+        model="shapes", prompt="x", suffix="s", think=True, format="json", raw=True, options={"seed": 1, "top_k": 4}
+    )
+    assert drawing.unused(request) == [
+        '"suffix" was ignored: "shapes" is an image model',
+        '"raw" was ignored: "shapes" is an image model',
+        '"format" was ignored: "shapes" is an image model',
+        '"think" was ignored: "shapes" is an image model',
+        'option "top_k" was ignored: "shapes" is an image model',
+    ]
+
+
+def test_what_a_picture_uses_is_not_named() -> None:
+    options = {"seed": 1, "steps": 3, "guidance": 2.0, "negative_prompt": "x", "num_thread": 2}
+    assert (
+        drawing.unused(GenerateRequest(model="m", prompt="x", keep_alive=1.0, width=8, height=8, steps=1, options=options))
+        == []
+    )
+
+
+def test_the_request_lies_over_its_options_and_these_over_the_modelfile() -> None:
+    options = resolve_options({"width": 64, "height": 64, "steps": 12, "guidance": 4.0}, {"height": 32, "steps": 6})
+    model = Model(name=Name.parse("shapes"), digest="", size=0, modified_at=datetime.now(UTC), weights=SHAPES)
+    wanted = drawing.image_request(Job(GenerateRequest(prompt="x", steps=3), model, options, client="", images=[], warnings=[]))
+    assert (wanted.width, wanted.height, wanted.steps, wanted.guidance, wanted.seed) == (64, 32, 3, 4.0, None)
+
+
+def test_options_about_text_never_load_a_pipeline_anew() -> None:
+    assert drawing.load_options(Options(num_ctx=9, num_batch=1, use_mmap=False, num_thread=3)) == LoadOptions(num_thread=3)
+
+
+@needs_packages
+@pytest.mark.parametrize(("images", "message"), [(["eA==", "eA=="], "one image at most"), (["!"], "image 0 is not base64")])
+def test_a_picture_to_start_from_is_one_and_readable(images: list[str], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        drawing.check(GenerateRequest(images=images))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with zoo-shapes under the name shapes, with its usual settings."""
+    root = tmp_path_factory.mktemp("pictures")
+    create_pipeline(Store(root), "shapes", SHAPES, width=64, height=64, steps=12, guidance=4.0)
+    return root
+
+
+@pytest.fixture(scope="module")
+def client(store: Path) -> Iterator[httpx.Client]:
+    """A client of a server with that store."""
+    with running_server(store) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+def generate(client: httpx.Client, prompt: str = "a red circle", **fields: Any) -> httpx.Response:
+    return client.post("/api/generate", json={"model": "shapes", "prompt": prompt, "stream": False, **fields})
+
+
+def picture_of(record: dict[str, Any]) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(record["image"], validate=True)), formats=["PNG"])
+
+
+def worker() -> psutil.Process:
+    """The process that draws."""
+    children = psutil.Process().children(recursive=True)
+    return next(child for child in children if "serow.runner.image_worker" in child.cmdline())
+
+
+@needs_packages
+@pytest.mark.req("GEN-18")
+def test_a_stream_tells_every_step_and_ends_with_the_picture(client: httpx.Client) -> None:
+    response = generate(client, stream=True, steps=5, options={"seed": 12})
+    *steps, last = map(json.loads, response.text.splitlines())
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert [(step["completed"], step["total"], step["response"], step["done"]) for step in steps] == [
+        (number, 5, "", False) for number in range(1, 6)
+    ]
+    assert (last["done"], last["done_reason"], last["response"], "completed" in last) == (True, "stop", "", False)
+    assert last["total_duration"] > 0 and last["model"] == "shapes" and "warnings" not in last
+    assert picture_of(last).size == (64, 64)
+
+
+@needs_packages
+@pytest.mark.req("GEN-18")
+def test_an_answer_that_is_not_streamed_is_the_last_record(client: httpx.Client) -> None:
+    response = generate(client, steps=4, width=32, height=48, options={"seed": 12})
+    assert response.headers["content-type"] == "application/json; charset=utf-8"
+    assert picture_of(response.json()).size == (32, 48)
+
+
+@needs_packages
+@pytest.mark.req("GEN-18")
+def test_the_same_seed_gives_the_same_picture_streamed_or_not(client: httpx.Client) -> None:
+    whole = generate(client, steps=4, options={"seed": 5}).json()
+    streamed = json.loads(generate(client, steps=4, options={"seed": 5}, stream=True).text.splitlines()[-1])
+    other = generate(client, steps=4, options={"seed": 6}).json()
+    assert whole["image"] == streamed["image"] != other["image"]
+
+
+@needs_packages
+@pytest.mark.req("GEN-18")
+def test_text_parameters_and_rounded_sizes_are_named_in_warnings(client: httpx.Client) -> None:
+    record = generate(client, steps=1, width=61, system="x", format={"type": 5}, options={"top_k": 1, "odd": 1}).json()
+    assert record["warnings"] == [
+        'unknown option "odd" was ignored',
+        '"system" was ignored: "shapes" is an image model',
+        '"format" was ignored: "shapes" is an image model',
+        'option "top_k" was ignored: "shapes" is an image model',
+        "width 61 was rounded to 64: the model draws in multiples of 8",
+    ]
+
+
+@needs_packages
+@pytest.mark.req("GEN-18")
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"width": 0}, "width must be between 1 and 4096"),
+        ({"height": -8}, "height must be between 1 and 4096"),
+        ({"width": 4097}, "width must be between 1 and 4096"),
+        ({"width": "64"}, '"width" must be an integer, not a string'),
+        ({"steps": 0}, "steps must be between 1 and 1000"),
+        ({"steps": 1001}, "steps must be between 1 and 1000"),
+        ({"options": {"steps": 0}}, 'option "steps" must be between 1 and 1000'),
+        ({"options": {"negative_prompt": 5}}, 'option "negative_prompt" must be of type string'),
+        ({"images": ["%%"]}, "image 0 is not base64 of a picture; URLs are never fetched"),
+        ({"images": ["eA==", "eA=="]}, "an image model starts from one image at most"),
+    ],
+)
+def test_what_can_not_be_drawn_is_refused(client: httpx.Client, fields: dict[str, Any], error: str) -> None:
+    response = generate(client, **fields)
+    assert (response.status_code, response.json()) == (400, {"error": error})
+
+
+@needs_packages
+@pytest.mark.req("GEN-03", "LIFE-04")
+def test_an_empty_prompt_loads_and_keep_alive_zero_unloads(client: httpx.Client) -> None:
+    assert generate(client, "", stream=True).json()["done_reason"] == "load"
+    assert [model["name"] for model in client.get("/api/ps").json()["models"]] == ["shapes:latest"]
+    process = worker()
+    assert generate(client, "", keep_alive=0).json()["done_reason"] == "unload"
+    assert not process.is_running() and client.get("/api/ps").json() == {"models": []}
+
+
+@needs_packages
+@pytest.mark.req("LIFE-05")
+def test_a_client_that_leaves_ends_the_drawing(client: httpx.Client) -> None:
+    body = {"model": "shapes", "prompt": "a red circle", "steps": 1000}
+    with client.stream("POST", "/api/generate", json=body) as response:
+        assert json.loads(next(response.iter_lines()))["total"] == 1000
+    assert (
+        "image"
+        in httpx.post(client.base_url.join("/api/generate"), json={**body, "steps": 1, "stream": False}, timeout=10).json()
+    )
+
+
+@needs_packages
+@pytest.mark.req("LIFE-06", "RES-04")
+def test_a_dead_engine_ends_the_stream_with_an_error_and_the_next_picture_comes(client: httpx.Client) -> None:
+    body = {"model": "shapes", "prompt": "a red circle", "steps": 1000}
+    with client.stream("POST", "/api/generate", json=body) as response:
+        lines = response.iter_lines()
+        next(lines)
+        worker().kill()
+        *_, last = lines
+    assert json.loads(last) == {"error": "the engine ended with signal 9"}
+    assert "image" in generate(client, steps=1).json()
+
+
+@needs_packages
+def test_show_and_tags_say_that_it_draws(client: httpx.Client) -> None:
+    assert client.get("/api/tags").json()["models"][0]["capabilities"] == ["image"]
+    shown = client.post("/api/show", json={"model": "shapes"}).json()
+    assert shown["capabilities"] == ["image"] and "PARAMETER steps 12" in shown["modelfile"]
+
+
+@needs_packages
+@pytest.mark.req("GEN-18")
+def test_a_drawing_starts_from_a_picture(client: httpx.Client) -> None:
+    first = generate(client, "a blue square", options={"seed": 3}).json()
+    second = generate(client, "a blue square", steps=10, images=[first["image"]], options={"seed": 3}).json()
+    assert picture_of(second).size == (64, 64) and second["image"] != first["image"]
+
+
+@needs_packages
+@pytest.mark.req("GEN-18")
+def test_pictures_show_what_was_asked_for(client: httpx.Client) -> None:
+    with checker() as check:
+        pairs = [(prompt, seed) for _, prompt, seed in check.test_pairs()[::5]]
+        pairs += [(sample["prompt"], sample["seed"]) for sample in json.loads((ZOO / "samples.json").read_text())["samples"]]
+        right = {"object": 0, "background": 0, "shape": 0}
+        for prompt, seed in pairs:
+            record = generate(client, prompt, options={"seed": seed}).json()
+            _, verdict = check.judge(picture_of(record), check.parse_prompt(prompt))
+            for name in right:
+                right[name] += verdict[name]
+    assert len(pairs) == 52
+    assert min(right["object"], right["background"]) >= 0.9 * len(pairs) and right["shape"] >= 0.8 * len(pairs), right
