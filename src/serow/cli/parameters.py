@@ -26,6 +26,8 @@ def _value(kind: Any, words: Sequence[str]) -> Any:
         return _number(float, words[0])
     if kind in (bool, bool | None):
         return _BOOLEANS.get(words[0].lower(), words[0])
+    if kind == str | None:
+        return " ".join(words)
     return list(words)
 
 

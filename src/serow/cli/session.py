@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from serow.cli import attachments, picture, progress
+from serow.cli import attachments, inline, picture, progress
 from serow.cli.table import go_duration
 from serow.cli.wrap import WordWrap
 
@@ -38,7 +38,7 @@ class Session:
     def ask(self, client: Any, prompt: str) -> None:
         """Ask, print the answer as it comes, and remember it; Ctrl-C raises KeyboardInterrupt and forgets the exchange."""
         images: list[bytes] = []
-        if "vision" in self.capabilities:
+        if self.capabilities & {"vision", "image"}:
             prompt, images = attachments.extract(prompt)
         records = client.generate(
             self.model,
@@ -76,7 +76,9 @@ class Session:
                 if last.total:
                     shown.update("drawing", last.completed, last.total)
         if last and last.image:
-            click.echo(picture.save(last.image, prompt))
+            path = picture.save(last.image, prompt)
+            inline.show(path.read_bytes())
+            click.echo(path)
         return last
 
 
