@@ -62,7 +62,7 @@ def create(store: Store, name: str, *files: Path) -> None:
 @contextmanager
 def running_server(models: Path, **environ: str) -> Iterator[str]:
     """A `serow serve` of its own on a free port: yields its base URL, ends it with SIGTERM."""
-    env = {**os.environ, "SEROW_HOST": "127.0.0.1:0", "SEROW_MODELS": str(models), **environ}
+    env = {**os.environ, "SEROW_HOST": "127.0.0.1:0", "SEROW_MODELS": str(models), "SEROW_NUM_THREAD": "1", **environ}
     argv = [sys.executable, "-m", "serow", "serve"]
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -28,6 +28,7 @@ class Settings:
     models: Path = Path.home() / ".ollama" / "models"
     keep_alive: float = 300.0
     num_parallel: int = 0
+    num_thread: int = 0
     max_loaded_models: int = 0
     max_queue: int = 512
     context_length: int = 4096
@@ -87,6 +88,7 @@ VARIABLES = (
     Variable("MODELS", "models", lambda text: Path(text).expanduser(), "directory of the model store, in Ollama's layout"),
     Variable("KEEP_ALIVE", "keep_alive", _seconds, "how long an idle model stays in memory: 5m, 1h30m, -1 for ever"),
     Variable("NUM_PARALLEL", "num_parallel", _count, "requests to one model that run together; 0 chooses by memory"),
+    Variable("NUM_THREAD", "num_thread", _count, "threads of an engine; 0 is one for each physical core"),
     Variable("MAX_LOADED_MODELS", "max_loaded_models", _count, "models in memory at once; 0 is as many as fit"),
     Variable("MAX_QUEUE", "max_queue", _count, "requests that may wait in the whole server before 503"),
     Variable("CONTEXT_LENGTH", "context_length", _count, "context in tokens when a request names none"),

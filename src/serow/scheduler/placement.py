@@ -123,8 +123,9 @@ def fits(model: Model, loaded: LoadOptions, wanted: LoadOptions) -> bool:
 
 
 def resolve(model: Model, options: LoadOptions, settings: Settings) -> LoadOptions:
-    """Fill in num_ctx: what is asked for or the default, as the engine will have it."""
-    return msgspec.structs.replace(options, num_ctx=_bounded(model, options.num_ctx or settings.context_length))
+    """Fill in what is not asked for from the settings, num_ctx as the engine will have it."""
+    num_ctx = _bounded(model, options.num_ctx or settings.context_length)
+    return msgspec.structs.replace(options, num_ctx=num_ctx, num_thread=options.num_thread or settings.num_thread)
 
 
 def _bounded(model: Model, num_ctx: int) -> int:
