@@ -14,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
+from serow.constraints.drafts import modern
 from serow.constraints.grammar import schema_refusal
 from serow.constraints.keywords import (
     IN_PLACE,
@@ -26,16 +27,13 @@ from serow.constraints.keywords import (
     step,
     subschemas,
 )
-from serow.constraints.patterns import is_regex, plain_pattern
+from serow.constraints.patterns import is_regex
 from serow.errors import FormatError
 
 MAX_DEPTH = 48  # schemas within schemas
 MAX_NODES = 4000  # schemas in all
 
 _MOST_SHOWN = 50  # characters of a pattern in a message
-
-# formats that the grammar compiler knows: these are enforced, all others are annotations
-FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 
 _LEGACY = re.compile(r"^https?://json-schema\.org/draft-0[3467]/schema#?$")
 _ANCHORS = ("$anchor", "$dynamicAnchor")
@@ -137,7 +135,7 @@ class _Translator:
         base = self._bases.get(id(raw), base)
         if self._is_legacy and isinstance(raw.get("$ref"), str):
             return {"$ref": self._reference(raw["$ref"], pointer, base)}
-        node = {key: value for key, value in _modern(raw).items() if key in KEYWORDS}
+        node = modern(raw)
         _check(node, pointer)
         self._check_patterns(node, pointer)
         if "$ref" in node:
@@ -153,7 +151,7 @@ class _Translator:
                 continue
             if pattern != node.get("pattern") or schema_refusal({"type": "string", "pattern": pattern}):
                 shown = json.dumps(pattern[:_MOST_SHOWN])
-                raise FormatError(f"invalid format: a pattern at #{pointer} is not a regular expression: {shown}")
+                raise FormatError(f"invalid format: a pattern at #{pointer} is not a regular expression, or too large: {shown}")
             node[UNCHECKED_PATTERN] = node.pop("pattern")
 
     def _reference(self, ref: str, pointer: str, base: str) -> str:
@@ -212,69 +210,6 @@ def _check(node: dict[str, Any], pointer: str) -> None:
             raise FormatError(f'invalid format: "{key}" at #{pointer} must be {KEYWORDS[key].phrase}')
         if key.startswith("min") and value > LIMITS.get(key, value):
             raise FormatError(f'invalid format: "{key}" at #{pointer} asks for more than {LIMITS[key]}')
-
-
-def _modern(raw: dict[str, Any]) -> dict[str, Any]:
-    """One schema object with the keywords of older drafts under their newer names, and unknown formats left out."""
-    node = dict(raw)
-    _modernise_bounds(node)
-    _modernise_items(node)
-    _modernise_dependencies(node)
-    _modernise_patterns(node)
-    for old in ("$recursiveRef", "$dynamicRef"):
-        if old in node:
-            node.setdefault("$ref", node.pop(old))
-    if isinstance(node.get("format"), str) and node["format"] not in FORMATS:
-        del node["format"]
-    if not IN_PLACE & node.keys() and "$ref" not in node:
-        _settle_unevaluated(node)
-    return node
-
-
-def _modernise_bounds(node: dict[str, Any]) -> None:
-    """Draft 4: a boolean `exclusiveMinimum` says how to read `minimum`."""
-    for exclusive, inclusive in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
-        if isinstance(node.get(exclusive), bool) and node.pop(exclusive) and inclusive in node:
-            node[exclusive] = node.pop(inclusive)
-
-
-def _modernise_items(node: dict[str, Any]) -> None:
-    """Up to 2019-09: a list in `items` says what the first items are, `additionalItems` the others."""
-    if isinstance(node.get("items"), list):
-        prefix, rest = node.pop("items"), node.pop("additionalItems", True)
-        if prefix:
-            node["prefixItems"] = prefix
-        if rest is not True:
-            node["items"] = rest
-
-
-def _modernise_dependencies(node: dict[str, Any]) -> None:
-    """Up to draft 7: `dependencies` holds lists of names and schemas alike."""
-    dependencies = node.get("dependencies")
-    if isinstance(dependencies, dict):
-        del node["dependencies"]
-        names = {key: value for key, value in dependencies.items() if isinstance(value, list)}
-        schemas = {key: value for key, value in dependencies.items() if not isinstance(value, list)}
-        if names:
-            node.setdefault("dependentRequired", names)
-        if schemas:
-            node.setdefault("dependentSchemas", schemas)
-
-
-def _modernise_patterns(node: dict[str, Any]) -> None:
-    if isinstance(node.get("pattern"), str):
-        node["pattern"] = plain_pattern(node["pattern"])
-    if isinstance(node.get("patternProperties"), dict):
-        node["patternProperties"] = {plain_pattern(key): value for key, value in node["patternProperties"].items()}
-
-
-def _settle_unevaluated(node: dict[str, Any]) -> None:
-    """Without schemas in place beside them, what is unevaluated is what is additional."""
-    for unevaluated, additional in (("unevaluatedProperties", "additionalProperties"), ("unevaluatedItems", "items")):
-        if unevaluated in node:
-            value = node.pop(unevaluated)
-            if unevaluated == "unevaluatedProperties" or "contains" not in node:
-                node.setdefault(additional, value)
 
 
 def _refuse_loops(document: Document) -> None:

@@ -5,17 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serow.constraints.dialect import Document
-from serow.constraints.keywords import KEYWORDS, LIMITS, UNCHECKED_PATTERN, Schema, rebuild, step, subschemas
-from serow.constraints.satisfiable import are_disjoint, is_cheap, rewrite
+from serow.constraints.keywords import LIMITS, UNCHECKED_PATTERN, Schema, rebuild, step
+from serow.constraints.rewrite import FOLLOWED, in_other_words
+from serow.constraints.satisfiable import are_disjoint, is_cheap
 
 MOST_BRANCHES = 64  # of a oneOf that are compared pair by pair
-MOST_REWRITTEN = 400  # schemas that saying one keyword in other words may take
-
-# what the grammar compiler follows; the others are said in other words or given up
-_FOLLOWED = frozenset(KEYWORDS) - {
-    "oneOf", "not", "if", "then", "else", "uniqueItems", "contains", "minContains", "maxContains", "propertyNames",
-    "dependentRequired", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties",
-}  # fmt: skip
 
 # keywords that mean something only together, named by the first
 _GROUPS = (
@@ -61,7 +55,7 @@ class _Relaxer:
     def schema(self, node: Schema, pointer: str) -> Schema:
         if isinstance(node, bool):
             return node
-        out = rebuild({key: value for key, value in node.items() if key in _FOLLOWED}, self.schema, pointer)
+        out = rebuild({key: value for key, value in node.items() if key in FOLLOWED}, self.schema, pointer)
         if UNCHECKED_PATTERN in out:
             out["pattern"] = out.pop(UNCHECKED_PATTERN)
         for key in [key for key in out if key.startswith("max") and out[key] > LIMITS.get(key, out[key])]:
@@ -115,12 +109,9 @@ class _Relaxer:
         return {"anyOf": [self.schema(branch, step(pointer, index)) for index, branch in enumerate(branches)]}
 
     def _in_other_words(self, node: dict[str, Any], group: dict[str, Any]) -> Schema | None:
-        if time.monotonic() > self._deadline or _has_unchecked(group) or not is_cheap(self._document, node):
+        if time.monotonic() > self._deadline or not is_cheap(self._document, node):
             return None
-        said = _tidy(rewrite(self._document, node))
-        if _size(said) > MOST_REWRITTEN or not _is_followed(said):
-            return None
-        return _in_order(said, {name: index for index, name in enumerate(_property_names(group))})
+        return in_other_words(self._document, node, group)
 
     def _give_up(self, keyword: str, pointer: str) -> Schema:
         self._relaxed.give_up(keyword, self._document.where(pointer))
@@ -135,59 +126,3 @@ class _Relaxer:
         if "contains" in group:
             return {"minItems": group.get("minContains", 1)}
         return True
-
-
-def _tidy(node: Schema) -> Schema:
-    """The rewritten form says `additionalProperties: false` as an enum of `propertyNames`: said back."""
-    if isinstance(node, bool):
-        return node
-    if node == {"not": {}}:
-        return False
-    out = rebuild(node, lambda child, _: _tidy(child), "")
-    names = out.get("propertyNames")
-    if isinstance(names, dict) and "patternProperties" not in out:
-        if names.keys() == {"enum"}:
-            rest = out.get("additionalProperties", True)
-            out["properties"] = {name: out.get("properties", {}).get(name, rest) for name in names["enum"]}
-            out["additionalProperties"] = False
-            del out["propertyNames"]
-        elif names.keys() <= {"pattern", "type"} and "pattern" in names and "properties" not in out:
-            out["patternProperties"] = {names["pattern"]: out.get("additionalProperties", True)}
-            out["additionalProperties"] = False
-            del out["propertyNames"]
-    return out
-
-
-def _is_followed(node: Schema) -> bool:
-    return isinstance(node, bool) or (node.keys() <= _FOLLOWED and all(_is_followed(child) for _, _, child in subschemas(node)))
-
-
-def _has_unchecked(node: Schema) -> bool:
-    """Whether the rewriting would lose a pattern."""
-    if isinstance(node, bool):
-        return False
-    return UNCHECKED_PATTERN in node or any(_has_unchecked(child) for _, _, child in subschemas(node))
-
-
-def _size(node: Schema) -> int:
-    return 1 if isinstance(node, bool) else 1 + sum(_size(child) for _, _, child in subschemas(node))
-
-
-def _property_names(node: Schema) -> list[str]:
-    """Every property named in a schema, in order of appearance."""
-    if isinstance(node, bool):
-        return []
-    names = [*node.get("properties", {}), *node.get("required", ())]
-    for _, _, child in subschemas(node):
-        names += _property_names(child)
-    return list(dict.fromkeys(names))
-
-
-def _in_order(node: Schema, order: dict[str, int]) -> Schema:
-    """Properties in their first order: the rewritten form sorts them by name."""
-    if isinstance(node, bool):
-        return node
-    out = rebuild(node, lambda child, _: _in_order(child, order), "")
-    if "properties" in out:
-        out["properties"] = dict(sorted(out["properties"].items(), key=lambda item: order.get(item[0], len(order))))
-    return out

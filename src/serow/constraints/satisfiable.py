@@ -102,14 +102,3 @@ def are_disjoint(document: Document, branches: list[Schema]) -> bool:
         for index, first in enumerate(forms)
         for second in forms[index + 1 :]
     )
-
-
-def rewrite(document: Document, node: dict[str, Any]) -> Schema:
-    """The same schema in other words, often without the keywords that a grammar can't follow."""
-    from jsonschema_rs import Draft202012, canonicalize
-
-    form = canonicalize(document.around(node), offline=True, draft=Draft202012, validate_formats=True)
-    result: Any = form.to_json_schema()
-    if isinstance(result, dict):
-        return {key: value for key, value in result.items() if key not in ("$schema", "$defs")}
-    return bool(result)
