@@ -29,19 +29,17 @@ class _Lines:
 
 
 class _Bars:
-    """A bar for each status that has a total, a line for each that has none."""
+    """A bar for each status that has a total, a line for each that has none, in the order of their coming."""
 
     def __init__(self, progress: Any) -> None:
         self._progress = progress
-        self._task: Any = None
         self._status = ""
+        self._task: Any = None
 
     def update(self, status: str, completed: int | None, total: int | None) -> None:
         if status != self._status:
-            self._status = status
-            self._task = self._progress.add_task(status, total=total) if total else self._progress.console.print(status)
-        if total:
-            self._progress.update(self._task, completed=completed or 0)
+            self._status, self._task = status, self._progress.add_task(status, total=total)
+        self._progress.update(self._task, completed=completed or 0, total=total)
 
 
 @contextmanager
@@ -50,26 +48,10 @@ def bar(*, is_bytes: bool = True) -> Iterator[Bar]:
     if not sys.stderr.isatty():
         yield _Lines()
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from serow.cli.bars import progress
 
-    amount = (DownloadColumn(), TransferSpeedColumn()) if is_bytes else (MofNCompleteColumn(),)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *amount,
-        TimeRemainingColumn(),
-        console=Console(stderr=True, highlight=False),
-    ) as progress:
-        yield _Bars(progress)
+    with progress(is_bytes=is_bytes) as shown:
+        yield _Bars(shown)
 
 
 def show(records: Iterable[Any]) -> None:

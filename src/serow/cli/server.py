@@ -121,11 +121,11 @@ def _start_server(client: Client) -> None:
             stderr=output,
             **({"creationflags": 0x208} if sys.platform == "win32" else {"start_new_session": True}),
         )
-    click.echo(f"started a server in the background, process {process.pid}, log {log}", err=True)
+    click.echo(f"started a server in the background, process {process.pid}, log {state.shown(log)}", err=True)
     deadline = time.monotonic() + _START_DEADLINE
     while not _answers(client):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise ServerError(f"the server did not start: {_last_line(log)}", hint=f"its log is {log}")
+            raise ServerError(f"the server did not start: {_last_line(log)}", hint=f"its log is {state.shown(log)}")
         time.sleep(0.05)
     process.returncode = 0  # it outlives us on purpose; else Popen warns
 

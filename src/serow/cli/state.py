@@ -18,3 +18,8 @@ def directory(environ: Mapping[str, str] = os.environ) -> Path:
     path = base / "serow"
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+def shown(path: Path) -> str:
+    """A path as people write it, with `~` for their home."""
+    return f"~/{path.relative_to(Path.home()).as_posix()}" if path.is_relative_to(Path.home()) else str(path)

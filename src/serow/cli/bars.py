@@ -1,0 +1,32 @@
+"""Progress bars on a terminal, with lines of text between them."""
+
+from collections.abc import Iterable
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+
+class _Progress(Progress):
+    """Shows a task without a total as its description alone."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """A line for each task, in the order of their coming."""
+        for task in self.tasks:
+            yield self.make_tasks_table([task]) if task.total else Text(task.description)
+
+
+def progress(*, is_bytes: bool) -> Progress:
+    """Bars on stderr; totals are bytes, or steps."""
+    amount: tuple[ProgressColumn, ...] = (DownloadColumn(), TransferSpeedColumn()) if is_bytes else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn())
+    return _Progress(*columns, console=Console(stderr=True, highlight=False))
