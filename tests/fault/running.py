@@ -1,0 +1,143 @@
+"""A server inside the test: reached over a real socket like any other, while the test sees its scheduler and its engines."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import uvicorn
+from starlette.applications import Starlette
+
+from serow.scheduler.resident import Resident, State
+from serow.scheduler.scheduler import LoadedModel, Scheduler
+from serow.server.app import create_app
+from serow.settings import Settings
+
+START_DEADLINE = 30.0  # seconds
+END_DEADLINE = 30.0
+POLL = 0.03
+ONE_SECOND = 1.0  # LIFE-05
+ENDLESS = {"num_predict": -1, "logit_bias": {"2": -1e9}, "temperature": 1.0, "seed": 1}  # zoo-think can't say that it is done
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, which says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+class Running:
+    """The server: `post` to it, look at its `scheduler`, ask its engines for their `slots`."""
+
+    def __init__(self, app: Starlette, url: str, session: aiohttp.ClientSession) -> None:
+        self._app = app
+        self.url = url
+        self.session = session
+
+    @property
+    def scheduler(self) -> Scheduler:
+        scheduler: Scheduler = self._app.state.scheduler
+        return scheduler
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The one model in memory."""
+        (loaded,) = self.scheduler.loaded()
+        return loaded
+
+    def residents(self, state: State) -> list[Resident]:
+        """Models in that state of their life."""
+        return [resident for resident in self.scheduler._residents if resident.state is state]
+
+    async def slots(self) -> list[dict[str, Any]]:
+        """What the engine of the one loaded model says of its slots."""
+        (resident,) = self.residents(State.READY)
+        async with resident.runner._child.session.get("/slots") as response:  # type: ignore[union-attr]
+            slots: list[dict[str, Any]] = await response.json()
+        return slots
+
+    async def num_busy(self) -> int:
+        """How many slots of the engine are at work."""
+        return sum(slot["is_processing"] for slot in await self.slots())
+
+    def post(self, body: dict[str, Any]) -> "Client":
+        """A client that has sent a request to /api/generate."""
+        return Client(self, body)
+
+    async def load(self, model: str, **options: Any) -> None:
+        """Have a model in memory."""
+        async with self.session.post("/api/generate", json={"model": model, "options": options}) as response:
+            assert response.status == 200, await response.text()
+
+
+class Client:
+    """A request in flight, as an async context that leaves, wherever the request is, unless it is `answer`ed first."""
+
+    def __init__(self, server: Running, body: dict[str, Any]) -> None:
+        self._server = server
+        self._body = body
+        self._task: asyncio.Task[tuple[int, bytes]] | None = None
+
+    async def _send(self) -> tuple[int, bytes]:
+        async with self._server.session.post("/api/generate", json=self._body) as response:
+            return response.status, await response.read()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._send())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def answer(self) -> tuple[int, list[dict[str, Any]]]:
+        """Wait for the status and the records."""
+        assert self._task is not None
+        async with asyncio.timeout(END_DEADLINE):
+            status, body = await asyncio.shield(self._task)
+        return status, [json.loads(line) for line in body.splitlines()]
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Serve with these settings, on a port of the system's choice, while the context lasts."""
+    app = create_app(settings)
+    config = uvicorn.Config(app, port=0, log_level="critical", access_log=False, timeout_graceful_shutdown=5)
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve())
+    async with asyncio.timeout(START_DEADLINE):
+        await server.listening.wait()
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    try:
+        async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as session:
+            yield Running(app, url, session)
+    finally:
+        server.should_exit = True
+        async with asyncio.timeout(END_DEADLINE):
+            await serving
+
+
+async def until(holds: Callable[[], Any], deadline: float = START_DEADLINE) -> None:
+    """Look again and again until `holds` (plain or async) is true. Asked at every moment, an engine would do nothing else."""
+    async with asyncio.timeout(deadline):
+        while True:
+            found = holds()
+            if await found if asyncio.iscoroutine(found) else found:
+                return
+            await asyncio.sleep(POLL)
