@@ -6,7 +6,7 @@ import sys
 import threading
 
 from serow.runner.child import adopt, die_with_parent
-from serow.runner.llama_params import LlamaSpec, flags
+from serow.runner.llama_params import ENVIRON, LlamaSpec, flags
 
 
 class Launcher:
@@ -30,7 +30,7 @@ class Launcher:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, "LLAMA_API_KEY": listen.key, "GGML_NO_BACKTRACE": "1"},
+            env=ENVIRON | os.environ | {"LLAMA_API_KEY": listen.key},
             preexec_fn=die_with_parent if os.name == "posix" else None,
         )
         if self._orphaned.is_set():

@@ -17,6 +17,13 @@ _MOST_THREADS = 512  # GGML_MAX_N_THREADS
 _MIB = 1 << 20
 _INT32 = 2**31 - 1
 
+ENVIRON = {
+    "GGML_NO_BACKTRACE": "1",  # an abort would start a debugger
+    # How long threads spin for each other before they sleep. The default of 300,000 lets an engine that shares its cores with
+    # another, or with us, decode at a tenth of the speed (measured); 1,000 costs nothing where it has them for itself.
+    "GOMP_SPINCOUNT": "1000",
+}
+
 
 class LlamaSpec(Struct, frozen=True, kw_only=True):
     """A model and how to serve it, every number within what the engine can bear. `executable` "" is the wheel."""

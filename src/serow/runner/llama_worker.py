@@ -6,7 +6,7 @@ import threading
 import time
 
 from serow.runner.child import adopt
-from serow.runner.llama_params import LlamaSpec, common_params
+from serow.runner.llama_params import ENVIRON, LlamaSpec, common_params
 
 LOG_DELAY = 0.1  # seconds; the engine's log, with the reason why it did not load, is written by a thread of its own
 
@@ -14,7 +14,7 @@ LOG_DELAY = 0.1  # seconds; the engine's log, with the reason why it did not loa
 def main() -> None:
     """Serve the model until stdin ends."""
     listen, spec = adopt(LlamaSpec)
-    os.environ["GGML_NO_BACKTRACE"] = "1"  # an abort would start a debugger
+    os.environ.update(ENVIRON | os.environ)  # read when the libraries are loaded
     import xllamacpp
 
     try:
