@@ -8,8 +8,8 @@ import pytest
 SRC = Path(__file__).parent.parent / "src" / "serow"
 LAYERS = (
     ("errors", "duration"),
-    ("settings",),
-    ("api",),
+    ("settings", "keys"),
+    ("api", "keys", "metrics"),
     ("store", "parsers", "constraints", "images"),
     ("registry", "runner"),
     ("template",),
