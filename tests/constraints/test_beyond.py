@@ -48,6 +48,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"grammar": "start: nope"}, "grammar: "),
     ({"grammar": "start: <no_such_token>"}, "grammar: "),
     ({"grammar": "hello"}, "grammar: "),
+    ({"grammar": 'start: %json {"type": "array", "minItems": 1000000000}'}, "grammar: %json is not supported"),
 ]
 
 
@@ -55,7 +56,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_a_wrong_one_is_refused_and_says_why(format: dict[str, Any], said: str) -> None:
     with pytest.raises(FormatError) as caught:
         compile_format(format)
-    assert str(caught.value).startswith(f"invalid format: {said}") or said in str(caught.value)
+    assert str(caught.value).startswith("invalid format: ")
+    assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

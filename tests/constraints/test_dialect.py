@@ -32,6 +32,9 @@ MEANINGS: list[tuple[dict[str, Any], list[str], list[str]]] = [
     ({"type": "string", "pattern": r"^[\w-.]+$"}, ['"a-.b"'], ['"a b"']),
     ({"type": "string", "pattern": "^{a}$"}, ['"{a}"'], ['"a"']),
     ({"type": "string", "pattern": r"^\d{1,2000}$"}, ['"12"'], []),
+    ({"type": ["object", "object"], "required": ["a", "a"]}, ['{"a": 1}'], ["{}", "1"]),
+    ({"type": "string", "minLength": 2.0, "x-pattern": "("}, ['"ab"'], ['"a"']),
+    ({"type": "array", "contains": {"const": 1}, "unevaluatedItems": False}, ["[1]"], ["[1, 2]", "[]"]),
     ({"definitions": {"bad": {"type": "nope"}}, "type": "null"}, ["null"], ["1"]),
 ]
 
@@ -41,7 +44,7 @@ def test_a_keyword_of_any_draft_means_what_its_draft_says(schema: dict[str, Any]
     constraint = compiled(schema)
     assert [text for text in good if not constraint.validate(text)] == []
     assert [text for text in bad if constraint.validate(text)] == []
-    assert all(constraint.validate(text) for text in random_texts(constraint, 5))
+    assert constraint.warnings or all(constraint.validate(text) for text in random_texts(constraint, 5))
 
 
 def test_a_recursive_schema_makes_texts_that_end() -> None:

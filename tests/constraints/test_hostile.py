@@ -35,6 +35,11 @@ HOSTILE: dict[str, Callable[[], Any]] = {
     "4,000 groups in a regex": lambda: {"regex": "(" * 4000 + ")" * 4000},
     "60,000 groups in GBNF": lambda: {"grammar": "root ::= " + "(" * 30_000 + '"a"' + ")" * 30_000},
     "20,000 groups in Lark": lambda: {"grammar": "start: " + "(" * 20_000 + '"a"' + ")" * 20_000},
+    "a chain of rules": lambda: {
+        "grammar": "root ::= r0\n" + "".join(f"r{n} ::= r{n + 1}\n" for n in range(900)) + 'r900 ::= "a"'
+    },
+    "a long regex": lambda: {"regex": "a?" * 5000},
+    "a repetition without end": lambda: {"grammar": 'start: x{100000000}\nx: "a" | "b" x'},
     "left recursion": lambda: {"grammar": 'root ::= root "a" | root | ""'},
     "exponential pattern": lambda: {"type": "string", "pattern": "^(a+)+(a|a)*" * 20 + "$"},
     "exponential repetition": lambda: {"type": "string", "pattern": "(((a{1,1000}){1,1000}){1,1000}){1,1000}"},

@@ -45,6 +45,7 @@ def _grammar(value: Any) -> Constraint:
     if not isinstance(value, str) or not value.strip():
         raise FormatError('invalid format: "grammar" must be a string of GBNF or Lark')
     gbnf.check_size(value)
+    gbnf.check_directives(value)
     is_gbnf = gbnf.is_gbnf(value)
     text = grammar.of_lark(gbnf.to_lark(value) if is_gbnf else value)
     return Constraint(text, _holds("grammar", text), gbnf=value if is_gbnf else "")

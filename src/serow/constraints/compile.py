@@ -13,6 +13,7 @@ from serow.constraints import grammar
 from serow.constraints.beyond import compile_beyond
 from serow.constraints.constraint import Constraint
 from serow.constraints.dialect import Document, translate
+from serow.constraints.keywords import step
 from serow.constraints.relax import Relaxed, relax
 from serow.constraints.repair import find_unsatisfiable, repair
 from serow.constraints.satisfiable import refuse_unsatisfiable
@@ -63,6 +64,7 @@ def _compile_schema(source: dict[str, Any]) -> Constraint:
         raise FormatError('invalid format: "x-strict" must be a boolean')
     start = time.monotonic()
     document = translate(source, start + _BUDGET)
+    is_valid = _validator(document)
     refuse_unsatisfiable(document)
     relaxed = relax(document, start + _BUDGET)
     if reason := repair(relaxed, start + 2 * _BUDGET):
@@ -71,7 +73,7 @@ def _compile_schema(source: dict[str, Any]) -> Constraint:
     if warnings and is_strict:
         raise FormatError(f"invalid {warnings[0]}, and x-strict is set")
     schema = relaxed.document.whole()
-    return Constraint(grammar.of_schema(schema), _validator(document), warnings, schema)
+    return Constraint(grammar.of_schema(schema), is_valid, warnings, schema)
 
 
 def _refused(document: Document, reason: str) -> FormatError:
@@ -95,10 +97,14 @@ def _list(places: list[str]) -> str:
 
 def _validator(document: Document) -> Callable[[str], bool]:
     """The check of a finished text against the whole schema; a text nested too deeply to check does not pass."""
-    from jsonschema_rs import Draft202012Validator, FancyRegexOptions
+    from jsonschema_rs import Draft202012Validator, FancyRegexOptions, ValidationError
 
     patterns = FancyRegexOptions(backtrack_limit=_MOST_BACKTRACKING)
-    validator = Draft202012Validator(document.whole(), validate_formats=True, offline=True, pattern_options=patterns)
+    try:
+        validator = Draft202012Validator(document.whole(), validate_formats=True, offline=True, pattern_options=patterns)
+    except ValidationError as error:
+        where = document.where(step("", *error.instance_path))
+        raise FormatError(f"invalid format: {grammar.sentence(error.message)} at {where}") from None
 
     def is_valid(text: str) -> bool:
         try:

@@ -5,7 +5,7 @@ Source: the release notes of drafts 6, 7, 2019-09 and 2020-12.
 
 from typing import Any
 
-from serow.constraints.keywords import IN_PLACE, KEYWORDS, UNCHECKED_PATTERN
+from serow.constraints.keywords import IN_PLACE, KEYWORDS, LIMITS, UNCHECKED_PATTERN
 from serow.constraints.patterns import plain_pattern
 
 # formats that the grammar compiler knows: these are enforced, all others are annotations
@@ -19,6 +19,7 @@ def modern(raw: dict[str, Any]) -> dict[str, Any]:
     _modernise_items(node)
     _modernise_dependencies(node)
     _modernise_patterns(node)
+    _tidy_values(node)
     for old in ("$recursiveRef", "$dynamicRef"):
         if old in node:
             node.setdefault("$ref", node.pop(old))
@@ -64,6 +65,22 @@ def _modernise_patterns(node: dict[str, Any]) -> None:
         node["pattern"] = plain_pattern(node["pattern"])
     if isinstance(node.get("patternProperties"), dict):
         node["patternProperties"] = {plain_pattern(key): value for key, value in node["patternProperties"].items()}
+
+
+def _tidy_values(node: dict[str, Any]) -> None:
+    """Names once, and counts as integers: readers differ in what else they take."""
+    for key in ("type", "required"):
+        node.update({key: _once(node[key])} if isinstance(node.get(key), list) else {})
+    if isinstance(dependent := node.get("dependentRequired"), dict):
+        node["dependentRequired"] = {key: _once(names) for key, names in dependent.items()}
+    for key in LIMITS:
+        if isinstance(count := node.get(key), float) and count.is_integer():
+            node[key] = int(count)
+
+
+def _once(names: Any) -> Any:
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return list(dict.fromkeys(names)) if is_list else names
 
 
 def _settle_unevaluated(node: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from serow.errors import FormatError
 
-MAX_LENGTH = 64 << 10  # characters
+MAX_LENGTH = 20_000  # characters
 MAX_NESTING = 100  # brackets within brackets: parsers descend as deep
 
 _GBNF_RULE = re.compile(r"(?m)^\s*[\w-]+\s*::=")
@@ -27,6 +27,12 @@ def check_size(text: str) -> None:
         depth += 1 if char in "([{" else -1
         if depth > MAX_NESTING:
             raise FormatError(f"invalid format: a grammar with more than {MAX_NESTING} nested groups")
+
+
+def check_directives(text: str) -> None:
+    """A schema inside a grammar would escape the limits that schemas have; raises FormatError."""
+    if "%json" in text:
+        raise FormatError("invalid format: grammar: %json is not supported, a schema is a format of its own")
 
 
 def to_lark(text: str) -> str:

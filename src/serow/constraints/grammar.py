@@ -59,7 +59,7 @@ def _matcher(grammar: str) -> "LLMatcher":
 
 
 def refusal(grammar: str) -> str:
-    """Why llguidance can't follow a grammar, in one line; "" when it can. Native code that lets other threads run."""
+    """Why llguidance can't follow a grammar; "" when it can. Native code that lets other threads run."""
     matcher = _matcher(grammar)
     if not matcher.is_error():
         matcher.compute_bitmask()

@@ -140,13 +140,14 @@ def rebuild(node: dict[str, Any], change: Callable[[Any, str], Any], pointer: st
     out: dict[str, Any] = {}
     for key, value in node.items():
         at = step(pointer, key)
-        match KEYWORDS[key].shape:
-            case "value":
-                out[key] = value
+        keyword = KEYWORDS.get(key)
+        match keyword and keyword.shape:
             case "schema":
                 out[key] = change(value, at)
             case "schemas":
                 out[key] = [change(item, step(at, index)) for index, item in enumerate(value)]
             case "map":
                 out[key] = {name: change(item, step(at, name)) for name, item in value.items()}
+            case _:
+                out[key] = value
     return out

@@ -16,18 +16,22 @@ FOLLOWED = frozenset(KEYWORDS) - {
 
 def in_other_words(document: Document, node: dict[str, Any], group: dict[str, Any]) -> Schema | None:
     """A node that holds the keywords of a group, said with followed keywords; None where that can't be."""
-    if _has_unchecked(group):
+    canonical = None if _has_unchecked(group) else _canonical(document, node)
+    if canonical is None:
         return None
-    said = _tidy(_canonical(document, node))
+    said = _tidy(canonical)
     if _size(said) > MOST_REWRITTEN or not _is_followed(said):
         return None
     return _in_order(said, {name: index for index, name in enumerate(_property_names(group))})
 
 
-def _canonical(document: Document, node: dict[str, Any]) -> Schema:
-    from jsonschema_rs import Draft202012, canonicalize
+def _canonical(document: Document, node: dict[str, Any]) -> Schema | None:
+    from jsonschema_rs import Draft202012, canonical, canonicalize
 
-    form = canonicalize(document.around(node), offline=True, draft=Draft202012, validate_formats=True)
+    try:
+        form = canonicalize(document.around(node), offline=True, draft=Draft202012, validate_formats=True)
+    except canonical.CanonicalizationError:
+        return None
     result: Any = form.to_json_schema()
     if isinstance(result, dict):
         return {key: value for key, value in result.items() if key not in ("$schema", "$defs")}

@@ -1,6 +1,7 @@
 """What jsonschema-rs proves of a schema: that nothing can satisfy it and why, or that two schemas have no value in common."""
 
 import math
+from itertools import combinations
 from typing import Any
 
 from serow.constraints.dialect import Document
@@ -18,12 +19,16 @@ def refuse_unsatisfiable(document: Document) -> None:
         return
     whole = document.whole()
     options: dict[str, Any] = {"offline": True, "draft": Draft202012, "validate_formats": True}
-    reasons = canonical.find_unsatisfiable(whole, **options)
+    try:
+        reasons = canonical.find_unsatisfiable(whole, **options)
+        is_empty = canonicalize(whole, **options).satisfiability() == canonical.Satisfiability.NO
+    except canonical.CanonicalizationError:
+        return  # not proven
     if "" in reasons:
         pointer, keywords = _culprit(reasons)
         what = " and ".join(f'"{keyword}"' for keyword in keywords) or "the schema"
         raise FormatError(f"invalid format: nothing can satisfy {what} at {document.where(pointer)}")
-    if canonicalize(whole, **options).satisfiability() == canonical.Satisfiability.NO:
+    if is_empty:
         raise FormatError("invalid format: nothing finite can satisfy the schema at #: a required part contains itself")
 
 
@@ -94,11 +99,11 @@ def are_disjoint(document: Document, branches: list[Schema]) -> bool:
     """Whether it is proven that no value fits two of the branches."""
     from jsonschema_rs import Draft202012, canonical, canonicalize
 
-    forms = [
-        canonicalize(document.around(branch), offline=True, draft=Draft202012, validate_formats=True) for branch in branches
-    ]
-    return all(
-        first.intersect(second).satisfiability() == canonical.Satisfiability.NO
-        for index, first in enumerate(forms)
-        for second in forms[index + 1 :]
-    )
+    options: dict[str, Any] = {"offline": True, "draft": Draft202012, "validate_formats": True}
+    try:
+        forms = [canonicalize(document.around(branch), **options) for branch in branches]
+        return all(
+            first.intersect(second).satisfiability() == canonical.Satisfiability.NO for first, second in combinations(forms, 2)
+        )
+    except canonical.CanonicalizationError:
+        return False
