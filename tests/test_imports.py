@@ -9,7 +9,7 @@ SRC = Path(__file__).parent.parent / "src" / "serow"
 LAYERS = (
     ("errors", "duration"),
     ("settings", "keys"),
-    ("api", "keys", "metrics"),
+    ("api", "metrics"),
     ("store", "parsers", "constraints", "images"),
     ("registry", "runner"),
     ("template",),
