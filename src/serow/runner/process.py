@@ -174,7 +174,8 @@ class ChildProcess:
                     f"the model did not load within {self._load_timeout:g} seconds", hint="raise SEROW_LOAD_TIMEOUT"
                 )
             pause = min(pause * 1.2, _LONGEST_POLL)
-        self._state = State.READY
+        if self._state is State.STARTING:
+            self._state = State.READY
 
     async def _is_healthy(self) -> bool:
         try:
