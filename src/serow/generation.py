@@ -21,7 +21,7 @@ from serow.api.options import resolve_options
 from serow.api.types import GenerateRecord, GenerateRequest
 from serow.constraints import compile_format
 from serow.errors import RequestError
-from serow.images import decode_images
+from serow.images import MAX_PIXELS, decode_images
 from serow.job import Job
 from serow.runner.base import ImageRunner, TextRunner
 from serow.scheduler.scheduler import Lease, Scheduler
@@ -35,9 +35,10 @@ NUM_RETRIES = 3  # a finished text that fails its relaxed schema is sampled agai
 class Generation:
     """Answers requests with the models of a store, on the engines of a scheduler."""
 
-    def __init__(self, store: Store, scheduler: Scheduler) -> None:
+    def __init__(self, store: Store, scheduler: Scheduler, max_pixels: int = MAX_PIXELS) -> None:
         self._store = store
         self._scheduler = scheduler
+        self._max_pixels = max_pixels
 
     async def generate(self, request: GenerateRequest, client: str = "") -> AsyncIterator[GenerateRecord]:
         """Yield the records of one answer, the last with `done`; not streamed, that one holds everything.
@@ -60,11 +61,11 @@ class Generation:
     async def _job(self, request: GenerateRequest, model: Model, client: str) -> Job:
         options = resolve_options(model.parameters, request.options)
         if model.is_image:
-            images = await asyncio.to_thread(drawing.check, request)
+            images = await asyncio.to_thread(drawing.check, request, self._max_pixels)
             return Job(request, model, options, client, images, [*request.warnings, *drawing.unused(request)])
         think = _think(request, model)
         _check(request, model)
-        images = await asyncio.to_thread(decode_images, request.images) if request.images else []
+        images = await asyncio.to_thread(decode_images, request.images, self._max_pixels) if request.images else []
         constraint = await asyncio.to_thread(compile_format, request.format) if request.format not in (None, "") else None
         tags = None if request.raw and request.think is False else tags_of(model, request)
         warnings = [*request.warnings, *_unused(request, model), *(constraint.warnings if constraint else ())]
@@ -135,6 +136,8 @@ def _unused(request: GenerateRequest, model: Model) -> list[str]:
     """What the request gives and a language model, or fill in the middle, has no use for."""
     names = [name for name in ("width", "height", "steps") if getattr(request, name) is not None]
     unused = [f'"{name}" was ignored: "{request.model}" is not an image model' for name in names]
+    if "draft_num_predict" in request.options:
+        unused.append('option "draft_num_predict" was ignored: the engine drafts no tokens')
     if request.suffix:
         given = [name for name in ("context", "images", "system") if getattr(request, name)]
         unused += [f'"{name}" was ignored: fill in the middle does not use it' for name in given]
