@@ -95,6 +95,12 @@ def test_a_server_that_can_not_start_is_told_with_its_log(
     monkeypatch.setenv("SEROW_HOST", f"127.0.0.1:{taken_port}")
     code, _, err = serow("run", "zoo-think", QUESTION)
     assert code == 1
-    assert "error: the server did not start: " in err
-    assert "address already in use" in err
+    assert f"error: the server did not start: can't listen on 127.0.0.1:{taken_port}: address already in use\n" in err
     assert err.splitlines()[-1] == f"hint: its log is {home}/state/serow/server.log"
+
+
+def test_serve_says_that_its_address_is_taken(serow: Serow, taken_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEROW_HOST", f"127.0.0.1:{taken_port}")
+    code, out, err = serow("serve")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: can't listen on 127.0.0.1:{taken_port}: address already in use\nhint: ")

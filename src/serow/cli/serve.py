@@ -1,8 +1,11 @@
 """`serow serve`."""
 
+import socket
+
 import click
 
 from serow import settings
+from serow.errors import SerowError
 
 
 class _Serve(click.Command):
@@ -19,4 +22,17 @@ def serve() -> None:
     """Start the server and stay in front; Ctrl-C ends it."""
     from serow.server import app
 
-    app.serve(settings.load())
+    found = settings.load()
+    _check_address(found.host, found.port)
+    app.serve(found)
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise SerowError when nobody can listen there, before anything is set up."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        socket.create_server((str(address[0]), port), family=family).close()
+    except OSError as error:
+        reason = (error.strerror or "unknown fault").partition(" (")[0].lower()
+        hint = "does a server run already? see: serow ps; or choose another address in SEROW_HOST"
+        raise SerowError(f"can't listen on {host}:{port}: {reason}", hint=hint) from error

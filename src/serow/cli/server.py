@@ -131,7 +131,9 @@ def _start_server(client: Client) -> None:
 
 
 def _last_line(log: Path) -> str:
+    """What the server said last, without our own marks."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
-        lines = file.read().decode("utf-8", "replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        lines = [line.strip() for line in file.read().decode("utf-8", "replace").split("\n")]
+    said = [line for line in lines if line and not line.startswith("hint: ")]
+    return said[-1].removeprefix("error: ") if said else "it said nothing"
