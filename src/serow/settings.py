@@ -35,6 +35,7 @@ class Settings:
     origins: tuple[str, ...] = ()
     llama_server: str = ""
     load_timeout: float = 300.0
+    stall_timeout: float = 300.0
     max_body: int = 256 << 20
     grace: float = 10.0
 
@@ -95,6 +96,7 @@ VARIABLES = (
     Variable("ORIGINS", "origins", _list, "web origins allowed beside the local ones, comma separated"),
     Variable("LLAMA_SERVER", "llama_server", str, "a llama-server executable to run models with instead of the wheel"),
     Variable("LOAD_TIMEOUT", "load_timeout", _seconds, "longest time a model may take to load"),
+    Variable("STALL_TIMEOUT", "stall_timeout", _seconds, "how long a working engine may make no progress before it is ended"),
     Variable("MAX_BODY", "max_body", _count, "largest request body in bytes"),
     Variable("GRACE", "grace", _seconds, "how long requests in flight may finish after SIGTERM"),
 )

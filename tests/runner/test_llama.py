@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 from serow.errors import EngineDied, EngineError, FormatError, LoadError, RequestError, TemplateError
-from serow.runner import process
 from serow.runner.llama import LlamaRunner
 from serow.runner.llama_request import completion_body
 from serow.settings import Settings
@@ -328,9 +327,8 @@ async def test_an_engine_that_is_killed_fails_its_requests(settings: Settings, z
     await runner.close()
 
 
-async def test_an_engine_that_hangs_is_given_up(settings: Settings, zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "READ_TIMEOUT", 0.5)
-    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf"), settings)
+async def test_an_engine_that_hangs_is_given_up(settings: Settings, zoo: Path) -> None:
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf"), replace(settings, stall_timeout=0.5))
     await runner.load()
     for part in (psutil.Process(runner.pid), *psutil.Process(runner.pid).children()):
         part.suspend()

@@ -8,7 +8,7 @@ import msgspec
 
 from serow.errors import EngineError, NotEnoughMemory, RequestError
 from serow.runner.base import ImageChunk, ImageRequest, LoadRequest
-from serow.runner.image_protocol import FAULT, Event, ImageSpec
+from serow.runner.image_protocol import FAULT, HEARTBEAT, Event, ImageSpec
 from serow.runner.process import ChildProcess, explain_exit
 from serow.settings import Settings
 
@@ -38,7 +38,13 @@ class ImageRunner:
             main_gpu=options.main_gpu,
             num_thread=options.num_thread,
         )
-        self._child = ChildProcess("serow.runner.image_worker", spec, load_timeout=settings.load_timeout, explain=explain_load)
+        self._child = ChildProcess(
+            "serow.runner.image_worker",
+            spec,
+            load_timeout=settings.load_timeout,
+            stall_timeout=max(settings.stall_timeout, 2 * HEARTBEAT),
+            explain=explain_load,
+        )
         self._is_spent = False
 
     @property
@@ -80,8 +86,8 @@ class ImageRunner:
                     if chunk.image is not None:
                         return
         except TimeoutError:
-            self._child.kill()
-            raise EngineError("the engine does not answer") from None
+            self._child.kill("the engine does not answer")
+            raise await self._child.gone() from None
         except aiohttp.ClientError:
             raise await self._child.gone() from None
         except msgspec.DecodeError:

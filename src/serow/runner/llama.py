@@ -1,7 +1,7 @@
 """A language model in a llama.cpp server of its own: the TextRunner."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
 import aiohttp
@@ -14,11 +14,13 @@ from serow.runner.llama_errors import explain_load, refusal
 from serow.runner.llama_events import ChunkBuilder, EventReader, Fault
 from serow.runner.llama_params import describe
 from serow.runner.llama_request import completion_body
-from serow.runner.process import ChildProcess
+from serow.runner.process import CONNECT_TIMEOUT, ChildProcess
+from serow.runner.watchdog import Watchdog
 from serow.settings import Settings
 
 T = TypeVar("T")
-TEMPLATE_TIMEOUT = 30.0  # seconds that a model's own template may run
+_TEMPLATE = aiohttp.ClientTimeout(total=30)  # seconds that a model's own template may run
+_WATCHED = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)  # its silence is the watchdog's business
 
 
 class _Settings(Struct):
@@ -54,8 +56,11 @@ class LlamaRunner:
             "serow.runner.llama_launcher" if settings.llama_server else "serow.runner.llama_worker",
             describe(request, settings.llama_server),
             load_timeout=settings.load_timeout,
+            stall_timeout=settings.stall_timeout,
             explain=explain_load,
         )
+        stalled = f"the engine made no progress for {settings.stall_timeout:g} seconds"
+        self._watchdog = Watchdog(settings.stall_timeout, lambda: self._child.kill(stalled))
         self._has_llguidance = not settings.llama_server  # the wheel has it, releases of llama.cpp do not
         self._props: _Props | None = None
 
@@ -116,7 +121,7 @@ class LlamaRunner:
         """Render messages with the model's own chat template, in the child; raises TemplateError."""
         body = {"messages": messages, "chat_template_kwargs": template_kwargs}
         try:
-            return (await self._call("POST", "/apply-template", body, _Prompt, TEMPLATE_TIMEOUT)).prompt
+            return (await self._call("POST", "/apply-template", body, _Prompt, _TEMPLATE)).prompt
         except RequestError:
             raise TemplateError("the model's chat template does not accept the messages") from None
 
@@ -127,8 +132,8 @@ class LlamaRunner:
         """
         events, builder = EventReader(), ChunkBuilder(top_logprobs=request.top_logprobs, num_ctx=self.num_ctx)
         body = completion_body(request, self.num_ctx, has_llguidance=self._has_llguidance)
-        async with self._ask("POST", "/completion", body) as response:
-            async for piece in response.content.iter_any():
+        async with self._ask("POST", "/completion", body, _WATCHED, self._watchdog.watched()) as response:
+            while piece := await self._read(response.content):
                 for event in events.feed(piece):
                     if event.error is not None:
                         raise refusal(event.error)
@@ -139,27 +144,43 @@ class LlamaRunner:
                     yield builder.step(event)
         raise await self._child.gone()
 
-    async def _call(self, method: str, path: str, body: Any, kind: type[T], timeout: float | None = None) -> T:
-        async with self._ask(method, path, body, timeout) as response:
+    async def _read(self, content: aiohttp.StreamReader) -> bytes:
+        """More of an answer; the engine is watched while we wait for it, not while the client takes its time."""
+        with self._watchdog.watched():
+            piece = await content.readany()
+        if piece.strip(b":\n"):  # a comment is no sign of work
+            self._watchdog.progress()
+        return piece
+
+    async def _call(self, method: str, path: str, body: Any, kind: type[T], limit: aiohttp.ClientTimeout | None = None) -> T:
+        async with self._ask(method, path, body, limit) as response:
             return msgspec.json.decode(await response.read(), type=kind)
 
     @asynccontextmanager
     async def _ask(
-        self, method: str, path: str, body: Any, timeout: float | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        limit: aiohttp.ClientTimeout | None = None,
+        watched: AbstractContextManager[None] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request; what goes wrong with it, and while its answer is read, becomes an error of ours."""
         if not self.is_alive:
             raise await self._child.gone()
         data = None if body is None else msgspec.json.encode(body)
-        limit = aiohttp.ClientTimeout(timeout) if timeout else self._child.session.timeout
         try:
-            async with self._child.session.request(method, path, data=data, timeout=limit) as response:
+            with watched or nullcontext():
+                answer = await self._child.session.request(
+                    method, path, data=data, timeout=limit or self._child.session.timeout
+                )
+            async with answer as response:
                 if response.status != 200:
                     raise refusal(await _fault(response))
                 yield response
         except TimeoutError:
-            self._child.kill()
-            raise EngineError("the engine does not answer") from None
+            self._child.kill("the engine does not answer")
+            raise await self._child.gone() from None
         except aiohttp.ClientError:
             raise await self._child.gone() from None
         except msgspec.DecodeError:

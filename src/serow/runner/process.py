@@ -8,6 +8,7 @@ and never on a command line. What it writes to stderr is kept, bounded, to expla
 
 import asyncio
 import contextlib
+import math
 import os
 import secrets
 import shutil
@@ -30,7 +31,6 @@ from serow.runner.child import Assignment, Listen
 
 CLOSE_TIMEOUT = 5.0  # seconds that a child may take to end by itself
 CONNECT_TIMEOUT = 10.0
-READ_TIMEOUT = 300.0  # seconds of silence; a working engine sends a comment every 30
 _FIRST_POLL, _LONGEST_POLL = 0.005, 0.2
 _EXIT_NOTICE = 1.0  # seconds between a connection that breaks and the exit of its process
 _STDERR_TAIL = 16 << 10
@@ -67,14 +67,17 @@ class ChildProcess:
         spec: Mapping[str, Any] | msgspec.Struct,
         *,
         load_timeout: float,
+        stall_timeout: float = math.inf,
         explain: Callable[[int, str], str] = explain_exit,
     ) -> None:
         self._module = module
         self._spec = spec
         self._load_timeout = load_timeout
+        self._stall_timeout = stall_timeout
         self._explain = explain
         self._state = State.STARTING
         self._stderr = bytearray()
+        self._fault = ""  # why we killed it
         self._directory = ""
         self._process: Process | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -121,10 +124,10 @@ class ChildProcess:
             await self._end()
         await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
 
-    def kill(self) -> None:
-        """End it by force, now: it hangs. `close` is still needed."""
+    def kill(self, reason: str) -> None:
+        """End it by force, now: it hangs. Requests are told `reason`. `close` is still needed."""
         if self._process is not None and self._process.returncode is None:
-            self._state = State.CLOSING
+            self._state, self._fault = State.CLOSING, reason
             _kill(self._process.pid)
 
     async def gone(self) -> EngineError:
@@ -133,6 +136,8 @@ class ChildProcess:
             await asyncio.wait({self._watcher}, timeout=_EXIT_NOTICE)
         if self.is_alive:
             return EngineError("the engine broke off its answer")
+        if self._fault:
+            return EngineDied(self._fault)
         code = self._process.returncode if self._process else None
         return EngineDied("the engine is not running" if code is None else f"the engine ended with {_exit_name(code)}")
 
@@ -143,7 +148,7 @@ class ChildProcess:
             sys.executable, "-m", self._module, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, start_new_session=True
         )
         self._watcher = asyncio.create_task(self._watch(process))
-        self.session = _open_session(listen)
+        self.session = _open_session(listen, self._stall_timeout)
         assert process.stdin is not None
         process.stdin.write(msgspec.json.encode(Assignment(listen, msgspec.Raw(msgspec.json.encode(self._spec)))) + b"\n")
         with contextlib.suppress(ConnectionError):  # it ended at once: the watcher knows
@@ -193,7 +198,7 @@ class ChildProcess:
             await asyncio.wait({self._watcher}, timeout=CLOSE_TIMEOUT)
         finally:
             if not self._watcher.done():
-                self.kill()
+                self.kill("the engine did not end by itself")
         await self._watcher
 
 
@@ -216,7 +221,12 @@ def _choose_address(directory: str) -> Listen:
         return Listen("127.0.0.1", probe.getsockname()[1], key)
 
 
-def _open_session(listen: Listen) -> aiohttp.ClientSession:
+def _finite(seconds: float) -> float | None:
+    """As aiohttp has it: None is for ever."""
+    return seconds if seconds < math.inf else None
+
+
+def _open_session(listen: Listen, stall_timeout: float) -> aiohttp.ClientSession:
     # A connection for each request: an idle one would hold a thread of the engine, and race with its five-second limit.
     connector: aiohttp.BaseConnector
     if listen.port:
@@ -227,5 +237,5 @@ def _open_session(listen: Listen) -> aiohttp.ClientSession:
         f"http://{listen.host}:{listen.port}" if listen.port else "http://engine",
         connector=connector,
         headers={"Authorization": f"Bearer {listen.key}", "Content-Type": "application/json"},
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT),
+        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=_finite(stall_timeout)),
     )

@@ -1,0 +1,59 @@
+"""Notices an engine that has work and does not move.
+
+A request alone can't tell: its prompt may wait for another one's, and an engine that hangs still sends its comments. So the
+silence counts for the whole engine: seconds with work and without progress of any request, also when impatient clients come
+and go meanwhile.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_LONGEST_WAIT = 3600.0  # seconds; a loop's timer does not take what is for ever
+
+
+class Watchdog:
+    """Calls `on_stall` after `limit` seconds of silence. A request is `watched`, and tells of its `progress`."""
+
+    def __init__(self, limit: float, on_stall: Callable[[], None]) -> None:
+        self._limit = limit
+        self._on_stall = on_stall
+        self._num_watched = 0
+        self._silence = 0.0  # seconds before `_since`
+        self._since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Work for the engine, while the context lasts."""
+        self._num_watched += 1
+        if self._timer is None:
+            self._since = _now()
+            self._check()
+        try:
+            yield
+        finally:
+            self._num_watched -= 1
+            if not self._num_watched:
+                self._rest()
+
+    def progress(self) -> None:
+        """Some request got something that only a working engine gives."""
+        self._silence, self._since = 0.0, _now()
+
+    def _rest(self) -> None:
+        self._silence += _now() - self._since
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check(self) -> None:
+        left = self._limit - self._silence - (_now() - self._since)
+        if left > 0:
+            self._timer = asyncio.get_running_loop().call_later(min(left, _LONGEST_WAIT), self._check)
+        else:
+            self._on_stall()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
