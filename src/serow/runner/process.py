@@ -11,11 +11,9 @@ import contextlib
 import math
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -28,6 +26,7 @@ import psutil
 
 from serow.errors import EngineDied, EngineError, LoadError
 from serow.runner.child import Assignment, Listen
+from serow.runner.socket_directory import SocketDirectory
 
 CLOSE_TIMEOUT = 5.0  # seconds that a child may take to end by itself
 CONNECT_TIMEOUT = 10.0
@@ -78,7 +77,7 @@ class ChildProcess:
         self._state = State.STARTING
         self._stderr = bytearray()
         self._fault = ""  # why we killed it
-        self._directory = ""
+        self._directory: SocketDirectory | None = None
         self._process: Process | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -122,7 +121,8 @@ class ChildProcess:
         if self._watcher is not None:
             await self.session.close()
             await self._end()
-        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+        if self._directory is not None:
+            await asyncio.to_thread(self._directory.remove)
 
     def kill(self, reason: str) -> None:
         """End it by force, now: it hangs. Requests are told `reason`. `close` is still needed."""
@@ -142,8 +142,8 @@ class ChildProcess:
         return EngineDied("the engine is not running" if code is None else f"the engine ended with {_exit_name(code)}")
 
     async def _spawn(self) -> None:
-        self._directory = tempfile.mkdtemp(prefix="serow-")  # mode 0700
-        listen = _choose_address(self._directory)
+        self._directory = SocketDirectory()
+        listen = _choose_address(self._directory.path)
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", self._module, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, start_new_session=True
         )
@@ -211,9 +211,9 @@ def _kill(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-def _choose_address(directory: str) -> Listen:
+def _choose_address(directory: Path) -> Listen:
     key = secrets.token_urlsafe(32)
-    path = str(Path(directory) / "engine.sock")
+    path = str(directory / "engine.sock")
     if hasattr(socket, "AF_UNIX") and sys.platform != "win32" and len(path) <= _LONGEST_SOCKET_PATH:
         return Listen(path, 0, key)
     with socket.socket() as probe:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from serow import __version__
 from serow.errors import SerowError
 from serow.generation import Generation
+from serow.runner import socket_directory
 from serow.runner.base import LoadRequest, Runner
 from serow.runner.image import ImageRunner
 from serow.runner.llama import LlamaRunner
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         store = Store(settings.models)
         await asyncio.to_thread(store.sweep)
+        await asyncio.to_thread(socket_directory.sweep)
         async with Scheduler(settings, start) as scheduler:
             app.state.settings, app.state.store, app.state.scheduler = settings, store, scheduler
             app.state.generation = Generation(store, scheduler)
