@@ -8,7 +8,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import cast
 
@@ -28,6 +28,7 @@ from serow.scheduler.scheduler import Lease, Scheduler
 from serow.store.model import Model
 from serow.store.store import Store
 from serow.template.prompt import supports_insert, tags_of
+from serow.timeline import Timeline
 
 NUM_RETRIES = 3  # a finished text that fails its relaxed schema is sampled again so often
 
@@ -40,12 +41,17 @@ class Generation:
         self._scheduler = scheduler
         self._max_pixels = max_pixels
 
-    async def generate(self, request: GenerateRequest, client: str = "") -> AsyncIterator[GenerateRecord]:
+    async def generate(
+        self, request: GenerateRequest, client: str = "", timeline: Timeline | None = None
+    ) -> AsyncIterator[GenerateRecord]:
         """Yield the records of one answer, the last with `done`; not streamed, that one holds everything.
 
-        `client` names who asks, for a fair queue. Raises SerowError, before the first record for what is the request's fault.
+        `client` names who asks, for a fair queue; `timeline` is filled in on the way. Raises SerowError, before the first
+        record for what is the request's fault.
         """
         job = await self._job(request, self._store.resolve(request.model), client)
+        job = replace(job, timeline=timeline or job.timeline)
+        job.timeline.model = job.model.name.display_shortest
         if not request.prompt:
             yield await self._load_or_unload(job)
         elif request.debug_render_only and not job.model.is_image:
@@ -71,9 +77,13 @@ class Generation:
         warnings = [*request.warnings, *_unused(request, model), *(constraint.warnings if constraint else ())]
         return Job(request, model, options, client, [] if request.suffix else images, warnings, think, tags, constraint)
 
-    def _lease(self, job: Job) -> AbstractAsyncContextManager[Lease]:
+    @asynccontextmanager
+    async def _lease(self, job: Job) -> AsyncIterator[Lease]:
         options = drawing.load_options(job.options) if job.model.is_image else job.options.load_options
-        return self._scheduler.lease(job.model, options, job.request.keep_alive, job.client)
+        job.timeline.ask()
+        async with self._scheduler.lease(job.model, options, job.request.keep_alive, job.client) as lease:
+            job.timeline.place(lease.load_duration)
+            yield lease
 
     async def _load_or_unload(self, job: Job) -> GenerateRecord:
         if job.request.keep_alive == 0:

@@ -7,6 +7,7 @@ from serow.api.types import GenerateRequest, Options
 from serow.constraints import Constraint
 from serow.parsers.thinking import ThinkingTags
 from serow.store.model import Model
+from serow.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Job:
     tags: ThinkingTags | None = None
     constraint: Constraint | None = None
     started: int = field(default_factory=time.perf_counter_ns)
+    timeline: Timeline = field(default_factory=Timeline)
 
     @property
     def context(self) -> list[int]:

@@ -40,6 +40,9 @@ async def write(job: Job, runner: TextRunner, load_duration: int) -> AsyncGenera
     answer = Answer(job.request, job.tags, job.constraint, prompt.text)
     async with aclosing(complete(runner, _completion(job, prompt))) as chunks:
         async for chunk in chunks:
+            job.timeline.sample(chunk.num_tokens)
+            if chunk.usage:
+                job.timeline.finish(chunk.usage)
             record = answer.feed(chunk)
             if record is not None:
                 yield record

@@ -20,6 +20,7 @@ from serow.api.types import LoadOptions
 from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, Unavailable
 from serow.runner.base import LoadRequest, Runner
 from serow.scheduler.backoff import Backoff
+from serow.scheduler.counts import Counts
 from serow.scheduler.devices import Devices
 from serow.scheduler.placement import Load, Refuse, Use, Wait, plan
 from serow.scheduler.queue import Waiter, WaitQueue
@@ -64,6 +65,7 @@ class Scheduler:
     """Leases places in models that it loads, keeps and unloads. An async context manager; leaving it ends every engine."""
 
     def __init__(self, settings: Settings, start: RunnerFactory, devices: Devices | None = None) -> None:
+        self.counts = Counts()
         self._settings = settings
         self._start = start
         self._devices = devices or Devices()
@@ -142,6 +144,11 @@ class Scheduler:
                 resident.retire()
         self._dispatch()
 
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait, for whatever model."""
+        return len(self._queue)
+
     def loaded(self) -> list[LoadedModel]:
         """What is in memory, the longest to stay first."""
         ready = [resident for resident in self._residents if resident.state is State.READY and not resident.is_dead]
@@ -185,7 +192,6 @@ class Scheduler:
         """Bring everything up to date after an event."""
         for resident in self._residents:
             if resident.is_dead and not resident.unused.is_set():
-                logger.warning("the engine of %s died", resident.request.model.name)
                 resident.abort()
         for key in self._queue.models():
             while (waiter := self._queue.head(key)) and self._place(waiter):
@@ -213,6 +219,8 @@ class Scheduler:
 
     def _load(self, model: Model, load: Load) -> Resident:
         for other in load.after:
+            if not other.is_leaving and other.key != key_of(model):
+                self.counts.evictions[_name(other)] += 1
             other.retire()
         request = LoadRequest(model, load.options, load.num_parallel)
         resident = Resident(request, load.memory, uncounted=load.memory, keep_alive=self._settings.keep_alive)
@@ -227,9 +235,14 @@ class Scheduler:
             await other.gone.wait()
         runner = resident.runner = self._start(resident.request)
         try:
+            began = _now()
             await runner.load()
+            self.counts.load(_name(resident), _now() - began)
             self._loaded(resident, runner)
             await resident.unused.wait()
+            if resident.is_dead:
+                self.counts.deaths[_name(resident)] += 1
+                logger.warning("the engine of %s died", _name(resident))
         finally:
             resident.state = State.CLOSING
             resident.is_leaving = True
@@ -251,6 +264,7 @@ class Scheduler:
         failure = None if task.cancelled() else task.exception()
         if isinstance(failure, EngineError):
             resident.error = failure
+            self.counts.load_failures[_name(resident)] += 1
             self._backoff.failed(resident.key, failure, _now())
         elif failure is not None:
             logger.error("the task of an engine failed", exc_info=failure)
@@ -274,6 +288,10 @@ class Scheduler:
         due = min((resident.expires_at for resident in self._residents if not resident.is_leaving), default=math.inf)
         if due < math.inf:
             self._timer = asyncio.get_running_loop().call_at(due, self._dispatch)
+
+
+def _name(resident: Resident) -> str:
+    return resident.request.model.name.display_shortest
 
 
 def _now() -> float:
