@@ -11,7 +11,7 @@ from msgspec.structs import fields
 from serow.api.codec import now
 from serow.api.types import GenerateRecord, GenerateRequest, LoadOptions, Options
 from serow.errors import RequestError
-from serow.images import decode_images
+from serow.images import MAX_PIXELS, decode_images
 from serow.job import Job
 from serow.runner.base import ImageChunk, ImageRequest, ImageRunner
 from serow.runner.image import require_packages
@@ -21,7 +21,7 @@ _USED = ("model", "prompt", "stream", "images", "options", "keep_alive", "width"
 _USED_OPTIONS = ("seed", "width", "height", "steps", "guidance", "negative_prompt", "num_gpu", "main_gpu", "num_thread")
 
 
-def check(request: GenerateRequest) -> list[bytes]:
+def check(request: GenerateRequest, max_pixels: int = MAX_PIXELS) -> list[bytes]:
     """Refuse what no image model can do; returns the picture to start from, if there is one, as PNG bytes. Blocks.
 
     Raises RequestError, also when the packages that draw are not installed.
@@ -29,7 +29,7 @@ def check(request: GenerateRequest) -> list[bytes]:
     require_packages()
     if len(request.images) > 1:
         raise RequestError("an image model starts from one image at most")
-    return decode_images(request.images)
+    return decode_images(request.images, max_pixels)
 
 
 def unused(request: GenerateRequest) -> list[str]:

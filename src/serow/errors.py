@@ -6,10 +6,13 @@ SerowError                    500
     TemplateError             400  a template that does not parse, fails or runs too long
     FormatError               400  a `format` that is no schema, or can't be satisfied
     ModelFileError            400  a GGUF, Modelfile or digest that is broken
+  Unauthorized                401  no key, or a wrong one
   Forbidden                   403  a foreign Host or Origin; the body stays empty
+  MissingScope                403  a key that is not for this
   NotFound                    404
     ModelNotFound             404
   TooLarge                    413
+    HeaderTooLarge            431
   EngineError                 500  the engine's fault
     EngineDied                500  its process is gone
     LoadError                 500  it could not load the model
@@ -64,6 +67,18 @@ class Forbidden(SerowError):
     status = 403
 
 
+class Unauthorized(SerowError):
+    """No key where one is needed, or a wrong one."""
+
+    status = 401
+
+
+class MissingScope(SerowError):
+    """The key is valid, what was asked is not among its scopes."""
+
+    status = 403
+
+
 class NotFound(SerowError):
     """Something named does not exist."""
 
@@ -82,6 +97,12 @@ class TooLarge(SerowError):
     """A body above its limit."""
 
     status = 413
+
+
+class HeaderTooLarge(TooLarge):
+    """Request line and headers above their limit."""
+
+    status = 431
 
 
 class EngineError(SerowError):

@@ -15,7 +15,7 @@ from serow.errors import RequestError
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000  # of one picture
 MAX_BYTES = 64 << 20  # of one encoded picture
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _DATA_URI = re.compile(r"data:[\w./+-]*(;[\w=.+-]+)*;base64,")
@@ -34,7 +34,7 @@ def decode_base64(text: str, number: int) -> bytes:
         raise RequestError(f"image {number} is not base64 of a picture; URLs are never fetched") from None
 
 
-def encode_png(data: bytes, number: int) -> bytes:
+def encode_png(data: bytes, number: int, max_pixels: int = MAX_PIXELS) -> bytes:
     """The picture as PNG bytes, upright, on white where it was transparent; of an animation the first frame.
 
     Raises RequestError that names the picture by number and says nothing of what is inside.
@@ -43,8 +43,8 @@ def encode_png(data: bytes, number: int) -> bytes:
 
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if not 0 < image.width * image.height <= MAX_PIXELS:
-                raise RequestError(f"image {number} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+            if not 0 < image.width * image.height <= max_pixels:
+                raise RequestError(f"image {number} has {image.width}x{image.height} pixels, more than {max_pixels:,}")
             upright = ImageOps.exif_transpose(image)
             out = io.BytesIO()
             _on_white(upright).save(out, "PNG", compress_level=1)
@@ -62,6 +62,6 @@ def _on_white(image: "Picture") -> "Picture":
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-def decode_images(images: list[str]) -> list[bytes]:
+def decode_images(images: list[str], max_pixels: int = MAX_PIXELS) -> list[bytes]:
     """PNG bytes of every picture of a request; blocking, so call it in a thread."""
-    return [encode_png(decode_base64(text, number), number) for number, text in enumerate(images)]
+    return [encode_png(decode_base64(text, number), number, max_pixels) for number, text in enumerate(images)]

@@ -5,7 +5,7 @@ Every variable is `SEROW_<NAME>`; `OLLAMA_<NAME>` is the second name, so that an
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from serow.duration import parse_keep_alive
 from serow.errors import RequestError
 
 DEFAULT_PORT = 11434
+_LONGEST_TIMEOUT = 86400.0  # seconds
+_FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 class SettingError(RequestError):
@@ -33,11 +35,29 @@ class Settings:
     max_queue: int = 512
     context_length: int = 4096
     origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    keys_path: Path | None = None  # None: serow-keys.json in the model store
+    allow_open: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     llama_server: str = ""
     load_timeout: float = 300.0
     stall_timeout: float = 300.0
     max_body: int = 256 << 20
+    max_header: int = 64 << 10
+    max_images: int = 32
+    max_pixels: int = 50_000_000  # of one picture
+    max_prompt: int = 4_000_000  # characters
+    max_connections: int = 4096
+    read_timeout: float = 30.0
+    write_timeout: float = 30.0
     grace: float = 10.0
+
+    @property
+    def key_file(self) -> Path:
+        """Where the hashes of the API keys are."""
+        return self.keys_path or self.models / "serow-keys.json"
 
 
 def _host(text: str) -> tuple[str, int]:
@@ -74,6 +94,23 @@ def _count(text: str) -> int:
     return value
 
 
+def _timeout(text: str) -> float:
+    seconds = _seconds(text)
+    if not 0 < seconds <= _LONGEST_TIMEOUT:
+        raise ValueError("a duration above zero and up to a day")
+    return seconds
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in _FLAGS:
+        raise ValueError("1 or 0, true or false")
+    return _FLAGS[text.lower()]
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
 @dataclass(frozen=True)
 class Variable:
     """One row of the table: where it lands, how it is read, what it is for."""
@@ -86,7 +123,7 @@ class Variable:
 
 VARIABLES = (
     Variable("HOST", "host", _host, "address to listen on, host[:port]"),
-    Variable("MODELS", "models", lambda text: Path(text).expanduser(), "directory of the model store, in Ollama's layout"),
+    Variable("MODELS", "models", _path, "directory of the model store, in Ollama's layout"),
     Variable("KEEP_ALIVE", "keep_alive", _seconds, "how long an idle model stays in memory: 5m, 1h30m, -1 for ever"),
     Variable("NUM_PARALLEL", "num_parallel", _count, "requests to one model that run together; 0 chooses by memory"),
     Variable("NUM_THREAD", "num_thread", _count, "threads of an engine; 0 is one for each physical core"),
@@ -94,10 +131,23 @@ VARIABLES = (
     Variable("MAX_QUEUE", "max_queue", _count, "requests that may wait in the whole server before 503"),
     Variable("CONTEXT_LENGTH", "context_length", _count, "context in tokens when a request names none"),
     Variable("ORIGINS", "origins", _list, "web origins allowed beside the local ones, comma separated"),
+    Variable("HOSTS", "hosts", _list, "host names that clients may use for this server beside local ones and addresses"),
+    Variable("API_KEYS", "api_keys", _list, "keys that may do everything, comma separated; see serow key for more"),
+    Variable("KEY_FILE", "keys_path", _path, "where serow key keeps its hashes; serow-keys.json in the model store"),
+    Variable("ALLOW_OPEN", "allow_open", _flag, "1 lets the server listen on a public address without a key"),
+    Variable("TLS_CERT", "tls_cert", _path, "certificate chain as PEM; with TLS_KEY the server speaks HTTPS only"),
+    Variable("TLS_KEY", "tls_key", _path, "private key of the certificate as PEM, without a passphrase"),
     Variable("LLAMA_SERVER", "llama_server", str, "a llama-server executable to run models with instead of the wheel"),
     Variable("LOAD_TIMEOUT", "load_timeout", _seconds, "longest time a model may take to load"),
-    Variable("STALL_TIMEOUT", "stall_timeout", _seconds, "how long a working engine may make no progress before it is ended"),
+    Variable("STALL_TIMEOUT", "stall_timeout", _seconds, "longest time a working engine may make no progress"),
     Variable("MAX_BODY", "max_body", _count, "largest request body in bytes"),
+    Variable("MAX_HEADER", "max_header", _count, "largest request line and headers in bytes"),
+    Variable("MAX_IMAGES", "max_images", _count, "most pictures in one request"),
+    Variable("MAX_PIXELS", "max_pixels", _count, "most pixels of one picture that is sent"),
+    Variable("MAX_PROMPT", "max_prompt", _count, "longest prompt, system, suffix or template in characters, context in tokens"),
+    Variable("MAX_CONNECTIONS", "max_connections", _count, "connections open at once, 503 for those beyond"),
+    Variable("READ_TIMEOUT", "read_timeout", _timeout, "longest time for a request's headers, and for any 15 kB of its body"),
+    Variable("WRITE_TIMEOUT", "write_timeout", _timeout, "how long a client may read nothing of its answer"),
     Variable("GRACE", "grace", _seconds, "how long requests in flight may finish after SIGTERM"),
 )
 

@@ -17,13 +17,15 @@ from starlette.routing import Route
 from serow import __version__
 from serow.errors import SerowError
 from serow.generation import Generation
+from serow.keys import KeyFile, Keyring
 from serow.runner import socket_directory
 from serow.runner.base import LoadRequest, Runner
 from serow.runner.image import ImageRunner
 from serow.runner.llama import LlamaRunner
 from serow.scheduler.scheduler import Scheduler
-from serow.server import inference, models
-from serow.server.guard import Guard
+from serow.server import bind, inference, models
+from serow.server.connection import bounded
+from serow.server.guard import Guard, RequireKey
 from serow.server.responses import client_left, json_response, method_not_allowed, not_found, render_error
 from serow.settings import Settings
 from serow.store.store import Store
@@ -41,6 +43,8 @@ async def version(_: Request) -> Response:
 
 def create_app(settings: Settings) -> Starlette:
     """Build the application; its store, scheduler and generation are in `app.state` while it runs."""
+    keyring = Keyring(settings.api_keys, KeyFile(settings.key_file))
+    bind.require_key(settings, keyring)
 
     def start(request: LoadRequest) -> Runner:
         return (ImageRunner if request.model.is_image else LlamaRunner)(request, settings)
@@ -52,14 +56,17 @@ def create_app(settings: Settings) -> Starlette:
         await asyncio.to_thread(socket_directory.sweep)
         async with Scheduler(settings, start) as scheduler:
             app.state.settings, app.state.store, app.state.scheduler = settings, store, scheduler
-            app.state.generation = Generation(store, scheduler)
+            app.state.generation = Generation(store, scheduler, settings.max_pixels)
             warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header
             yield
             await warming
 
     return Starlette(
         routes=[Route("/", root), Route("/api/version", version), *inference.routes, *models.routes],
-        middleware=[Middleware(Guard, origins=settings.origins)],
+        middleware=[
+            Middleware(Guard, settings.origins, settings.hosts, settings.max_header),
+            Middleware(RequireKey, keyring, may_be_open=bind.may_be_open(settings)),
+        ],
         exception_handlers={
             SerowError: render_error,
             ClientDisconnect: client_left,
@@ -92,9 +99,10 @@ class _Server(uvicorn.Server):
         """Say where we listen once we do: people and tests read the port from here."""
         await super().startup(sockets)
         if self.started:
+            scheme = "https" if self.config.is_ssl else "http"
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             name = f"[{host}]" if ":" in host else host
-            print(f"serow {__version__} listens on http://{name}:{port}", flush=True)
+            print(f"serow {__version__} listens on {scheme}://{name}:{port}", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Requests in flight go on within the grace time; who waits gets 503."""
@@ -110,6 +118,7 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT; requests in flight may finish within `settings.grace` seconds."""
     app = create_app(settings)
+    bind.allow_connections(settings.max_connections)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -117,6 +126,9 @@ def serve(settings: Settings) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        http=bounded(settings),
+        ws="none",  # the guard knows HTTP only
+        **bind.tls_options(settings),
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
     _Server(app, config).run()

@@ -5,6 +5,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serow.api.codec import decode_generate
+from serow.server import limits
 from serow.server.responses import RecordsResponse, read_body
 
 
@@ -12,8 +13,8 @@ async def generate(request: Request) -> Response:
     """Text, pictures, load and unload: one endpoint."""
     state = request.app.state
     wanted = decode_generate(await read_body(request, state.settings.max_body))
-    client = request.client.host if request.client else ""
-    return RecordsResponse(state.generation.generate(wanted, client), stream=wanted.stream)
+    limits.check(wanted, state.settings)
+    return RecordsResponse(state.generation.generate(wanted, request.state.client), stream=wanted.stream)
 
 
 routes = [Route("/api/generate", generate, methods=["POST"])]

@@ -1,0 +1,152 @@
+"""A client's connection, bounded in what it may send before it is understood, and in how long it may take to send and to read.
+
+uvicorn bounds none of that. The application never notices: a connection that ends here looks like a client that left, and its
+work stops the same way.
+"""
+
+import asyncio
+import json
+import logging
+import socket
+from functools import partial
+from http import HTTPStatus
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serow.settings import Settings
+
+MIN_RATE = 500  # bytes a second that a body must bring
+WRITE_BUFFER = 16 << 10  # bytes of an answer that wait for a client, in the kernel and as many here
+_REFUSED_TIMEOUT = 1.0  # seconds in which a connection beyond the limit may still fetch its 503
+
+logger = logging.getLogger(__name__)
+
+
+def bounded(settings: Settings) -> type[asyncio.Protocol]:
+    """uvicorn's protocol with the limits of `settings`."""
+    return cast(type[asyncio.Protocol], partial(Connection, settings=settings))
+
+
+class Connection(HttpToolsProtocol):
+    """HTTP/1.1 with limits: 408 for who sends too slowly, 431 for endless headers, 503 beyond the number of connections.
+
+    Who reads nothing of an answer for the write timeout is dropped.
+    """
+
+    def __init__(self, *args: Any, settings: Settings, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._settings = settings
+        self._is_refused = False
+        self._is_in_head = False
+        self._head_size = 0  # bytes of a request that is not understood yet
+        self._window_size = 0  # bytes since the read timer started
+        self._read_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock; what is written here is buffered little, so that a stalled client shows."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, WRITE_BUFFER)
+        self._is_refused = len(self.connections) > self._settings.max_connections
+        self._start_reading(_REFUSED_TIMEOUT if self._is_refused else self._settings.read_timeout)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, whoever wanted it."""
+        self._stop_reading()
+        self._stop_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client."""
+        if self._is_refused:
+            self._end(HTTPStatus.SERVICE_UNAVAILABLE, "server busy, please try again: too many connections")
+            return
+        self._window_size += len(data)
+        super().data_received(data)
+        if self._is_in_head:
+            self._head_size += len(data)
+            if self._head_size > self._settings.max_header:
+                limit = self._settings.max_header
+                self._end(
+                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request line and headers are larger than {limit} bytes"
+                )
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        self._is_in_head, self._head_size = True, 0
+        self._start_reading(self._settings.read_timeout)
+
+    def on_headers_complete(self) -> None:
+        """The request is known; a body may follow, with a clock of its own."""
+        self._is_in_head = False
+        self._start_reading(self._settings.read_timeout)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is all here."""
+        self._stop_reading()
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self._settings.write_timeout, self._drop)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._stop_writing()
+        super().resume_writing()
+
+    def _start_reading(self, timeout: float) -> None:
+        self._stop_reading()
+        self._window_size = 0
+        self._read_timer = self.loop.call_later(timeout, self._read_timed_out)
+
+    def _stop_reading(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+
+    def _stop_writing(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _read_timed_out(self) -> None:
+        """A body that came along goes on, as does one that we did not want to read yet; all else ends."""
+        timeout = self._settings.read_timeout
+        is_body = not self._is_in_head and self.cycle is not None
+        if is_body and (self.flow.read_paused or self._window_size >= MIN_RATE * timeout):
+            self._start_reading(timeout)
+        else:
+            self._end(HTTPStatus.REQUEST_TIMEOUT, "the request came too slowly")
+
+    def _drop(self) -> None:
+        logger.info("a client that read nothing for %g s was dropped", self._settings.write_timeout)
+        self.transport.abort()
+
+    def _end(self, status: HTTPStatus, text: str) -> None:
+        """Close, with an answer where none has begun."""
+        logger.info("a connection was closed: %s", text)
+        if self._may_answer:
+            body = json.dumps({"error": text}).encode()
+            head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json; charset=utf-8\r\n"
+            retry = "retry-after: 1\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else ""
+            self.transport.write(f"{head}{retry}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+        self.transport.close()
+        self._write_timer = self.loop.call_later(self._settings.write_timeout, self.transport.abort)
+
+    @property
+    def _may_answer(self) -> bool:
+        """Whether nobody else is answering, and there is a question."""
+        if self.pipeline:
+            return False
+        if self._is_in_head or self.cycle is None:
+            is_idle = self.cycle is None or self.cycle.response_complete
+            return is_idle and (self._is_in_head or self._is_refused)
+        return not self.cycle.response_started
