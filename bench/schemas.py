@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from serow.constraints import compile_format
 from serow.errors import FormatError
 from serow.runner.base import CompletionRequest, LoadRequest
 from serow.runner.llama import LlamaRunner
-from serow.settings import Settings
+from serow.settings import load
 from serow.store.model import Model
 from serow.store.name import Name
 
@@ -83,17 +83,18 @@ Ask = Callable[[dict[str, Any] | None, int], Awaitable[Answer]]
 
 @asynccontextmanager
 async def own_engine(weights: Path, num_predict: int) -> AsyncIterator[Ask]:
-    """An engine with one slot; texts are hot, so that they differ."""
+    """An engine with one slot, the wheel's or that of SEROW_LLAMA_SERVER; texts are hot, so that they differ."""
     model = Model(name=Name.parse(weights.stem), digest="", size=0, modified_at=datetime.now(UTC), weights=weights)
-    runner = LlamaRunner(LoadRequest(model, LoadOptions(num_ctx=4096), 1), Settings())
+    runner = LlamaRunner(LoadRequest(model, LoadOptions(num_ctx=4096), 1), load())
     await runner.load()
     text = await runner.apply_template([{"role": "user", "content": PROMPT}], {"enable_thinking": False})
     prompt = await runner.tokenize(text, add_special=True)
 
     async def ask(schema: dict[str, Any] | None, seed: int) -> Answer:
         constraint = compile_format(schema)
-        grammar = constraint.grammar if constraint else ""
-        request = CompletionRequest(prompt, Options(seed=seed, temperature=0.8), num_predict, grammar=grammar)
+        request = CompletionRequest(prompt, Options(seed=seed, temperature=0.8), num_predict)
+        if constraint is not None:
+            request = replace(request, grammar=constraint.grammar, gbnf=constraint.gbnf, json_schema=constraint.schema)
         async with asyncio.timeout(DEADLINE), aclosing(runner.complete(request)) as stream:
             chunks = [chunk async for chunk in stream]
         usage, text = chunks[-1].usage, "".join(chunk.text for chunk in chunks)

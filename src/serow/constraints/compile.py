@@ -14,6 +14,7 @@ from serow.constraints.beyond import compile_beyond
 from serow.constraints.constraint import Constraint
 from serow.constraints.dialect import Document, translate
 from serow.constraints.keywords import step
+from serow.constraints.portable import portable
 from serow.constraints.relax import Relaxed, relax
 from serow.constraints.repair import find_unsatisfiable, repair
 from serow.constraints.satisfiable import refuse_unsatisfiable
@@ -72,8 +73,7 @@ def _compile_schema(source: dict[str, Any]) -> Constraint:
     warnings = _warnings(relaxed)
     if warnings and is_strict:
         raise FormatError(f"invalid {warnings[0]}, and x-strict is set")
-    schema = relaxed.document.whole()
-    return Constraint(grammar.of_schema(schema), is_valid, warnings, schema)
+    return Constraint(grammar.of_schema(relaxed.document.whole()), is_valid, warnings, portable(relaxed.document))
 
 
 def _refused(document: Document, reason: str) -> FormatError:

@@ -12,7 +12,7 @@ class Constraint:
     grammar: str  # the engine's `grammar` field
     is_valid: Callable[[str], bool] = field(repr=False)
     warnings: tuple[str, ...] = ()
-    schema: dict[str, Any] | None = None  # the engine's `json_schema` field
+    schema: dict[str, Any] | None = None  # the engine's `json_schema` field; looser than `grammar`
     gbnf: str = ""
 
     def validate(self, text: str) -> bool:
