@@ -1,6 +1,7 @@
 """The server that commands speak to: its address, a client of it, and a server of our own when there is none."""
 
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -57,7 +58,9 @@ def url(environ: Mapping[str, str] = os.environ) -> str:
     """The server's address from SEROW_HOST or OLLAMA_HOST; raises SettingError."""
     found = settings.load(environ)
     given = environ.get("SEROW_HOST") or environ.get("OLLAMA_HOST") or ""
-    scheme = "https" if given.strip().startswith("https://") else "http"
+    scheme, separator, _ = given.strip().partition("://")
+    if not separator:
+        scheme = "https" if found.tls_cert else "http"
     host = _LOOPBACK.get(found.host, found.host)
     return f"{scheme}://[{host}]:{found.port}" if ":" in host else f"{scheme}://{host}:{found.port}"
 
@@ -66,8 +69,31 @@ def _is_local(address: str) -> bool:
     return httpx.URL(address).host in ("127.0.0.1", "::1", "localhost")
 
 
-def _hint(error: str) -> str:
+def _headers(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The API key of SEROW_API_KEY; the official client knows OLLAMA_API_KEY."""
+    key = environ.get("SEROW_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _certificates() -> bool | ssl.SSLContext:
+    """The system's authorities, and the certificate of this machine's server, which may be signed by itself."""
+    certificate = settings.load().tls_cert
+    if certificate is None:
+        return True
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(certificate)
+    except OSError as error:
+        raise ServerError("the certificate that SEROW_TLS_CERT names can't be read", hint=error.strerror or "") from None
+    return context
+
+
+def _hint(error: str, status: int = 0) -> str:
     """What to do about an error of the server; the wire carries only its sentence."""
+    if status == httpx.codes.UNAUTHORIZED:
+        return "set SEROW_API_KEY to a key of the server; whoever runs it makes one with: serow key create NAME"
+    if status == httpx.codes.FORBIDDEN:
+        return "ask whoever runs the server for a key with more scopes"
     if error.startswith("model ") and error.endswith(" not found"):
         return "see what is there: serow list"
     if error == "pull model manifest: file does not exist":
@@ -82,8 +108,10 @@ def server_errors() -> Iterator[None]:
         yield
     except ollama.ResponseError as error:
         text = error.error or f"the server answered with status {error.status_code}"
-        raise ServerError(text, hint=_hint(text)) from error
+        raise ServerError(text, hint=_hint(text, error.status_code)) from error
     except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout) as error:
+        if "CERTIFICATE" in str(error.__context__):
+            raise ServerError(f"the certificate of {url()} is not trusted", hint="name it in SEROW_TLS_CERT") from error
         raise ServerError(f"no server answers at {url()}", hint="start it with: serow serve") from error
     except httpx.TransportError as error:
         raise ServerError("the connection to the server broke", hint="see what it says on its console") from error
@@ -96,7 +124,8 @@ def connect(*, start: bool = False) -> Iterator[Client]:
     """A client of the configured server; with `start`, of one started in the background when none runs here."""
     address = url()
     timeout = httpx.Timeout(None, connect=_CONNECT_TIMEOUT)  # loading and pulling take as long as they take
-    with Client(host=address, trust_env=not _is_local(address), timeout=timeout) as client, server_errors():
+    options = {"headers": _headers(), "verify": _certificates(), "trust_env": not _is_local(address), "timeout": timeout}
+    with Client(host=address, **options) as client, server_errors():
         if start and _is_local(address) and not _answers(client):
             _start_server(client)
         yield client
