@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import platform
+import re
 import statistics
 import sys
 import tempfile
@@ -39,7 +40,7 @@ from serow.store.store import Store
 
 NAME = "bench"
 NUM_CTX, NUM_PARALLEL = 4096, 8
-STREAM_TOKENS, MANY_TOKENS = 128, 64
+FIRST_TOKENS, STREAM_TOKENS, MANY_TOKENS = 4, 128, 64
 DEADLINE = 120  # seconds, for every wait
 _numbers: Iterator[int] = count(1)
 
@@ -62,13 +63,13 @@ class Side:
     cold: Callable[[], Awaitable[float]]
 
 
-def prompt(words: int = 90) -> str:
-    """A text that neither side has seen: it starts with a number of its own."""
-    return (
-        f"{next(_numbers)}. " + "The quick brown fox jumps over the lazy dog and counts. " * (words // 11) + "One, two, three,"
-    )
+def prompt(numbers: int = 18) -> str:
+    """A count that neither side has seen, of about 110 tokens; models go on counting, so no answer ends early."""
+    first = 1000 + 100 * next(_numbers)
+    return ", ".join(str(first + number) for number in range(numbers)) + ","
 
 
+_TEXT = re.compile(rb'"(response|content)": ?"[^"]')  # a line that brings text; the engine reports progress before
 OPTIONS = {"temperature": 0.0, "seed": 1}
 
 
@@ -76,9 +77,9 @@ async def _timed(response: aiohttp.ClientResponse, tokens_of: Callable[[bytes], 
     """Read a stream; `tokens_of` says of a line the tokens of the whole answer when it is the last one."""
     started, first, tokens = time.perf_counter(), 0.0, 0
     async for line in response.content:
-        if len(line) > 2:
+        if _TEXT.search(line):
             first = first or time.perf_counter() - started
-            tokens = tokens_of(line) or tokens
+        tokens = tokens_of(line) or tokens
     return Timing(first, tokens, time.perf_counter() - started - first)
 
 
@@ -122,7 +123,8 @@ async def serow_server(models: Path) -> AsyncIterator[tuple[aiohttp.ClientSessio
     assert process.stdout is not None
     url = (await process.stdout.readline()).decode().split()[-1]
     try:
-        async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(DEADLINE)) as session:
+        connector, timeout = aiohttp.TCPConnector(force_close=True), aiohttp.ClientTimeout(DEADLINE)
+        async with aiohttp.ClientSession(url, connector=connector, timeout=timeout) as session:
             async with session.get("/api/version") as response:
                 await response.read()
             yield session, psutil.Process(process.pid), time.perf_counter() - started
@@ -151,8 +153,8 @@ async def _many(ask: Callable[[str, int], Awaitable[Timing]]) -> float:
 
 async def _round(side: Side) -> dict[str, float]:
     text = prompt()
-    new = await side.ask(text, 1)
-    cached = await side.ask(text, 1)
+    new = await side.ask(text, FIRST_TOKENS)
+    cached = await side.ask(text, FIRST_TOKENS)
     stream = await side.ask(prompt(), STREAM_TOKENS)
     return {
         "new prompt to first token, ms": new.first * 1e3,
@@ -191,13 +193,13 @@ def _sides(session: aiohttp.ClientSession, engine: aiohttp.ClientSession, model:
     async def cold_serow() -> float:
         async with session.post("/api/generate", json={"model": NAME, "keep_alive": 0}) as response:
             await response.read()
-        return (await ask_serow("The", 1)).first
+        return (await ask_serow(prompt(2), FIRST_TOKENS)).first
 
     async def cold_engine() -> float:
         started = time.perf_counter()
         async with bare_engine(model) as fresh:
-            await _ask_engine(fresh, "The", 1)
-            return time.perf_counter() - started
+            loaded = time.perf_counter() - started
+            return loaded + (await _ask_engine(fresh, prompt(2), FIRST_TOKENS)).first
 
     return [Side("Serow", ask_serow, cold_serow), Side("bare engine", ask_engine, cold_engine)]
 
