@@ -117,9 +117,7 @@ async def serow_server(models: Path) -> AsyncIterator[tuple[aiohttp.ClientSessio
     """`serow serve` on a free port; yields a session, its process, and seconds to the first answer."""
     env = {**os.environ, "SEROW_HOST": "127.0.0.1:0", "SEROW_MODELS": str(models), "SEROW_NUM_PARALLEL": str(NUM_PARALLEL)}
     started = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "serow", "serve", env=env, stdout=asyncio.subprocess.PIPE
-    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "serow", "serve", env=env, stdout=PIPE, stderr=DEVNULL)
     assert process.stdout is not None
     url = (await process.stdout.readline()).decode().split()[-1]
     try:
