@@ -1,13 +1,22 @@
-"""A server inside the test: reached over a real socket like any other, while the test sees its scheduler and its engines."""
+"""A server inside the test: reached over a real socket like any other, while the test sees its scheduler and its engines.
+
+And one in a process of its own, for tests of its end.
+"""
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+import psutil
 import uvicorn
 from starlette.applications import Starlette
 
@@ -131,6 +140,32 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         server.should_exit = True
         async with asyncio.timeout(END_DEADLINE):
             await serving
+
+
+@dataclass(frozen=True)
+class Served:
+    """`serow serve` in a process of its own."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    def engines(self) -> list[psutil.Process]:
+        """Its child processes, and theirs."""
+        children: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return children
+
+
+@contextmanager
+def served(models: Path, **environ: str) -> Iterator[Served]:
+    """Serve on a port of the system's choice; killed at the end, if it still runs."""
+    env = {**os.environ, "SEROW_HOST": "127.0.0.1:0", "SEROW_MODELS": str(models), **environ}
+    argv = [sys.executable, "-m", "serow", "serve"]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield Served(process, process.stdout.readline().split()[-1])
+        finally:
+            process.kill()
 
 
 async def until(holds: Callable[[], Any], deadline: float = START_DEADLINE) -> None:

@@ -19,7 +19,7 @@ from serow.runner.watchdog import Watchdog
 from serow.settings import Settings
 
 T = TypeVar("T")
-_TEMPLATE = aiohttp.ClientTimeout(total=30)  # seconds that a model's own template may run
+_TEMPLATE_TIMEOUT = 30.0  # seconds that a model's own template may run
 _WATCHED = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)  # its silence is the watchdog's business
 
 
@@ -59,6 +59,7 @@ class LlamaRunner:
             stall_timeout=settings.stall_timeout,
             explain=explain_load,
         )
+        self._template_limit = aiohttp.ClientTimeout(total=min(_TEMPLATE_TIMEOUT, settings.stall_timeout))
         stalled = f"the engine made no progress for {settings.stall_timeout:g} seconds"
         self._watchdog = Watchdog(settings.stall_timeout, lambda: self._child.kill(stalled))
         self._has_llguidance = not settings.llama_server  # the wheel has it, releases of llama.cpp do not
@@ -121,7 +122,7 @@ class LlamaRunner:
         """Render messages with the model's own chat template, in the child; raises TemplateError."""
         body = {"messages": messages, "chat_template_kwargs": template_kwargs}
         try:
-            return (await self._call("POST", "/apply-template", body, _Prompt, _TEMPLATE)).prompt
+            return (await self._call("POST", "/apply-template", body, _Prompt, self._template_limit)).prompt
         except RequestError:
             raise TemplateError("the model's chat template does not accept the messages") from None
 

@@ -17,6 +17,7 @@ logger = logging.getLogger("serow")
 
 JSON = "application/json; charset=utf-8"
 NDJSON = "application/x-ndjson"
+_SHUTTING_DOWN = "the server is shutting down"
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None, media_type: str = JSON) -> Response:
@@ -83,14 +84,20 @@ class RecordsResponse(Response):
         self._records = records
         self._stream = stream
         self._content_type = content_type
+        self._has_begun = False
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await until_disconnect(receive, self._run(send))
+        try:
+            await until_disconnect(receive, self._run(send))
+        except asyncio.CancelledError:  # the grace time is over
+            if not self._has_begun:
+                raise Unavailable(_SHUTTING_DOWN) from None
 
     async def _run(self, send: Send) -> None:
         async with aclosing(self._records) as records:  # type: ignore[type-var]
             first = await anext(records)
+            self._has_begun = True
             if not self._stream or is_alone(first):
                 await self._send_one(first, send)
                 return
@@ -108,7 +115,7 @@ class RecordsResponse(Response):
             async for record in records:
                 await _send(send, encode_line(record))
         except asyncio.CancelledError:
-            await _send(send, encode_line({"error": "the server is shutting down"}), more=False)
+            await _send(send, encode_line({"error": _SHUTTING_DOWN}), more=False)
             raise
         except Exception as error:  # noqa: BLE001 - the top: every stream ends with a record
             await _send(send, encode_line(error_record(error)))
