@@ -53,6 +53,9 @@ class Settings:
     read_timeout: float = 30.0
     write_timeout: float = 30.0
     grace: float = 10.0
+    log: str = "text"
+    log_prompts: bool = False
+    otel: bool = False
 
     @property
     def key_file(self) -> Path:
@@ -107,6 +110,12 @@ def _flag(text: str) -> bool:
     return _FLAGS[text.lower()]
 
 
+def _log(text: str) -> str:
+    if text.lower() not in ("text", "json"):
+        raise ValueError("text or json")
+    return text.lower()
+
+
 def _path(text: str) -> Path:
     return Path(text).expanduser()
 
@@ -149,6 +158,9 @@ VARIABLES = (
     Variable("READ_TIMEOUT", "read_timeout", _timeout, "longest time for a request's headers, and for any 15 kB of its body"),
     Variable("WRITE_TIMEOUT", "write_timeout", _timeout, "how long a client may read nothing of its answer"),
     Variable("GRACE", "grace", _seconds, "how long requests in flight may finish after SIGTERM"),
+    Variable("LOG", "log", _log, "text, or json for one JSON object a line"),
+    Variable("LOG_PROMPTS", "log_prompts", _flag, "1 writes prompts to the log"),
+    Variable("OTEL", "otel", _flag, "1 sends a trace of each request, as the OTEL_… variables say; needs serow[otel]"),
 )
 
 

@@ -3,9 +3,11 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -13,20 +15,24 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from serow import __version__
 from serow.errors import SerowError
 from serow.generation import Generation
 from serow.keys import KeyFile, Keyring
+from serow.metrics import Metrics
 from serow.runner import socket_directory
 from serow.runner.base import LoadRequest, Runner
 from serow.runner.image import ImageRunner
 from serow.runner.llama import LlamaRunner
 from serow.scheduler.scheduler import Scheduler
-from serow.server import bind, inference, models
+from serow.server import bind, inference, log, metrics, models
 from serow.server.connection import bounded
+from serow.server.exchange import Exchange, ExchangeMiddleware
 from serow.server.guard import Guard, RequireKey
 from serow.server.responses import client_left, json_response, method_not_allowed, not_found, render_error
+from serow.server.tracing import open_traces
 from serow.settings import Settings
 from serow.store.store import Store
 
@@ -41,10 +47,23 @@ async def version(_: Request) -> Response:
     return json_response({"version": __version__})
 
 
+class _Application(Starlette):
+    """Starlette, watched from outside: what its own error handling answers is observed too."""
+
+    def __init__(self, observers: list[Callable[[Exchange], None]], **options: Any) -> None:
+        super().__init__(**options)
+        self._observers = observers
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return ExchangeMiddleware(super().build_middleware_stack(), self._observers)
+
+
 def create_app(settings: Settings) -> Starlette:
     """Build the application; its store, scheduler and generation are in `app.state` while it runs."""
     keyring = Keyring(settings.api_keys, KeyFile(settings.key_file))
     bind.require_key(settings, keyring)
+    counted, traces = Metrics(), open_traces(settings)
+    observers = [partial(metrics.observe, counted), log.request_logger(settings), *([traces.record] if traces else ())]
 
     def start(request: LoadRequest) -> Runner:
         return (ImageRunner if request.model.is_image else LlamaRunner)(request, settings)
@@ -57,12 +76,17 @@ def create_app(settings: Settings) -> Starlette:
         async with Scheduler(settings, start) as scheduler:
             app.state.settings, app.state.store, app.state.scheduler = settings, store, scheduler
             app.state.generation = Generation(store, scheduler, settings.max_pixels)
+            app.state.metrics = counted
+            counted.follow(scheduler)
             warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header
             yield
             await warming
+        if traces:
+            await asyncio.to_thread(traces.close)
 
-    return Starlette(
-        routes=[Route("/", root), Route("/api/version", version), *inference.routes, *models.routes],
+    return _Application(
+        observers,
+        routes=[Route("/", root), Route("/api/version", version), *inference.routes, *models.routes, *metrics.routes],
         middleware=[
             Middleware(Guard, settings.origins, settings.hosts, settings.max_header),
             Middleware(RequireKey, keyring, may_be_open=bind.may_be_open(settings)),
@@ -117,6 +141,7 @@ class _Server(uvicorn.Server):
 
 def serve(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT; requests in flight may finish within `settings.grace` seconds."""
+    log.configure(settings)
     app = create_app(settings)
     bind.allow_connections(settings.max_connections)
     config = uvicorn.Config(
@@ -124,6 +149,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         log_level="warning",
+        log_config=None,
         access_log=False,
         server_header=False,
         http=bounded(settings),

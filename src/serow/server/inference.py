@@ -6,6 +6,7 @@ from starlette.routing import Route
 
 from serow.api.codec import decode_generate
 from serow.server import limits
+from serow.server.exchange import current
 from serow.server.responses import RecordsResponse, read_body
 
 
@@ -13,8 +14,11 @@ async def generate(request: Request) -> Response:
     """Text, pictures, load and unload: one endpoint."""
     state = request.app.state
     wanted = decode_generate(await read_body(request, state.settings.max_body))
+    exchange = current()
+    exchange.model, exchange.prompt = wanted.model, wanted.prompt
     limits.check(wanted, state.settings)
-    return RecordsResponse(state.generation.generate(wanted, request.state.client), stream=wanted.stream)
+    records = state.generation.generate(wanted, request.state.client, exchange.timeline)
+    return RecordsResponse(records, stream=wanted.stream)
 
 
 routes = [Route("/api/generate", generate, methods=["POST"])]

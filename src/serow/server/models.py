@@ -18,6 +18,7 @@ from serow.api.types import PsModel, TagsModel
 from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, SerowError, TemplateError
 from serow.registry.pull import pull
 from serow.server.responses import RecordsResponse, json_response, read_body, require
+from serow.server.exchange import current
 from serow.store.create import Recipe
 from serow.store.model import Model
 from serow.store.name import Name
@@ -198,7 +199,10 @@ def _store(request: Request) -> Store:
 
 
 async def _body(request: Request, kind: type[_Body]) -> _Body:
-    return convert(decode_object(await read_body(request, request.app.state.settings.max_body)), kind)
+    body = convert(decode_object(await read_body(request, request.app.state.settings.max_body)), kind)
+    if isinstance(body, _Named):
+        current().model = body.text
+    return body
 
 
 def _name(text: str, complaint: str) -> Name:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from serow.api.codec import encode, encode_line
 from serow.errors import Forbidden, RequestError, SerowError, TooLarge, Unavailable
+from serow.server.exchange import current
 
 logger = logging.getLogger("serow")
 
@@ -27,6 +28,7 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 
 def error_response(error: SerowError) -> Response:
     """An error before the first byte."""
+    current().fail(error)
     if isinstance(error, Forbidden):
         return Response(status_code=error.status)
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Unavailable) else None
@@ -35,6 +37,7 @@ def error_response(error: SerowError) -> Response:
 
 def error_record(error: Exception) -> dict[str, str]:
     """An error after the first byte: the last line of a stream. What nobody expected is logged and not told."""
+    current().fail(error)
     if isinstance(error, SerowError):
         return {"error": str(error)}
     logger.error("unexpected error while streaming", exc_info=error)
@@ -142,6 +145,7 @@ def render_error(_: Request, error: Exception) -> Response:
     """Starlette's handler for what handlers raise."""
     if isinstance(error, SerowError):
         return error_response(error)
+    current().fail(error)
     return json_response({"error": "internal error"}, 500)
 
 

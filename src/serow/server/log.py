@@ -1,0 +1,107 @@
+"""The log: one line for each request and for each event, on stderr, as text for people or as JSON for machines.
+
+What a prompt says is never written, unless SEROW_LOG_PROMPTS asks for it.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from serow.server.exchange import Exchange, current
+from serow.settings import Settings
+
+logger = logging.getLogger("serow.request")
+
+_LOGGERS_OF_REQUESTS = ("serow", "uvicorn.error")  # others speak of engines and connections, which outlive a request
+_PLAIN = re.compile(r"[!-~]+")  # printable ASCII without a space
+
+
+def configure(settings: Settings) -> None:
+    """Set up all of Python's logging, once, for a process that serves."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JSONFormatter() if settings.log == "json" else TextFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("serow").setLevel(logging.INFO)
+    for name in _LOGGERS_OF_REQUESTS:
+        logging.getLogger(name).addFilter(_name_request)
+
+
+def request_logger(settings: Settings) -> Callable[[Exchange], None]:
+    """What writes the line of a request that is over."""
+
+    def write(exchange: Exchange) -> None:
+        level = logging.ERROR if exchange.status >= 500 else logging.INFO
+        fields = dict(_fields(exchange, with_prompt=settings.log_prompts))
+        logger.log(level, "request", extra={"fields": fields})
+
+    return write
+
+
+def _fields(exchange: Exchange, *, with_prompt: bool) -> Iterator[tuple[str, Any]]:
+    """What is to be said; durations in seconds, counts in tokens. Errors that are the client's fault may quote the client."""
+    timeline = exchange.timeline
+    yield from (("method", exchange.method), ("path", exchange.path), ("status", exchange.status))
+    yield "duration", round(exchange.duration / 1e9, 4)
+    if exchange.model:
+        yield "model", exchange.model
+    if timeline.loaded_at:
+        yield "prompt_eval_count", timeline.prompt_eval_count
+        yield "prompt_cached_count", timeline.prompt_cached_count
+        yield "eval_count", timeline.eval_count
+    if exchange.error is not None and exchange.status >= 500:
+        yield "error", str(exchange.error)
+    if with_prompt and exchange.prompt:
+        yield "prompt", exchange.prompt
+    yield from (("client", exchange.client), ("request_id", exchange.id))
+
+
+def _name_request(record: logging.LogRecord) -> bool:
+    if request_id := current().id:
+        record.fields = {"request_id": request_id}
+    return True
+
+
+class TextFormatter(logging.Formatter):
+    """`time LEVEL message name=value …`; a value that is not plain is quoted, so that no client writes a line of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and below it the traceback if there is one."""
+        fields = getattr(record, "fields", {})
+        said = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
+        parts = (_time(record), record.levelname, _one_line(record.getMessage()), said)
+        line = " ".join(part for part in parts if part)
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line: `time`, `level`, `logger`, `message`, the fields, `traceback` if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        entry = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= getattr(record, "fields", {})
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def _time(record: logging.LogRecord) -> str:
+    """RFC 3339 in UTC."""
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) and '"' not in text else json.dumps(text)
+
+
+def _one_line(text: str) -> str:
+    return json.dumps(text)[1:-1] if "\n" in text or "\r" in text or "\x1b" in text else text
