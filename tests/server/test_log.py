@@ -1,0 +1,89 @@
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serow.errors import EngineDied, TemplateError
+from serow.server.exchange import Exchange
+from serow.server.log import JSONFormatter, TextFormatter, request_logger
+from serow.settings import Settings
+from tests.conftest import running_server
+
+SECRET = "the-prompt-nobody-may-see"
+
+
+def exchange(**fields: Any) -> Exchange:
+    known = {
+        "id": "r1",
+        "method": "POST",
+        "path": "/api/generate",
+        "client": "10.0.0.7",
+        "status": 200,
+        "duration": 1_234_567_000,
+    }
+    return Exchange(**{**known, **fields})
+
+
+def line(formatter: logging.Formatter, caplog: pytest.LogCaptureFixture, wanted: Exchange, **settings: Any) -> str:
+    """The line of one exchange."""
+    with caplog.at_level(logging.INFO, "serow.request"):
+        request_logger(Settings(**settings))(wanted)
+    return formatter.format(caplog.records[-1])
+
+
+def test_a_line_of_text_tells_who_asked_for_what_and_what_came_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    wanted = exchange(model="zoo-think")
+    wanted.timeline.loaded_at, wanted.timeline.prompt_eval_count, wanted.timeline.eval_count = 1, 10, 8
+    assert line(TextFormatter(), caplog, wanted).partition(" INFO ")[2] == (
+        "request method=POST path=/api/generate status=200 duration=1.2346 model=zoo-think"
+        " prompt_eval_count=10 prompt_cached_count=0 eval_count=8 client=10.0.0.7 request_id=r1"
+    )
+
+
+@pytest.mark.parametrize("text", ["a\nINFO request status=200", "a\rb", "a\x1b[2Jb", "a b", 'a"b', "a\u2028b"])
+def test_no_client_writes_a_line_of_its_own(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    for wanted in (exchange(model=text), exchange(path=f"/{text}")):
+        said = line(TextFormatter(), caplog, wanted)
+        assert len(said.splitlines()) == 1 and said.isprintable()
+        assert json.loads(line(JSONFormatter(), caplog, wanted))["status"] == 200
+
+
+def test_what_went_wrong_is_told_when_it_is_ours_and_not_when_it_may_quote_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    ours = exchange(status=500, error=EngineDied("the engine ended with signal 9"))
+    theirs = exchange(status=400, error=TemplateError(f"template error near {SECRET}"))
+    said = json.loads(line(JSONFormatter(), caplog, ours))
+    assert (said["level"], said["error"], said["request_id"]) == ("error", "the engine ended with signal 9", "r1")
+    assert SECRET not in line(JSONFormatter(), caplog, theirs)
+
+
+@pytest.mark.parametrize("is_asked_for", [False, True])
+def test_a_prompt_is_written_only_when_that_is_asked_for(caplog: pytest.LogCaptureFixture, is_asked_for: bool) -> None:
+    said = line(TextFormatter(), caplog, exchange(prompt=SECRET), log_prompts=is_asked_for)
+    assert (SECRET in said) is is_asked_for
+
+
+def test_a_traceback_stays_in_its_line_of_json() -> None:
+    try:
+        raise RuntimeError("first\nsecond")
+    except RuntimeError:
+        record = logging.LogRecord("serow", logging.ERROR, "", 0, "unexpected", (), sys.exc_info())
+    said = JSONFormatter().format(record)
+    assert "\n" not in said and "RuntimeError" in json.loads(said)["traceback"]
+
+
+def test_a_server_writes_json_lines_with_the_ids_of_its_answers(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    body = {"model": "zoo-think", "prompt": SECRET, "options": {"num_predict": 4}, "stream": False}
+    with running_server(models, SEROW_LOG="json") as url:
+        answer = httpx.post(f"{url}/api/generate", json=body, headers={"X-Request-Id": "from-a-test"}, timeout=60)
+        httpx.post(f"{url}/api/generate", content=b"{", timeout=60)
+    log = capfd.readouterr().err
+    entries = [json.loads(text) for text in log.splitlines()]
+    (said,) = [entry for entry in entries if entry.get("request_id") == "from-a-test"]
+    assert (said["model"], said["eval_count"], said["status"]) == ("zoo-think", 4, 200)
+    assert answer.headers["x-request-id"] == "from-a-test"
+    assert [entry["status"] for entry in entries if entry["message"] == "request"] == [200, 400]
+    assert SECRET not in log
