@@ -43,5 +43,24 @@ def test_a_value_that_does_not_fit_names_its_variable(name: str) -> None:
         load({name: "a:b"})
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("ALLOW_OPEN", "maybe"), ("READ_TIMEOUT", "0"), ("WRITE_TIMEOUT", "-1"), ("MAX_HEADER", "-1"), ("MAX_IMAGES", "many")],
+)
+def test_a_limit_that_is_none_is_refused(name: str, text: str) -> None:
+    with pytest.raises(SettingError, match=name):
+        load({f"SEROW_{name}": text})
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", True), ("TRUE", True), ("0", False), ("no", False)])
+def test_a_flag_is_read_in_the_usual_words(text: str, value: bool) -> None:
+    assert load({"SEROW_ALLOW_OPEN": text}).allow_open is value
+
+
+def test_keys_are_not_shown_with_the_settings() -> None:
+    settings = load({"SEROW_API_KEYS": "one, two,"})
+    assert settings.api_keys == ("one", "two") and "two" not in repr(settings)
+
+
 def test_every_row_of_the_table_lands_in_a_field() -> None:
     assert {variable.field for variable in VARIABLES} <= set(Settings.__dataclass_fields__)

@@ -14,7 +14,8 @@ async def hello(_: Request) -> PlainTextResponse:
 
 @pytest.fixture
 def client() -> httpx.AsyncClient:
-    app = Guard(Starlette(routes=[Route("/", hello)]), origins=("https://notes.example",))
+    origins = ("https://notes.example", "chrome-extension://*", "https://*.Example.org")
+    app = Guard(Starlette(routes=[Route("/", hello)]), origins, hosts=("models.example",))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:11434")
 
 
@@ -26,14 +27,26 @@ async def test_a_foreign_host_gets_403_with_an_empty_body(client: httpx.AsyncCli
 
 
 @pytest.mark.req("RES-05")
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:11434", "[::1]:11434", "box.local", "192.168.1.7:11434", "LOCALHOST"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1:11434", "[::1]:11434", "box.local", "192.168.1.7:11434", "LOCALHOST", "models.example:443"]
+)
 async def test_local_names_and_addresses_pass(client: httpx.AsyncClient, host: str) -> None:
     assert (await client.get("/", headers={"Host": host})).text == "hello"
 
 
 @pytest.mark.req("RES-05")
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "https://localhost.evil.example", "ftp://localhost", "http://[::1"]
+    "origin",
+    [
+        "http://evil.example",
+        "null",
+        "https://localhost.evil.example",
+        "ftp://localhost",
+        "http://[::1",
+        "https://example.org",
+        "https://a.example.org.evil.example",
+        "https://models.example",
+    ],
 )
 async def test_a_foreign_origin_gets_403_with_an_empty_body(client: httpx.AsyncClient, origin: str) -> None:
     answer = await client.get("/", headers={"Origin": origin})
@@ -42,7 +55,16 @@ async def test_a_foreign_origin_gets_403_with_an_empty_body(client: httpx.AsyncC
 
 @pytest.mark.req("RES-05")
 @pytest.mark.parametrize(
-    "origin", ["http://localhost:3000", "https://127.0.0.1", "app://x", "vscode-webview://y", "https://notes.example"]
+    "origin",
+    [
+        "http://localhost:3000",
+        "https://127.0.0.1",
+        "app://x",
+        "vscode-webview://y",
+        "https://notes.example",
+        "chrome-extension://abcdef",
+        "https://a.example.org",
+    ],
 )
 async def test_an_allowed_origin_is_named_in_the_answer(client: httpx.AsyncClient, origin: str) -> None:
     answer = await client.get("/", headers={"Origin": origin})

@@ -6,13 +6,16 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from serow.errors import RequestError
-from serow.keys import KeyFile, Scope
+from serow.keys import KeyFile, Keyring
+from serow.keys import Scope as KeyScope
 from serow.server import models
 from serow.server.app import create_app
-from serow.server.guard import scope_of
+from serow.server.guard import RequireKey, scope_of
 from serow.settings import SettingError, Settings
 
 GIVEN = "a key with every scope"
@@ -83,26 +86,26 @@ async def test_a_key_opens_the_routes(client: httpx.AsyncClient, scheme: str) ->
 
 
 async def test_a_key_that_may_only_infer_gets_403_where_models_change(client: httpx.AsyncClient, file: KeyFile) -> None:
-    headers = bearer(file.create("reader", (Scope.INFER,)))
+    headers = bearer(file.create("reader", (KeyScope.INFER,)))
     answer = await client.request("DELETE", "/api/delete", headers=headers, json={"model": "x"})
     assert (answer.status_code, answer.json()["error"]) == (403, 'forbidden: this API key lacks the scope "manage"')
     assert (await client.get("/api/tags", headers=headers)).status_code == 200
 
 
 async def test_a_key_that_may_only_manage_does_not_generate(client: httpx.AsyncClient, file: KeyFile) -> None:
-    headers = bearer(file.create("deploy", (Scope.MANAGE,)))
+    headers = bearer(file.create("deploy", (KeyScope.MANAGE,)))
     assert (await client.post("/api/generate", headers=headers, json={"model": "x"})).status_code == 403
     assert (await client.request("DELETE", "/api/delete", headers=headers, json={"model": "x"})).status_code == 404
 
 
 def test_every_route_that_changes_models_is_managed() -> None:
-    managed = {route.path for route in models.routes if isinstance(route, Route) and scope_of(route.path) is Scope.MANAGE}
+    managed = {route.path for route in models.routes if isinstance(route, Route) and scope_of(route.path) is KeyScope.MANAGE}
     assert managed == {route.path for route in models.routes if isinstance(route, Route)} - READING
-    assert scope_of("/api/create/") is scope_of(f"/api/blobs/{NOTHING}") is Scope.MANAGE
+    assert scope_of("/api/create/") is scope_of(f"/api/blobs/{NOTHING}") is KeyScope.MANAGE
 
 
 async def test_a_revoked_key_is_refused_at_once(client: httpx.AsyncClient, file: KeyFile) -> None:
-    headers = bearer(file.create("laptop", tuple(Scope)))
+    headers = bearer(file.create("laptop", tuple(KeyScope)))
     assert (await client.get("/api/tags", headers=headers)).status_code == 200
     file.revoke("laptop")
     assert (await client.get("/api/tags", headers=headers)).status_code == 401
@@ -123,6 +126,21 @@ async def test_a_preflight_passes_without_a_key_and_a_401_can_be_read_by_the_pag
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, origin["Origin"])
 
 
+@pytest.mark.parametrize(
+    ("key", "address", "client"),
+    [(GIVEN, "10.0.0.1", "key SEROW_API_KEYS #1"), (None, "10.0.0.1", "10.0.0.1"), (None, "2001:db8::1", "2001:db8::1")],
+)
+@pytest.mark.req("LIFE-02")
+async def test_who_asks_is_the_key_else_the_address(file: KeyFile, key: str | None, address: str, client: str) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(scope["state"]["client"])(scope, receive, send)
+
+    guarded = RequireKey(app, Keyring((key,) if key else (), file))
+    transport = httpx.ASGITransport(guarded, client=(address, 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as asking:
+        assert (await asking.get("/api/ps", headers=bearer(key) if key else {})).text == client
+
+
 OPEN: list[dict[str, Any]] = [{"host": "127.0.0.1"}, {"host": "::1"}, {"host": "127.8.8.8"}, {"host": "localhost"}]
 GUARDED: list[dict[str, Any]] = [{"host": "0.0.0.0", "api_keys": ("x",)}, {"host": "0.0.0.0", "allow_open": True}]
 
@@ -140,7 +158,7 @@ def test_a_public_address_without_a_key_is_refused_with_a_hint(tmp_path: Path, h
 
 
 async def test_a_public_server_whose_key_file_vanishes_stays_closed(tmp_path: Path, file: KeyFile) -> None:
-    file.create("laptop", tuple(Scope))
+    file.create("laptop", tuple(KeyScope))
     app = create_app(Settings(models=tmp_path, host="0.0.0.0"))
     file.path.unlink()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:

@@ -209,5 +209,9 @@ async def test_a_loaded_model_is_listed_and_forgotten_when_it_changes(client: ht
     (loaded,) = (await client.get("/api/ps")).json()["models"]
     assert (loaded["name"], loaded["context_length"]) == ("zoo-think:latest", 2048)
     assert loaded["size"] > 0 and loaded["expires_at"].endswith("Z")
+    verbose = (await client.get("/api/ps?verbose=1")).json()
+    (model,) = verbose["models"]
+    assert model.keys() - loaded.keys() == {"num_parallel", "num_running", "num_waiting"}
+    assert (model["num_running"], model["num_waiting"], verbose["num_waiting"], verbose["max_queue"]) == (0, 0, 0, 512)
     await client.post("/api/create", json={"model": "zoo-think", "from": "zoo-think", "system": "New."})
     assert (await client.get("/api/ps")).json() == {"models": []}

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import asdict
 from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,8 +18,8 @@ from serow.api.codec import convert, decode_object
 from serow.api.types import PsModel, TagsModel
 from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, SerowError, TemplateError
 from serow.registry.pull import pull
-from serow.server.responses import RecordsResponse, json_response, read_body, require
 from serow.server.exchange import current
+from serow.server.responses import RecordsResponse, json_response, read_body, require
 from serow.store.create import Recipe
 from serow.store.model import Model
 from serow.store.name import Name
@@ -111,9 +112,12 @@ async def tags(request: Request) -> Response:
 
 
 async def ps(request: Request) -> Response:
-    """GET /api/ps: the models in memory, the longest to stay first."""
-    loaded = request.app.state.scheduler.loaded()
-    return json_response({"models": [_ps_model(each) for each in loaded]})
+    """GET /api/ps: the models in memory, the longest to stay first. Beyond the peer, `?verbose=1` tells who runs and waits."""
+    scheduler, max_queue = request.app.state.scheduler, request.app.state.settings.max_queue
+    if request.query_params.get("verbose") not in ("1", "true"):
+        return json_response({"models": [_ps_model(each) for each in scheduler.loaded()]})
+    models = [_verbose(each) for each in scheduler.loaded()]
+    return json_response({"models": models, "num_waiting": scheduler.num_waiting, "max_queue": max_queue})
 
 
 async def show_model(request: Request) -> Response:
@@ -249,6 +253,11 @@ def _ps_model(loaded: Any) -> PsModel:
         size_vram=loaded.size_vram,
         context_length=loaded.context_length,
     )
+
+
+def _verbose(loaded: Any) -> dict[str, Any]:
+    numbers = {name: getattr(loaded, name) for name in ("num_parallel", "num_running", "num_waiting")}
+    return asdict(_ps_model(loaded)) | numbers
 
 
 def _time(moment: datetime) -> str:
