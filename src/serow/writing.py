@@ -1,7 +1,8 @@
 """The flow of a request to a language model, once it has its place: prompt, token ids, chunks, records."""
 
+import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from serow.template.prompt import render
 from serow.template.truncation import truncate
 
 _ENGINE_BLOCK = 256  # the engine rounds contexts up to a multiple of it
+_PLACE = re.compile(r"\[img-([0-9]{1,4})\]")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Prompt:
     engine: list[int] | str
     num_ctx: int  # tokens
     truncated: int = 0  # tokens
+    images: Sequence[bytes] = ()  # in the order of their markers
 
 
 async def write(job: Job, runner: TextRunner, load_duration: int) -> AsyncGenerator[GenerateRecord, None]:
@@ -67,7 +70,9 @@ async def _prompt(job: Job, runner: TextRunner) -> Prompt:
     tokens = job.context + await runner.tokenize(text, add_special=not job.context)
     num_ctx = _num_ctx(job.options.num_ctx, runner.num_ctx)
     if job.images:
-        return Prompt(text, tokens, _with_media(await _before(job, runner) + text, job, runner), num_ctx)
+        before = (await _before(job, runner)).replace(runner.media_marker, "")
+        placed, images = _with_media(text, job.images, runner.media_marker)
+        return Prompt(text, tokens, before + placed, num_ctx, images=images)
     if len(tokens) >= num_ctx and not job.request.truncate:
         raise RequestError(f"the prompt has {len(tokens)} tokens, the context holds {num_ctx}: shorten it or raise num_ctx")
     kept, truncated = truncate(tokens, num_ctx, job.options.num_keep, job.options.num_predict)
@@ -81,12 +86,18 @@ def _num_ctx(asked: int, loaded: int) -> int:
     return min(-(-asked // _ENGINE_BLOCK) * _ENGINE_BLOCK, loaded) if asked else loaded
 
 
-def _with_media(text: str, job: Job, runner: TextRunner) -> str:
-    """Put the engine's marker where `[img-N]` stands; one that the user wrote is taken out."""
-    text = text.replace(runner.media_marker, "")
-    for number in range(len(job.images)):
-        text = text.replace(f"[img-{number}]", runner.media_marker, 1)
-    return text
+def _with_media(text: str, images: list[bytes], marker: str) -> tuple[str, list[bytes]]:
+    """The engine's marker where `[img-N]` stands first, and the pictures in that order; one that the user wrote is taken out."""
+    waiting, placed = dict(enumerate(images)), []
+
+    def place(match: re.Match[str]) -> str:
+        image = waiting.pop(int(match[1]), None)
+        if image is None:
+            return match[0]
+        placed.append(image)
+        return marker
+
+    return _PLACE.sub(place, text.replace(marker, "")), placed
 
 
 def _completion(job: Job, prompt: Prompt) -> Completion:
@@ -94,18 +105,18 @@ def _completion(job: Job, prompt: Prompt) -> Completion:
         prompt=prompt.engine,
         options=job.options,
         num_predict=_num_predict(job, prompt),
-        images=job.images,
+        images=prompt.images,
         logprobs=job.request.logprobs,
         top_logprobs=job.request.top_logprobs,
         constraint=job.constraint,
         tags=job.tags,
-        is_thinking=job.tags is not None and job.tags.is_open(prompt.text),
+        begun=job.tags.begun(prompt.text, raw=job.request.raw) if job.tags else None,
     )
 
 
 def _num_predict(job: Job, prompt: Prompt) -> int:
-    """Without shift an answer ends where the context does (GEN-16)."""
-    if job.request.shift:
+    """Without shift an answer ends where the context does (GEN-16), and so does one under a grammar (GEN-12)."""
+    if job.request.shift and job.constraint is None:
         return job.options.num_predict
     room = max(0, prompt.num_ctx - len(prompt.engine if isinstance(prompt.engine, list) else prompt.tokens))
     return min(job.options.num_predict, room) if job.options.num_predict >= 0 else room

@@ -55,6 +55,14 @@ def test_format_takes_a_schema(serow: Serow, home: Path, kind: str) -> None:
     assert json.loads(out) in ("yes", "no")
 
 
+def test_what_the_server_relaxes_or_ignores_is_said_on_stderr(serow: Serow) -> None:
+    schema = json.dumps({"type": "array", "items": {"enum": [1, 2]}, "uniqueItems": True, "maxItems": 2})
+    status, out, err = serow("run", "zoo-think", "--think=false", "--format", schema, QUESTION)
+    assert (status, isinstance(json.loads(out), list)) == (0, True)
+    assert err.startswith("warning: ")
+    assert "uniqueItems" in err
+
+
 def test_a_picture_named_in_the_prompt_is_seen(serow: Serow, zoo: Path) -> None:
     case = next(case for case in json.loads((zoo / "vision_cases.json").read_text()) if case["kind"] == "shape")
     code, out, err = serow("run", "zoo-vision", f"{case['prompt']} {zoo / case['image']}")

@@ -28,8 +28,18 @@ class ServerError(SerowError):
     """The server answered with an error, or not at all."""
 
 
+class Record(ollama.GenerateResponse):
+    """A record of /api/generate, with what the official client has no field for and would drop."""
+
+    warnings: list[str] = []
+    format_valid: bool | None = None
+
+
 class Client(ollama.Client):
     """The official client, and the calls that it has no room for."""
+
+    def _request(self, cls: Any, *args: Any, **kwargs: Any) -> Any:
+        return super()._request(Record if cls is ollama.GenerateResponse else cls, *args, **kwargs)
 
     def show_all(self, model: str, *, verbose: bool = False, system: str = "", options: dict[str, Any] | None = None) -> Any:
         """The whole body of /api/show, as the wire has it."""

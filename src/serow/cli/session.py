@@ -53,6 +53,8 @@ class Session:
             stream=True,
         )
         last = self._draw(records, prompt) if "image" in self.capabilities else self._print(records)
+        if last:
+            _warn(last)
         if last and last.context:
             self.context = list(last.context)
         if last and self.is_verbose:
@@ -123,6 +125,13 @@ class Answer:
         if text:
             click.echo(click.style(text, fg="bright_black", bold=bold) if dim else text, nl=False, color=_color())
             self._ends_line = text.endswith("\n")
+
+
+def _warn(last: Any) -> None:
+    """What the server did otherwise than asked: said on stderr, so that nothing is cut or ignored in silence."""
+    unfit = ["the answer does not fit the format"] if last.format_valid is False else []
+    for warning in [*last.warnings, *unfit]:
+        click.echo(click.style(f"warning: {warning}", fg="yellow"), err=True, color=_color())
 
 
 def _color() -> bool | None:
