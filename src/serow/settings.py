@@ -155,7 +155,7 @@ VARIABLES = (
     Variable("MAX_PIXELS", "max_pixels", _count, "most pixels of one picture that is sent"),
     Variable("MAX_PROMPT", "max_prompt", _count, "longest prompt, system, suffix or template in characters, context in tokens"),
     Variable("MAX_CONNECTIONS", "max_connections", _count, "connections open at once, 503 for those beyond"),
-    Variable("READ_TIMEOUT", "read_timeout", _timeout, "longest time for a request's headers, and for any 15 kB of its body"),
+    Variable("READ_TIMEOUT", "read_timeout", _timeout, "longest time for headers to come; a body brings 500 bytes a second"),
     Variable("WRITE_TIMEOUT", "write_timeout", _timeout, "how long a client may read nothing of its answer"),
     Variable("GRACE", "grace", _seconds, "how long requests in flight may finish after SIGTERM"),
     Variable("LOG", "log", _log, "text, or json for one JSON object a line"),
