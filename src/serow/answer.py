@@ -24,7 +24,7 @@ class Answer:
         self._response = ""
         self._model = request.model
         self._constraint = constraint
-        self._parser = ThinkingParser(tags, is_open=tags.is_open(prompt)) if tags else None
+        self._parser = ThinkingParser(tags, tags.begun(prompt, raw=request.raw)) if tags else None
         self._usage: Usage | None = None
 
     def feed(self, chunk: Chunk) -> GenerateRecord | None:

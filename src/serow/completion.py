@@ -14,13 +14,14 @@ from serow.api.types import Options
 from serow.constraints import Constraint
 from serow.parsers.thinking import ThinkingParser, ThinkingTags
 from serow.runner.base import Chunk, CompletionRequest, TextRunner, Usage
+from serow.template.truncation import truncate
 
 _BEHIND_THINKING = "\n\n"
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What to complete and how; `is_thinking`: the prompt ends with the opening tag."""
+    """What to complete and how; `begun`: what the prompt holds behind an opening tag, None when none is open."""
 
     prompt: list[int] | str
     options: Options
@@ -30,7 +31,13 @@ class Completion:
     top_logprobs: int = 0
     constraint: Constraint | None = None
     tags: ThinkingTags | None = None
-    is_thinking: bool = False
+    begun: str | None = None
+
+    @property
+    def think_budget(self) -> int | None:
+        """Tokens that the thinking may take; None: as many as it likes, which a negative option says too."""
+        budget = self.options.think_budget
+        return None if budget is None or budget < 0 else budget
 
     def request(self) -> CompletionRequest:
         """As the engine takes it, in one run."""
@@ -53,8 +60,8 @@ async def complete(runner: TextRunner, completion: Completion) -> AsyncGenerator
     if completion.num_predict == 0:
         yield Chunk(usage=_nothing(completion))
         return
-    bounded = completion.constraint is not None or completion.options.think_budget is not None
-    run = _think_first(runner, completion) if completion.tags and bounded else runner.complete(completion.request())
+    is_bounded = completion.constraint is not None or completion.think_budget is not None
+    run = _think_first(runner, completion) if completion.tags and is_bounded else runner.complete(completion.request())
     async with aclosing(run) as chunks:
         async for chunk in chunks:
             yield chunk
@@ -65,12 +72,12 @@ def _nothing(completion: Completion) -> Usage:
 
 
 async def _think_first(runner: TextRunner, completion: Completion) -> AsyncGenerator[Chunk, None]:
-    thought = ""
+    thought, withheld = "", []
     usage: Usage | None = None
     async with aclosing(_thinking(runner, completion)) as chunks:
         async for chunk in chunks:
             thought += chunk.text
-            usage = chunk.usage
+            usage, withheld = chunk.usage, chunk.withheld
             yield replace(chunk, usage=None)
     if usage is None:  # the model answers without thinking
         async with aclosing(runner.complete(completion.request())) as chunks:
@@ -82,7 +89,7 @@ async def _think_first(runner: TextRunner, completion: Completion) -> AsyncGener
         return
     assert completion.tags is not None
     closing = completion.tags.closing + _BEHIND_THINKING
-    yield Chunk(text=closing, num_tokens=usage.eval_count)
+    yield Chunk(text=closing, logprobs=withheld, num_tokens=usage.eval_count)
     async with aclosing(runner.complete(await _behind(runner, completion, thought + closing, usage))) as chunks:
         async for chunk in chunks:
             yield replace(chunk, num_tokens=chunk.num_tokens + usage.eval_count, usage=chunk.usage and _sum(usage, chunk.usage))
@@ -91,20 +98,18 @@ async def _think_first(runner: TextRunner, completion: Completion) -> AsyncGener
 async def _thinking(runner: TextRunner, completion: Completion) -> AsyncGenerator[Chunk, None]:
     """The thinking alone, up to its closing tag; nothing at all when the model starts with its answer."""
     assert completion.tags is not None
-    scout = ThinkingParser(completion.tags, is_open=completion.is_thinking)
+    scout = ThinkingParser(completion.tags, completion.begun)
     stop = (*completion.options.stop, completion.tags.closing)
     options = msgspec.structs.replace(completion.options, stop=stop)
     request = replace(completion, options=options, constraint=None, num_predict=_budget(completion)).request()
     held: list[Chunk] = []
-    is_thinking = completion.is_thinking
     async with aclosing(runner.complete(request)) as chunks:
         async for chunk in chunks:
-            thinking, answer = scout.feed(chunk.text)
+            _, answer = scout.feed(chunk.text)
             if answer:
                 return
-            is_thinking = is_thinking or bool(thinking)
             held.append(chunk)
-            if is_thinking or chunk.usage:
+            if scout.is_thinking:
                 for ready in held:
                     yield ready
                 held.clear()
@@ -112,27 +117,28 @@ async def _thinking(runner: TextRunner, completion: Completion) -> AsyncGenerato
 
 def _budget(completion: Completion) -> int:
     num_predict = completion.num_predict
-    if completion.options.think_budget is None:
+    if completion.think_budget is None:
         return num_predict
-    budget = max(1, completion.options.think_budget)
+    budget = max(1, completion.think_budget)
     return min(budget, num_predict) if num_predict >= 0 else budget
 
 
 def _goes_on(usage: Usage, completion: Completion) -> bool:
-    """Whether an answer follows: not behind the user's own stop string, nor when num_predict is used up."""
-    if usage.stopping_word in completion.options.stop:
+    """Whether an answer follows: not behind the user's own stop string, nor when num_predict or the context is used up."""
+    is_full = usage.done_reason == "length" and usage.eval_count != _budget(completion)
+    if is_full or usage.stopping_word in completion.options.stop:
         return False
     return completion.num_predict < 0 or usage.eval_count < completion.num_predict
 
 
 async def _behind(runner: TextRunner, completion: Completion, thought: str, usage: Usage) -> CompletionRequest:
-    request = completion.request()
+    left = completion.num_predict - usage.eval_count if completion.num_predict >= 0 else -1
     if isinstance(completion.prompt, str):
         prompt: list[int] | str = completion.prompt + thought
     else:
-        prompt = completion.prompt + await runner.tokenize(thought, add_special=False)
-    left = completion.num_predict - usage.eval_count if completion.num_predict >= 0 else -1
-    return replace(request, prompt=prompt, num_predict=left)
+        whole = completion.prompt + await runner.tokenize(thought, add_special=False)
+        prompt, _ = truncate(whole, runner.num_ctx, completion.options.num_keep, left)  # it may have outgrown the context
+    return replace(completion.request(), prompt=prompt, num_predict=left)
 
 
 def _sum(first: Usage, second: Usage) -> Usage:

@@ -87,7 +87,7 @@ def _num_ctx(asked: int, loaded: int) -> int:
 
 
 def _with_media(text: str, images: list[bytes], marker: str) -> tuple[str, list[bytes]]:
-    """The engine's marker where `[img-N]` stands first, and the pictures in that order; one that the user wrote is taken out."""
+    """The engine's marker where `[img-N]` stands first, and the pictures in that order; a marker of the user's is taken out."""
     waiting, placed = dict(enumerate(images)), []
 
     def place(match: re.Match[str]) -> str:

@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from serow.store.store import Store
+from tests.compat.wire import Wire
 from tests.conftest import create, pulled, running_server
+
+
+@pytest.fixture(scope="session")
+def wire(server: str) -> Iterator[Wire]:
+    """A client of the server that all tests share."""
+    wire = Wire(server)
+    with wire.client:
+        yield wire
 
 
 @pytest.fixture(scope="module")

@@ -10,34 +10,36 @@ from serow.parsers.thinking import ThinkingParser, ThinkingTags, tags_of_jinja
 TAGS = ThinkingTags("<think>", "</think>")
 
 
-def split(pieces: list[str], *, is_open: bool = False) -> tuple[str, str]:
-    parser = ThinkingParser(TAGS, is_open=is_open)
+def split(pieces: list[str], *, begun: str | None = None) -> tuple[str, str]:
+    parser = ThinkingParser(TAGS, begun)
     sides = [parser.feed(piece) for piece in pieces] + [parser.flush()]
     return "".join(thinking for thinking, _ in sides), "".join(answer for _, answer in sides)
 
 
 @pytest.mark.req("GEN-14")
 @pytest.mark.parametrize(
-    ("text", "is_open", "thinking", "answer"),
+    ("text", "begun", "thinking", "answer"),
     [
-        ("<think>\na\n</think>\n\nb", False, "a\n", "b"),
-        (" \n<think>a</think>b", False, "a", "b"),
-        ("a\n</think>b", True, "a\n", "b"),
-        ("<think>\n\n</think>\n\nb", False, "", "b"),
-        ("no tags", False, "", "no tags"),
-        ("  spaced", False, "", "  spaced"),
-        ("<thin", False, "", "<thin"),
-        ("<think>cut</thi", False, "cut</thi", ""),
-        ("<think>a</think>b<think>c", False, "a", "b<think>c"),
-        ("", False, "", ""),
+        ("<think>\na\n</think>\n\nb", None, "a\n", "b"),
+        (" \n<think>a</think>b", None, "a", "b"),
+        ("a\n</think>b", "\n", "a\n", "b"),
+        (" a</think>b", "\nOnes:", " a", "b"),
+        ("ink>b", "a</th", "", "b"),
+        ("<think>\n\n</think>\n\nb", None, "", "b"),
+        ("no tags", None, "", "no tags"),
+        ("  spaced", None, "", "  spaced"),
+        ("<thin", None, "", "<thin"),
+        ("<think>cut</thi", None, "cut</thi", ""),
+        ("<think>a</think>b<think>c", None, "a", "b<think>c"),
+        ("", None, "", ""),
     ],
 )
 def test_thinking_and_answer_are_told_apart_wherever_the_pieces_split(
-    text: str, is_open: bool, thinking: str, answer: str
+    text: str, begun: str | None, thinking: str, answer: str
 ) -> None:
     for size in (1, 2, 3, 7, 100):
         pieces = [text[start : start + size] for start in range(0, len(text), size)]
-        assert split(pieces, is_open=is_open) == (thinking, answer)
+        assert split(pieces, begun=begun) == (thinking, answer)
 
 
 @pytest.mark.req("GEN-14")
@@ -50,6 +52,20 @@ def test_the_same_text_gives_the_same_sides_however_it_is_cut(text: str, cuts: s
 @pytest.mark.parametrize(("text", "length"), [("abc</th", 4), ("abc", 0), ("<", 1), ("</think>", 0)])
 def test_overlap_is_the_longest_beginning_of_the_tag_at_the_end(text: str, length: int) -> None:
     assert overlap(text, "</think>") == length
+
+
+@pytest.mark.parametrize(
+    ("prompt", "raw", "begun"),
+    [
+        ("Hi<think>\n", False, "\n"),
+        ("What is <think> for?", False, None),
+        ("Hi<think>\nOnes:", True, "\nOnes:"),
+        ("<think>a</think>b", True, None),
+        ("Hi", True, None),
+    ],
+)
+def test_a_prompt_tells_what_of_the_thinking_it_holds(prompt: str, raw: bool, begun: str | None) -> None:
+    assert TAGS.begun(prompt, raw=raw) == begun
 
 
 def test_a_jinja_template_tells_its_tags() -> None:

@@ -23,9 +23,13 @@ class ThinkingTags:
     opening: str
     closing: str
 
-    def is_open(self, prompt: str) -> bool:
-        """Whether a prompt already ends with the opening tag, so that the model goes on thinking."""
-        return prompt.rstrip().endswith(self.opening)
+    def begun(self, prompt: str, *, raw: bool) -> str | None:
+        """What stands behind the opening tag at a prompt's end, so that the model goes on thinking; None when nothing is open.
+
+        A raw prompt is in the model's own notation: there a tag that is not closed counts wherever it stands.
+        """
+        _, found, begun = prompt.rpartition(self.opening)
+        return begun if found and (not begun.strip() or (raw and self.closing not in begun)) else None
 
 
 def tags_of_jinja(chat_template: str) -> ThinkingTags | None:
@@ -42,13 +46,20 @@ class _State(Enum):
 
 
 class ThinkingParser:
-    """Splits a stream; `is_open` says that the prompt already ended with the opening tag."""
+    """Splits a stream; `begun` is what the prompt already holds behind the opening tag, None when it holds none."""
 
-    def __init__(self, tags: ThinkingTags, *, is_open: bool = False) -> None:
+    def __init__(self, tags: ThinkingTags, begun: str | None = None) -> None:
         self._tags = tags
-        self._state = _State.AFTER_OPENING if is_open else _State.OPENING
+        self._state = _State.OPENING if begun is None else _State.AFTER_OPENING
         self._start = ""
         self._closing = TagSplitter(tags.closing)
+        if begun:
+            self.feed(begun)
+
+    @property
+    def is_thinking(self) -> bool:
+        """Whether the opening tag was there and its closing one was not."""
+        return self._state in (_State.AFTER_OPENING, _State.THINKING)
 
     def feed(self, text: str) -> tuple[str, str]:
         """Return (thinking, answer) that `text` completes."""

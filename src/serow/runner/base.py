@@ -49,12 +49,13 @@ class Usage:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One step of a completion; `usage` is set on the last one only. `num_tokens` sampled so far."""
+    """One step of a completion; `usage` is set on the last one only, `withheld` there too. `num_tokens` sampled so far."""
 
     text: str = ""
     logprobs: list[Logprob] = field(default_factory=list)
     num_tokens: int = 0
     usage: Usage | None = None
+    withheld: list[Logprob] = field(default_factory=list)  # of the stop string, whose text is not sent
 
 
 @dataclass(frozen=True)

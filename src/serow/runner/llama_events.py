@@ -110,13 +110,13 @@ class ChunkBuilder:
             self.held += event.tokens
             return Chunk(num_tokens=event.tokens_predicted)
         logprobs = _cut(self._logprobs, len(event.content.encode())) if event.timings else self._logprobs
-        self._logprobs, self.held = [], []
+        self._logprobs, self.held = self._logprobs[len(logprobs) :], []
         return Chunk(event.content, logprobs, event.tokens_predicted)
 
     def finish(self, event: Event, held_text: str) -> Chunk:
         """The chunk of the last event; `held_text` is the text of `held` if the limit ended it."""
-        logprobs = self._logprobs if held_text else []
-        return Chunk(held_text, logprobs, event.tokens_predicted, self._usage(event))
+        told, withheld = (self._logprobs, []) if held_text else ([], self._logprobs)
+        return Chunk(held_text, told, event.tokens_predicted, self._usage(event), withheld)
 
     def _usage(self, event: Event) -> Usage:
         timings = event.timings or Timings()
