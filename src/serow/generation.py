@@ -81,7 +81,8 @@ class Generation:
     async def _lease(self, job: Job) -> AsyncIterator[Lease]:
         options = drawing.load_options(job.options) if job.model.is_image else job.options.load_options
         job.timeline.ask()
-        async with self._scheduler.lease(job.model, options, job.request.keep_alive, job.client) as lease:
+        keep_alive, alone = job.request.keep_alive, job.options.deterministic
+        async with self._scheduler.lease(job.model, options, keep_alive, job.client, alone=alone) as lease:
             job.timeline.place(lease.load_duration)
             yield lease
 

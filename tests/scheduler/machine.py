@@ -109,11 +109,12 @@ class Request:
         keep_alive: float | None = None,
         client: str = "",
         options: LoadOptions | None = None,
+        alone: bool = False,
     ) -> None:
         self.lease: Lease | None = None
         self.ending = asyncio.Event()
         self._has_lease = asyncio.Event()
-        context = scheduler.lease(wanted, options or LoadOptions(), keep_alive, client)
+        context = scheduler.lease(wanted, options or LoadOptions(), keep_alive, client, alone=alone)
 
         async def live() -> None:
             async with context as self.lease:

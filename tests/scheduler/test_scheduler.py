@@ -56,6 +56,21 @@ async def test_num_parallel_run_and_the_rest_wait_in_order() -> None:
             await request.end()
 
 
+@virtual_time
+async def test_who_wants_to_be_alone_waits_for_the_others_and_they_for_it() -> None:
+    async with Machine().scheduler(num_parallel=4) as scheduler:
+        before, alone, behind = Request(scheduler, A), Request(scheduler, A, alone=True), Request(scheduler, A)
+        await before.begun()
+        await settle()
+        assert not alone.is_running
+        await before.end()
+        await alone.begun()
+        assert not behind.is_running
+        await alone.end()
+        await behind.begun()
+        await behind.end()
+
+
 @pytest.mark.req("LIFE-02")
 @virtual_time
 async def test_clients_take_turns() -> None:

@@ -53,11 +53,17 @@ Decision = Use | Load | Wait | Refuse
 
 
 def plan(
-    model: Model, options: LoadOptions, residents: Sequence[Resident], free_memory: Callable[[], int], settings: Settings
+    model: Model,
+    options: LoadOptions,
+    residents: Sequence[Resident],
+    free_memory: Callable[[], int],
+    settings: Settings,
+    *,
+    alone: bool = False,
 ) -> Decision:
     """Decide on the longest waiting request of a model; `free_memory` is asked only when something has to be loaded.
 
-    1. It is in memory with options that fit: Use a free place, or Wait for one.
+    1. It is in memory with options that fit: Use a free place, or Wait for one; `alone` for all of them.
     2. It is loading with other options: Wait, so that no chain of loads can grow.
     3. Not all memory together would suffice: Refuse.
     4. Otherwise Load, after as few as make room, in this order:
@@ -70,7 +76,7 @@ def plan(
     own = [resident for resident in residents if resident.key == key_of(model)]
     for resident in own:
         if not resident.is_leaving and fits(model, resident.request.options, options):
-            return Use(resident) if resident.has_place else Wait()  # 1
+            return Use(resident) if resident.has_place(alone=alone) else Wait()  # 1
     if any(resident.state is State.LOADING for resident in own):
         return Wait()  # 2
     return _load(model, resolve(model, options, settings), own, residents, free_memory(), settings)

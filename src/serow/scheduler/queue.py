@@ -14,12 +14,13 @@ from serow.store.model import Model
 
 @dataclass(eq=False)
 class Waiter:
-    """One request that asks for a place. `settled` once it has a resident or an error."""
+    """One request that asks for a place, or for all of them (`alone`). `settled` once it has a resident or an error."""
 
     model: Model
     options: LoadOptions
     keep_alive: float | None  # seconds
     client: str
+    alone: bool = False
     number: int = 0  # order of arrival
     resident: Resident | None = None
     error: SerowError | None = None

@@ -44,6 +44,7 @@ class Resident:
     state: State = State.LOADING
     is_leaving: bool = False
     num_running: int = 0
+    is_alone: bool = False  # the one request that runs wants nobody beside it
     last_used: float = 0.0
     expires_at: float = math.inf
     runner: Runner | None = None
@@ -58,19 +59,19 @@ class Resident:
         """Two residents of the same key hold the same weights."""
         return key_of(self.request.model)
 
-    @property
-    def has_place(self) -> bool:
-        """Whether one more request may run."""
-        return self.num_running < self.request.num_parallel
+    def has_place(self, *, alone: bool) -> bool:
+        """Whether one more request may run, `alone` or with the others."""
+        return self.num_running == 0 if alone else not self.is_alone and self.num_running < self.request.num_parallel
 
     @property
     def is_dead(self) -> bool:
         """Whether the engine ended by itself."""
         return self.state is State.READY and self.runner is not None and not self.runner.is_alive
 
-    def take(self, now: float, keep_alive: float | None) -> None:
+    def take(self, now: float, keep_alive: float | None, *, alone: bool = False) -> None:
         """Give a request a place; None keeps the duration (GEN-05)."""
         self.num_running += 1
+        self.is_alone = alone
         self.last_used = now
         self.expires_at = math.inf
         if keep_alive is not None:
@@ -79,6 +80,7 @@ class Resident:
     def give_back(self, now: float) -> None:
         """End one request; the clock starts when it was the last."""
         self.num_running -= 1
+        self.is_alone = False
         self.rest(now)
 
     def rest(self, now: float) -> None:

@@ -22,7 +22,7 @@ from serow.runner.base import LoadRequest, Runner
 from serow.scheduler.backoff import Backoff
 from serow.scheduler.counts import Counts
 from serow.scheduler.devices import Devices
-from serow.scheduler.placement import Load, Refuse, Use, Wait, plan
+from serow.scheduler.placement import Decision, Load, Refuse, Use, Wait, plan
 from serow.scheduler.queue import Waiter, WaitQueue
 from serow.scheduler.resident import Key, Resident, State, key_of
 from serow.settings import Settings
@@ -98,14 +98,14 @@ class Scheduler:
 
     @contextlib.asynccontextmanager
     async def lease(
-        self, model: Model, options: LoadOptions, keep_alive: float | None, client: str = ""
+        self, model: Model, options: LoadOptions, keep_alive: float | None, client: str = "", *, alone: bool = False
     ) -> AsyncIterator[Lease]:
         """Hold a place in the model, loaded if need be, while the context lasts.
 
-        `keep_alive` in seconds, None keeps what is. Clients of a model take turns. Raises Unavailable (queue full, shutting
-        down), NotEnoughMemory, or what the engine failed to load with.
+        `keep_alive` in seconds, None keeps what is; `alone`: nobody else runs on the model meanwhile. Clients of a model take
+        turns. Raises Unavailable (queue full, shutting down), NotEnoughMemory, or what the engine failed to load with.
         """
-        waiter = Waiter(model, options, keep_alive, client)
+        waiter = Waiter(model, options, keep_alive, client, alone)
         try:
             self._arrive(waiter)
             resident = await waiter.placed()
@@ -202,7 +202,7 @@ class Scheduler:
         """Settle one waiter if that can be done now."""
         waiter.error = self._backoff.error(key_of(waiter.model), _now())
         if waiter.error is None:
-            match plan(waiter.model, waiter.options, self._residents, self._devices.free_memory, self._settings):
+            match self._plan(waiter):
                 case Wait():
                     return False
                 case Refuse(needed, available):
@@ -212,10 +212,14 @@ class Scheduler:
                 case Load() as load:
                     waiter.resident = self._load(waiter.model, load)
         if waiter.resident is not None:
-            waiter.resident.take(_now(), waiter.keep_alive)
+            waiter.resident.take(_now(), waiter.keep_alive, alone=waiter.alone)
         self._queue.pop(waiter)
         waiter.settled.set()
         return True
+
+    def _plan(self, waiter: Waiter) -> Decision:
+        memory = self._devices.free_memory
+        return plan(waiter.model, waiter.options, self._residents, memory, self._settings, alone=waiter.alone)
 
     def _load(self, model: Model, load: Load) -> Resident:
         for other in load.after:
