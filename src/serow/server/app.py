@@ -27,7 +27,7 @@ from serow.runner.base import LoadRequest, Runner
 from serow.runner.image import ImageRunner
 from serow.runner.llama import LlamaRunner
 from serow.scheduler.scheduler import Scheduler
-from serow.server import bind, inference, log, metrics, models
+from serow.server import bind, inference, log, metrics, models, openapi
 from serow.server.connection import bounded
 from serow.server.exchange import Exchange, ExchangeMiddleware
 from serow.server.guard import Guard, RequireKey
@@ -86,7 +86,14 @@ def create_app(settings: Settings) -> Starlette:
 
     return _Application(
         observers,
-        routes=[Route("/", root), Route("/api/version", version), *inference.routes, *models.routes, *metrics.routes],
+        routes=[
+            Route("/", root),
+            Route("/api/version", version),
+            *inference.routes,
+            *models.routes,
+            *metrics.routes,
+            *openapi.routes,
+        ],
         middleware=[
             Middleware(Guard, settings.origins, settings.hosts, settings.max_header),
             Middleware(RequireKey, keyring, may_be_open=bind.may_be_open(settings)),
