@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from serow.runner.child import Listen
-from serow.runner.llama_params import batch_size, common_params, describe, flags, physical_cores
+from serow.runner.llama_params import batch_size, common_params, describe, flags, physical_cores, usable_cores
 from tests.runner.engines import ZOO, load_request
 
 HUGE = 2**63 - 1
@@ -21,9 +21,9 @@ HUGE = 2**63 - 1
         ({"num_batch": HUGE}, {"num_batch": 2**31 - 1}),
         ({"num_gpu": -7}, {"num_gpu": -1}),
         ({"main_gpu": -7}, {"main_gpu": 0}),
-        ({"num_thread": 3}, {"num_thread": 3}),
+        ({"num_thread": 1}, {"num_thread": 1}),
         ({"num_thread": 0}, {"num_thread": physical_cores()}),
-        ({"num_thread": HUGE}, {"num_thread": 512}),
+        ({"num_thread": HUGE}, {"num_thread": usable_cores()}),
         ({"num_ctx": HUGE}, {"num_ctx": (2**31 - 1) // 4}),
         ({"use_mmap": False}, {"use_mmap": False}),
     ],

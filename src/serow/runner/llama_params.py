@@ -13,7 +13,6 @@ from serow.runner.child import Listen
 _DEFAULT_BATCH = 512
 _SMALLEST_BATCH = 32  # below the number of slots, or 2, the engine aborts
 _CPU_BATCH = 64  # an engine hears of a client that left between two batches; on a CPU larger ones gain nothing (measured)
-_MOST_THREADS = 512  # GGML_MAX_N_THREADS
 _MIB = 1 << 20
 _INT32 = 2**31 - 1
 
@@ -54,15 +53,19 @@ def describe(request: LoadRequest, executable: str) -> LlamaSpec:
         num_gpu=_within(options.num_gpu, -1, _INT32),
         main_gpu=_within(options.main_gpu, 0, _INT32),
         use_mmap=options.use_mmap,
-        num_thread=_within(options.num_thread, 1, _MOST_THREADS) if options.num_thread > 0 else physical_cores(),
+        num_thread=min(options.num_thread, usable_cores()) if options.num_thread > 0 else physical_cores(),
         prompt_cache=prompt_cache_size() // _MIB,
     )
 
 
+def usable_cores() -> int:
+    """Cores that this process may use, hyper-threads counted each: more threads would only wait for one another."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def physical_cores() -> int:
     """Cores that this process may use, hyper-threads counted once: decoding gains nothing from the second one."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, psutil.cpu_count(logical=False) or usable)
+    return min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores())
 
 
 def prompt_cache_size() -> int:
