@@ -66,6 +66,11 @@ def test_a_prompt_is_written_only_when_that_is_asked_for(caplog: pytest.LogCaptu
     assert (SECRET in said) is is_asked_for
 
 
+def test_an_event_of_several_lines_poses_as_no_other() -> None:
+    record = logging.LogRecord("serow.x", logging.INFO, "", 0, "last words:\n%s", ("one\r\x1b[2J\ntwo",), None)
+    assert TextFormatter().format(record).partition("last words:")[2] == "\n    one\\r\\x1b[2J\n    two"
+
+
 def test_a_traceback_stays_in_its_line_of_json() -> None:
     try:
         raise RuntimeError("first\nsecond")

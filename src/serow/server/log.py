@@ -16,6 +16,7 @@ from serow.settings import Settings
 logger = logging.getLogger("serow.request")
 
 _LOGGERS_OF_REQUESTS = ("serow", "uvicorn.error")  # others speak of engines and connections, which outlive a request
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r"[!-~]+")  # printable ASCII without a space
 
 
@@ -71,7 +72,7 @@ class TextFormatter(logging.Formatter):
         """One line, and below it the traceback if there is one."""
         fields = getattr(record, "fields", {})
         said = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
-        parts = (_time(record), record.levelname, _one_line(record.getMessage()), said)
+        parts = (_time(record), record.levelname, _indented(record.getMessage()), said)
         line = " ".join(part for part in parts if part)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
@@ -103,5 +104,6 @@ def _quoted(value: Any) -> str:
     return text if _PLAIN.fullmatch(text) and '"' not in text else json.dumps(text)
 
 
-def _one_line(text: str) -> str:
-    return json.dumps(text)[1:-1] if "\n" in text or "\r" in text or "\x1b" in text else text
+def _indented(text: str) -> str:
+    """What follows a line break is set apart from lines of ours; other control characters are written out."""
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text).replace("\n", "\n    ")
