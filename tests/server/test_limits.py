@@ -67,6 +67,16 @@ def everything(connection: socket.socket) -> bytes:
     return bytes(data)
 
 
+def until(connection: socket.socket, end: bytes) -> bytes:
+    """What comes up to `end`."""
+    data = b""
+    while not data.endswith(end):
+        part = connection.recv(65536)
+        assert part, "the connection ended"
+        data += part
+    return data
+
+
 def post(path: str, body: bytes, *headers: str, length: int | None = None) -> bytes:
     lines = [f"POST {path} HTTP/1.1", "Host: localhost", *headers]
     if not any(header.startswith("Transfer-Encoding") for header in headers):
@@ -180,6 +190,23 @@ def test_a_body_refused_before_it_came_does_not_hold_the_connection(strict: str)
     with connect(strict) as connection:
         connection.sendall(post("/api/generate", b"{", length=10**9))
         assert b" 413 " in everything(connection).splitlines()[0]
+
+
+@pytest.mark.parametrize("rest", [b"x" * 100, b"x" * 99 + b"\r\n", b""], ids=["body", "body and more", "nothing"])
+def test_a_connection_whose_body_came_after_its_answer_is_closed(strict: str, rest: bytes) -> None:
+    with connect(strict) as connection:
+        connection.sendall(post("/no/such/page", b"", length=100))
+        until(connection, b"404 page not found")
+        connection.sendall(rest)
+        assert everything(connection) == b""
+
+
+def test_line_breaks_between_requests_do_not_keep_a_connection_open(strict: str) -> None:
+    with connect(strict) as connection:
+        connection.sendall(b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        until(connection, b"}")
+        connection.sendall(b"\r\n")
+        assert everything(connection) == b""
 
 
 def test_two_requests_on_one_connection_are_both_answered(strict: str) -> None:

@@ -69,11 +69,15 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self._is_in_head:
             self._head_size += len(data)
-            if self._head_size > self._settings.max_header:
-                limit = self._settings.max_header
-                self._end(
-                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request line and headers are larger than {limit} bytes"
-                )
+            self._check_head()
+        elif self._read_timer is None and self._is_idle:  # uvicorn stopped its clock for bytes that begin no request
+            self._start_reading(self._settings.read_timeout)
+
+    def _check_head(self) -> None:
+        limit = self._settings.max_header
+        if self._head_size > limit:
+            text = f"the request line and headers are larger than {limit} bytes"
+            self._end(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -139,6 +143,7 @@ class Connection(HttpToolsProtocol):
             retry = "retry-after: 1\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else ""
             self.transport.write(f"{head}{retry}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
         self.transport.close()
+        self._stop_writing()
         self._write_timer = self.loop.call_later(self._settings.write_timeout, self.transport.abort)
 
     @property
@@ -147,6 +152,10 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:
             return False
         if self._is_in_head or self.cycle is None:
-            is_idle = self.cycle is None or self.cycle.response_complete
-            return is_idle and (self._is_in_head or self._is_refused)
+            return self._is_idle and (self._is_in_head or self._is_refused)
         return not self.cycle.response_started
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
