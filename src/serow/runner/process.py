@@ -111,6 +111,7 @@ class ChildProcess:
             await self._spawn()
             await self._become_ready()
         except BaseException:
+            self.kill("the engine was given up while it started")  # it may be busy for long, and has nothing to save
             await self.close()
             raise
 
