@@ -51,6 +51,8 @@ class _Server(uvicorn.Server):
 class Running:
     """The server: `post` to it, look at its `scheduler`, ask its engines for their `slots`."""
 
+    root = Path()  # of the model store, where a test needs it
+
     def __init__(self, app: Starlette, url: str, session: aiohttp.ClientSession) -> None:
         self._app = app
         self.url = url

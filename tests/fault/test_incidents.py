@@ -1,0 +1,430 @@
+"""What broke other servers, tried on ours. docs/security.md names the incident of each test, and the tests elsewhere."""
+
+import ast
+import asyncio
+import base64
+import hashlib
+import hmac
+import io
+import re
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from PIL import Image
+from starlette.routing import Route
+
+from serow.constraints import compile as constraint_compile
+from serow.keys import KeyFile, Keyring
+from serow.server.app import create_app
+from serow.server.guard import KEYLESS_PATHS
+from serow.settings import Settings
+from serow.store.store import Store
+from tests.conftest import create
+from tests.fault.running import END_DEADLINE, Running, running, served
+from tests.store.files import MODEL, array, gguf_file
+
+ROOT = Path(__file__).parents[2]
+HUGE = 2**64 - 1
+
+
+@pytest_asyncio.fixture(scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory, zoo: Path) -> AsyncIterator[Running]:
+    """A server that may be attacked."""
+    root = tmp_path_factory.mktemp("attacked") / "models"
+    create(Store(root), "zoo-think", zoo / "zoo-think.gguf")
+    create(Store(root), "zoo-vision", zoo / "zoo-vision.gguf", zoo / "zoo-vision-mmproj.gguf")
+    async with running(Settings(models=root, stall_timeout=2.0)) as started:
+        started.root = root
+        yield started
+
+
+async def ask(server: Running, path: str, body: Any, method: str = "POST") -> tuple[int, str]:
+    """Status and text of an answer, which has to come."""
+    async with asyncio.timeout(END_DEADLINE), server.session.request(method, path, json=body) as response:
+        return response.status, await response.text()
+
+
+async def generate(server: Running, **body: Any) -> tuple[int, str]:
+    wanted = {"model": "zoo-think", "prompt": "What is 3 + 4?", "stream": False, "think": False, **body}
+    return await ask(server, "/api/generate", wanted)
+
+
+async def is_unharmed(server: Running) -> bool:
+    """Whether a good request still gets its answer."""
+    status, text = await generate(server, options={"temperature": 0})
+    return status == 200 and "3 + 4 = 7." in text
+
+
+async def upload(server: Running, data: bytes) -> str:
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    async with server.session.post(f"/api/blobs/{digest}", data=io.BytesIO(data)) as response:
+        assert response.status == 200
+    return digest
+
+
+def tree(root: Path) -> set[str]:
+    """Every path below a directory, but for what a running pull or write leaves for a moment."""
+    return {str(path.relative_to(root)) for path in root.rglob("*") if not path.name.startswith(".")}
+
+
+async def test_a_foreign_host_is_refused_on_every_route_of_a_server_that_listens_everywhere(tmp_path: Path) -> None:
+    app = create_app(Settings(models=tmp_path, host="0.0.0.0", allow_open=True))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://evil.example") as client:
+        for route in routes(app.routes):
+            answer = await client.request(next(iter(route.methods or {"GET"})), route.path)
+            assert (answer.status_code, answer.content) == (403, b"")
+
+
+def routes(found: Any) -> list[Route]:
+    return [route for route in found if isinstance(route, Route)]
+
+
+@pytest.mark.parametrize(
+    "digest",
+    ["sha256:../../../secret", "sha256-" + "0" * 63 + "/", "../../secret", "sha256:" + "0" * 64 + "/../../x", "secret"],
+)
+async def test_what_is_no_digest_becomes_no_path(server: Running, digest: str) -> None:
+    (server.root.parent / "secret").write_text("secret")
+    before = tree(server.root.parent)
+    for method, path, body in (
+        ("HEAD", f"/api/blobs/{digest.replace('/', '%2F')}", None),
+        ("POST", f"/api/blobs/{digest.replace('/', '%2F')}", {}),
+        ("POST", "/api/create", {"model": "x", "files": {"x.gguf": digest}, "stream": False}),
+        ("POST", "/api/create", {"model": "x", "from": "zoo-think", "adapters": {"x": digest}, "stream": False}),
+    ):
+        assert (await ask(server, path, body, method))[0] in (400, 404)
+    assert tree(server.root.parent) == before
+
+
+async def test_a_manifest_that_names_a_path_for_a_digest_opens_and_deletes_nothing(server: Running) -> None:
+    secret = server.root.parent / "secret"
+    secret.write_text("secret")
+    manifest = server.root / "manifests/registry.ollama.ai/library/trojan/latest"
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    layer = '{"mediaType": "application/vnd.ollama.image.%s", "digest": "sha256:../../secret", "size": 6}'
+    manifest.write_text(
+        f'{{"schemaVersion": 2, "config": {layer % "model"}, "layers": [{layer % "model"}, {layer % "system"}]}}'
+    )
+    for method, path in (("POST", "/api/generate"), ("POST", "/api/show"), ("DELETE", "/api/delete"), ("GET", "/api/tags")):
+        _, text = await ask(server, path, {"model": "trojan"}, method)
+        assert "secret" not in text
+    assert secret.read_text() == "secret"
+    assert await is_unharmed(server)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil.gguf", "/tmp/evil.gguf", "a/../../../evil.gguf", "evil\\..\\..\\x.gguf", "\0.gguf"]
+)
+async def test_names_of_files_are_never_paths(server: Running, zoo: Path, name: str) -> None:
+    digest = await upload(server, (zoo / "zoo-think.gguf").read_bytes())
+    before = tree(server.root.parent)
+    await ask(server, "/api/create", {"model": "evil", "files": {name: digest}, "stream": False})
+    new = tree(server.root.parent) - before
+    assert all(path.startswith("models/") and "evil.gguf" not in path for path in new)
+    await ask(server, "/api/delete", {"model": "evil"}, "DELETE")
+
+
+BROKEN = {
+    "four bytes": b"GGUF",
+    "more tensors than bytes": gguf_file(num_tensors=HUGE),
+    "a long array": gguf_file([*MODEL.items(), ("a", array(8, HUGE, b""))]),
+    "a type that is none": gguf_file([*MODEL.items(), ("a", b"\xff\xff\xff\xff")]),
+    "no alignment": gguf_file([*MODEL.items(), ("general.alignment", 0)]),
+    "a tensor beyond the file": gguf_file(tensors=[("w", (32, 1 << 40), 0, 0)]),
+    "no heads": gguf_file({**MODEL, "toy.attention.head_count": 0}.items()),
+    "no blocks": gguf_file({**MODEL, "general.architecture": "qwen3", "qwen3.block_count": 0}.items()),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_a_broken_model_file_is_refused_when_it_is_made_or_when_it_is_loaded(server: Running, name: str) -> None:
+    digest = await upload(server, BROKEN[name])
+    status, text = await ask(server, "/api/create", {"model": "broken", "files": {"x.gguf": digest}, "stream": False})
+    if status == 200:
+        status, text = await generate(server, model="broken", think=None)
+    assert status in (400, 500) and '{"error":"' in text
+    assert not re.search(r"/tmp|/blobs|Traceback|0x[0-9a-f]", text)
+    assert await is_unharmed(server)
+
+
+async def test_nothing_is_quantized_and_a_tensor_beyond_its_file_is_never_read(server: Running) -> None:
+    body = {"model": "q", "from": "zoo-think", "quantize": "q4_0", "stream": False}
+    assert (await ask(server, "/api/create", body))[0] == 400
+
+
+async def test_a_compressed_body_is_not_unpacked(server: Running) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    async with server.session.post("/api/generate", data=b"\x1f\x8b\x08" + b"\0" * 1000, headers=headers) as response:
+        assert response.status == 400
+
+
+async def test_no_answer_tells_which_files_exist(server: Running) -> None:
+    def body(path: str) -> dict[str, Any]:
+        return {"model": "probe", "from": path, "modelfile": f"FROM {path}", "path": path, "stream": False}
+
+    answers = [await ask(server, "/api/create", body(path)) for path in ("/etc/passwd", "/no/such/file", "../models", "/root")]
+    assert len(set(answers)) == 1 and answers[0][0] == 400
+
+
+@pytest.mark.parametrize(
+    "template", ["{{", "{{ .Prompt", "{{ if }}", "{{ end }}", '{{ template "x" }}', "{{ " * 10_000, "\0{{ x }}"]
+)
+async def test_a_malformed_template_is_the_requests_fault(server: Running, template: str) -> None:
+    create_body = {"model": "templated", "from": "zoo-think", "template": template, "stream": False}
+    statuses = [(await ask(server, "/api/create", create_body))[0], (await generate(server, template=template))[0]]
+    assert statuses[1] == 400 and statuses[0] in (200, 400)
+    if statuses[0] == 200:
+        assert (await generate(server, model="templated"))[0] == 400
+    assert await is_unharmed(server)
+
+
+def test_memory_is_given_back_and_does_not_grow_from_load_to_load(models: Path) -> None:
+    with served(models) as server, httpx.Client(base_url=server.url, timeout=END_DEADLINE) as client:
+        process, sizes = psutil.Process(server.process.pid), []
+        for _ in range(7):
+            client.post("/api/generate", json={"model": "zoo-think", "prompt": "Hi", "stream": False}).raise_for_status()
+            client.post("/api/generate", json={"model": "zoo-think", "keep_alive": 0}).raise_for_status()
+            assert server.engines() == []
+            sizes.append(process.memory_info().rss)
+    assert sizes[-1] - sizes[2] < 4 << 20
+
+
+NUMBERS = (-(2**63), -(2**31) - 1, -1, 0, 2**31, 2**63 - 1, 1e308, -1e308, 1e-320)
+SAMPLING = (
+    *("num_keep", "seed", "top_k", "top_p", "min_p", "typical_p", "repeat_last_n", "temperature", "repeat_penalty"),
+    *("presence_penalty", "frequency_penalty", "mirostat", "mirostat_tau", "mirostat_eta", "dry_multiplier", "dry_base"),
+    *("dry_allowed_length", "dry_penalty_last_n", "xtc_probability", "xtc_threshold", "min_keep", "draft_num_predict"),
+)
+
+
+async def test_no_number_of_a_request_harms_the_engine(server: Running) -> None:
+    await server.load("zoo-think")
+    pid = server.loaded.pid
+    for option in SAMPLING:
+        for number in NUMBERS:
+            status, text = await generate(server, options={"num_predict": 2, option: number})
+            assert status in (200, 400), f"{option} {number}: {text}"
+    for token in (-1, -(2**31), 2**31 - 1, 2**63):
+        assert (await generate(server, context=[token]))[0] == 400
+        assert (await generate(server, options={"num_predict": 2, "logit_bias": {str(token): 5}}))[0] in (200, 400)
+    assert await is_unharmed(server)
+    assert server.loaded.pid == pid
+
+
+@pytest.mark.parametrize("option", ["num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread"])
+async def test_no_number_that_loads_a_model_harms_the_server(server: Running, option: str) -> None:
+    for number in (-(2**63), -1, 1, 2**31, 2**63 - 1):
+        status, text = await generate(server, options={"num_predict": 1, option: number})
+        assert status in (200, 400) or "memory" in text, f"{option} {number}: {text}"
+    assert await is_unharmed(server)
+
+
+GRAMMARS: dict[str, Any] = {
+    "60,000 groups": {"grammar": "root ::= " + "(" * 60_000 + '"a"' + ")" * 60_000},
+    "an invalid grammar": {"grammar": 'root ::= "'},
+    "a rule without end": {"grammar": "root ::= root"},
+    "an endless expression": {"regex": "(((a{1,1000}){1,1000}){1,1000}){1,1000}"},
+    "a pattern of groups": {"type": "string", "pattern": "(" * 60_000 + ")" * 60_000},
+    "look-behind": {"regex": "(?<=a)b"},
+    "a null character": {"regex": "\0"},
+}
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+async def test_a_hostile_grammar_never_reaches_the_engine(server: Running, name: str) -> None:
+    await server.load("zoo-think")
+    pid = server.loaded.pid
+    status, _ = await generate(server, format=GRAMMARS[name], options={"num_predict": 5})
+    assert status in (200, 400)
+    assert await is_unharmed(server)
+    assert server.loaded.pid == pid
+
+
+def with_chat_template(weights: bytes, template: str) -> bytes:
+    """The model file with another chat template of the same length."""
+    start = weights.index(b"tokenizer.chat_template") + len(b"tokenizer.chat_template") + 4
+    length = int.from_bytes(weights[start : start + 8], "little")
+    assert len(template) <= length
+    return weights[: start + 8] + template.ljust(length).encode() + weights[start + 8 + length :]
+
+
+async def answer_of_a_model_with(server: Running, zoo: Path, template: str, **wanted: Any) -> tuple[int, str]:
+    weights = with_chat_template((zoo / "zoo-think.gguf").read_bytes(), template)
+    body = {"model": "trojan-template", "files": {"x.gguf": await upload(server, weights)}, "stream": False}
+    assert (await ask(server, "/api/create", body))[0] == 200
+    return await generate(server, model="trojan-template", think=None, options={"num_predict": 2}, **wanted)
+
+
+ATTACKS = [
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ cycler.__init__.__globals__.os.popen('touch PATH').read() }}",
+    "{{ lipsum.__globals__['os'].system('touch PATH') }}",
+    "{% import os %}{{ os.system('touch PATH') }}",
+    "{% include '/etc/passwd' %}",
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_a_model_s_template_runs_no_code_and_reads_no_file(
+    server: Running, zoo: Path, tmp_path: Path, attack: str
+) -> None:
+    mark = tmp_path / "touched"
+    status, text = await answer_of_a_model_with(server, zoo, attack.replace("PATH", str(mark)))
+    assert status in (200, 400, 500) and "root:" not in text
+    assert not mark.exists()
+    assert await is_unharmed(server)
+
+
+ENDLESS = "{% for a in range(100000) %}{% for b in range(100000) %}{% set c = a %}{% endfor %}{% endfor %}"
+
+
+async def test_a_model_s_template_that_runs_for_ever_is_ended_and_nobody_else_waits(server: Running, zoo: Path) -> None:
+    template = f"{{% if messages[0]['content'] == 'attack' %}}{ENDLESS}{{% endif %}}"
+    hanging = asyncio.create_task(answer_of_a_model_with(server, zoo, template, prompt="attack"))
+    longest = await longest_wait(server, hanging)
+    assert await hanging == (500, '{"error":"the engine does not answer"}')
+    assert longest < 0.5
+    assert await is_unharmed(server)
+
+
+async def test_a_model_s_template_that_keeps_it_from_loading_harms_nobody_else(zoo: Path, tmp_path: Path) -> None:
+    async with running(Settings(models=tmp_path, load_timeout=3.0)) as server:
+        hanging = asyncio.create_task(answer_of_a_model_with(server, zoo, ENDLESS))
+        assert await longest_wait(server, hanging) < 0.5
+        assert await hanging == (500, '{"error":"the model did not load within 3 seconds"}')
+        assert server.scheduler._residents == []
+
+
+async def longest_wait(server: Running, busy: "asyncio.Task[Any]") -> float:
+    """The longest time that an easy request took while another one ran, in seconds."""
+    longest = 0.0
+    while not busy.done():
+        begun = time.perf_counter()
+        await ask(server, "/api/version", None, "GET")
+        longest = max(longest, time.perf_counter() - begun)
+        await asyncio.sleep(0.01)
+    return longest
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ range 1000000000 }}{{ end }}", "{{ range 10000 }}{{ range 10000 }}{{ . }}{{ end }}{{ end }}", "{{ $x := 1 }}" * 3000],
+)
+async def test_a_request_s_template_does_not_keep_the_others_waiting(server: Running, template: str) -> None:
+    await server.load("zoo-think")
+    rendering = asyncio.create_task(generate(server, template=template, options={"num_predict": 1}))
+    assert await longest_wait(server, rendering) < 0.25
+    assert (await rendering)[0] in (200, 400)
+
+
+async def test_addresses_of_pictures_are_never_fetched(server: Running) -> None:
+    asked = []
+
+    async def picture(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", picture)
+    async with TestServer(app) as bait:
+        url = str(bait.make_url("/x.png"))
+        for image in (url, f"data:image/png;base64,{url}", base64.b64encode(url.encode()).decode(), "file:///etc/passwd"):
+            assert (await generate(server, model="zoo-vision", think=None, images=[image]))[0] == 400
+        for prompt in (url, f"![x]({url})", f"<img src={url}>"):
+            assert (await generate(server, model="zoo-vision", think=None, prompt=prompt))[0] == 200
+    assert asked == []
+
+
+async def test_a_user_s_text_can_not_stand_for_a_picture(server: Running) -> None:
+    await server.load("zoo-vision")
+    (vision,) = [each for each in server.scheduler._residents if each.request.model.name.model == "zoo-vision"]
+    marker = vision.runner.media_marker  # type: ignore[union-attr]
+    for prompt in (marker, f"{marker}{marker}", "<__media__>", "[img-0]", "[img-7]"):
+        assert (await generate(server, model="zoo-vision", think=None, prompt=prompt))[0] == 200
+
+
+def png(size: tuple[int, int]) -> bytes:
+    out = io.BytesIO()
+    Image.new("1", size).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", png((8, 8))[:40], png((30_000, 30_000)), b"GIF89a", b"II*\0" * 9])
+async def test_an_error_of_a_picture_tells_nothing_of_the_inside(server: Running, data: bytes) -> None:
+    status, text = await generate(server, model="zoo-vision", think=None, images=[base64.b64encode(data).decode()])
+    assert status == 400 and "image 0" in text
+    assert not re.search(r"0x[0-9a-f]{4}|object at|BytesIO|site-packages", text)
+
+
+async def test_formats_are_remembered_up_to_a_bound_and_only_in_memory(server: Running) -> None:
+    before = tree(server.root.parent)
+    for number in range(100):
+        format = {"type": "object", "properties": {f"p{number}": {"type": "integer"}}}
+        assert (await generate(server, format=format, options={"num_predict": 1}))[0] == 200
+    assert constraint_compile._compile.cache_info().currsize <= 64
+    assert tree(server.root.parent) == before
+
+
+def test_every_key_is_compared_in_constant_time_also_after_a_match(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compared = []
+    original = hmac.compare_digest
+
+    def spy(one: str, two: str) -> bool:
+        compared.append(one)
+        return original(one, two)
+
+    monkeypatch.setattr(hmac, "compare_digest", spy)
+    keyring = Keyring(("first", "second", "third"), KeyFile(tmp_path / "keys"))
+    assert keyring.find("first") and not keyring.find("firs")
+    assert len(compared) == 6
+
+
+async def test_no_answer_allows_every_origin(server: Running) -> None:
+    for origin in ("http://evil.example", "http://localhost:3000", "null", "*"):
+        async with server.session.get("/api/tags", headers={"Origin": origin}) as response:
+            assert response.headers.get("Access-Control-Allow-Origin", "") != "*"
+            assert response.status == (200 if "localhost" in origin else 403)
+
+
+async def test_every_route_asks_for_the_key(tmp_path: Path) -> None:
+    app = create_app(Settings(models=tmp_path, api_keys=("k",)))
+    found = routes(app.routes)
+    assert len(found) > 8
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        for route in found:
+            for method in route.methods or {"GET"}:
+                status = (await client.request(method, route.path)).status_code
+                assert status == (200 if route.path in KEYLESS_PATHS else 401), route.path
+
+
+def incidents() -> list[tuple[str, str, str]]:
+    """The table of docs/security.md: incident, what protects us, tests."""
+    text = (ROOT / "docs" / "security.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    return [(row[0], row[1], row[2]) for row in rows if len(row) == 3 and "test_" in row[2]]
+
+
+def test_every_test_that_the_page_on_security_names_exists() -> None:
+    rows = incidents()
+    assert len(rows) >= 28
+    for incident, _, tests in rows:
+        for path, name in re.findall(r"`(?:(tests/[\w/]+\.py)::)?(test_\w+)`", tests):
+            source = ast.parse((ROOT / (path or "tests/fault/test_incidents.py")).read_text())
+            names = {node.name for node in ast.walk(source) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+            assert name in names, incident
+
+
+def test_every_test_here_is_named_on_that_page() -> None:
+    source = ast.parse(Path(__file__).read_text())
+    names = {node.name for node in source.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    named = (ROOT / "docs" / "security.md").read_text()
+    ours = {name for name in names if name.startswith("test_") and "page" not in name}
+    assert {name for name in ours if f"`{name}`" not in named} == set()
