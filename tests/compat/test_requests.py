@@ -2,7 +2,6 @@
 
 import json
 import time
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -144,11 +143,6 @@ def test_a_record_leaves_when_its_token_is_there(wire: Wire) -> None:
         assert all(next(records)["done"] is False for _ in range(5)), "this answer has no end that one could wait for"
 
 
-def seconds_left(wire: Wire) -> float:
-    expires_at = datetime.fromisoformat(wire.loaded()["zoo-think"]["expires_at"])
-    return (expires_at - datetime.now(expires_at.tzinfo)).total_seconds()
-
-
 @pytest.mark.req("GEN-05")
 @pytest.mark.parametrize(
     ("keep_alive", "seconds"),
@@ -156,21 +150,21 @@ def seconds_left(wire: Wire) -> float:
 )
 def test_keep_alive_says_how_long_a_model_stays(wire: Wire, keep_alive: Any, seconds: float) -> None:
     wire.generate("zoo-think", keep_alive=keep_alive)
-    assert seconds_left(wire) == pytest.approx(seconds, abs=5) or seconds_left(wire) > seconds == 9e9
+    assert wire.seconds_left("zoo-think") == pytest.approx(seconds, abs=5) or wire.seconds_left("zoo-think") > seconds == 9e9
 
 
 @pytest.mark.req("GEN-05")
 def test_keep_alive_stays_when_it_is_not_given(wire: Wire) -> None:
     wire.generate("zoo-think", keep_alive="20m")
     wire.generate("zoo-think", SUM, {"num_predict": 1})
-    assert seconds_left(wire) == pytest.approx(1200, abs=5)
+    assert wire.seconds_left("zoo-think") == pytest.approx(1200, abs=5)
 
 
 @pytest.mark.req("GEN-05")
 def test_keep_alive_is_five_minutes_unless_it_is_said(wire: Wire) -> None:
     wire.unload("zoo-think")
     wire.generate("zoo-think")
-    assert seconds_left(wire) == pytest.approx(300, abs=5)
+    assert wire.seconds_left("zoo-think") == pytest.approx(300, abs=5)
 
 
 @pytest.mark.req("GEN-05")

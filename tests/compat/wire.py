@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any
 
 import httpx
 
@@ -15,7 +16,6 @@ GREEDY = {"temperature": 0, "num_predict": 150}
 ENDLESS = {"num_predict": -1, "logit_bias": {"2": -1e9}, "temperature": 1.0, "seed": 1}  # zoo-think can't say that it is done
 
 Record = dict[str, Any]
-T = TypeVar("T")
 
 
 class Wire:
@@ -68,6 +68,11 @@ class Wire:
         models = self.client.get("/api/ps").json()["models"]
         return {model["name"].partition(":")[0]: model for model in models}
 
+    def seconds_left(self, model: str) -> float:
+        """How long a model that is in memory will stay there."""
+        expires_at = datetime.fromisoformat(self.loaded()[model]["expires_at"])
+        return (expires_at - datetime.now(expires_at.tzinfo)).total_seconds()
+
     def unload(self, model: str) -> None:
         """Take a model out of memory."""
         assert self.post({"model": model, "keep_alive": 0}).json()["done_reason"] == "unload"
@@ -93,7 +98,7 @@ def text_of(records: Sequence[Record], field: str = "response") -> str:
     return "".join(record.get(field, "") for record in records)
 
 
-def together(*calls: Callable[[], T]) -> list[T]:
+def together(*calls: Callable[[], Any]) -> list[Any]:
     """What calls return that are made at the same time."""
     with ThreadPoolExecutor(len(calls)) as pool:
         return [future.result(DEADLINE) for future in [pool.submit(call) for call in calls]]
