@@ -1,16 +1,29 @@
-"""What docs/operations.md says of settings is what there is."""
+"""The operator's page can't drift from the server."""
 
 import re
 from pathlib import Path
 
-from serow.settings import VARIABLES
+from serow.settings import VARIABLES, Settings
 
-PAGE = Path(__file__).parent.parent / "docs" / "operations.md"
-OF_CLIENTS = {"API_KEY"}
+PAGE = (Path(__file__).parents[1] / "docs" / "operations.md").read_text()
+SRC = Path(__file__).parents[1] / "src" / "serow"
 
 
-def test_every_setting_on_the_page_exists_and_every_limit_is_there() -> None:
-    named = set(re.findall(r"SEROW_([A-Z_]+)", PAGE.read_text())) - OF_CLIENTS
-    names = {variable.name for variable in VARIABLES}
-    limits = {name for name in names if name.startswith("MAX_")} - {"MAX_LOADED_MODELS"}
-    assert limits | {"READ_TIMEOUT", "WRITE_TIMEOUT"} <= named <= names
+def test_its_table_of_settings_is_the_table_of_the_server() -> None:
+    rows = re.findall(
+        r"^\| `SEROW_(\w+)` \| (?:`(.*)`)? \| (.+) \|$", PAGE.partition("## Settings")[2].partition("\n## ")[0], re.M
+    )
+    assert [(name, text) for name, _, text in rows] == [(variable.name, variable.help) for variable in VARIABLES]
+    settings = Settings()
+    for variable, (_, default, _) in zip(VARIABLES, rows, strict=True):
+        value = (settings.host, settings.port) if variable.field == "host" else getattr(settings, variable.field)
+        assert (variable.read(default) if default else value or None) == (value if default else None), variable.name
+
+
+def test_every_number_and_sentence_that_an_alarm_names_is_in_the_code() -> None:
+    alarms = PAGE.partition("## What each alarm means")[2].partition("\n## ")[0]
+    code = "\n".join(path.read_text() for path in SRC.rglob("*.py"))
+    signs = re.findall(r"`([^`]+)`", "\n".join(line.split(" | ")[0] for line in alarms.splitlines() if line.startswith("| ")))
+    for sign in signs:
+        for part in sign.removeprefix("SEROW_").split(" … "):
+            assert part in code, sign
