@@ -24,7 +24,7 @@ from serow.api.types import LoadOptions
 from serow.server.openapi import OPERATIONS, Operation, document
 from serow.store.store import Store
 from tests.conftest import create, running_server
-from tests.schemas import ANY_JSON, validator, values
+from tests.schemas import ANY_JSON, some_of, validator, values
 
 EXAMPLES = int(os.environ.get("SEROW_FUZZ_EXAMPLES", "0"))
 DEADLINE = 60  # seconds
@@ -51,9 +51,9 @@ bounded = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-num_predicts: st.SearchStrategy[int | str] = st.sampled_from([0, 1, 4]) | st.just("x")
-made_names = st.sampled_from(["made", "Made:x", *ODD_NAMES])
-any_names = st.sampled_from(["zoo-think"] * 12 + ["made", *ODD_NAMES]) | st.text(max_size=20)
+num_predicts: st.SearchStrategy[int | str] = st.sampled_from([0, 1, 1, 4, 4, 4, 4, "x"])
+made_names = st.sampled_from(["made"] * 10 + ["Made:x", *ODD_NAMES])
+any_names = st.sampled_from(["zoo-think"] * 30 + ["made", *ODD_NAMES])
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,12 @@ def fields_of(operation: Operation) -> dict[str, st.SearchStrategy[Any]]:
     """What the document can't say: names that exist, and what would take for ever or destroy what others need."""
     assert operation.body is not None
     names = any_names if operation.path in ("/api/generate", "/api/show") else made_names
-    special = {"model": names, "name": names, "destination": made_names, "source": any_names, "from": any_names}
+    special: dict[str, st.SearchStrategy[Any]] = {"model": names, "name": names, "destination": made_names}
+    special["source"] = special["from"] = any_names
     special["template"] = st.sampled_from(TEMPLATES) | st.text(max_size=20)
+    special["keep_alive"] = st.sampled_from(["5m", "1h30m", 300, -1, "x", 1e300, ""])
+    special["context"] = st.lists(st.integers(0, 255), max_size=300) | st.lists(st.integers(), max_size=3)
+    special["format"] = st.sampled_from(["json", {"type": "object"}, {"enum": [1, "a"]}]) | ANY_JSON
     schema = document()["components"]["schemas"][operation.body.__name__]
     return {name: special[name] if name in special else values(document(), each) for name, each in schema["properties"].items()}
 
@@ -80,11 +84,9 @@ def fields_of(operation: Operation) -> dict[str, st.SearchStrategy[Any]]:
 def bodies(draw: st.DrawFn, operation: Operation) -> dict[str, Any]:
     """A body of an operation; one field in it may be anything."""
     fields = dict(fields_of(operation))
-    likely = [name for name in ("model", "source", "destination", "prompt") if name in fields]
-    body: dict[str, Any] = draw(
-        st.fixed_dictionaries({name: fields.pop(name) for name in likely}, optional=fields), label=operation.path
-    )
-    if draw(st.integers(0, 3)) == 0:
+    likely = [name for name in ("model", "source", "destination", "prompt", "from") if name in fields]
+    body = {name: draw(fields.pop(name)) for name in likely} | draw(some_of(fields))
+    if draw(st.integers(0, 5)) == 0:
         body[draw(st.sampled_from(sorted(fields_of(operation))) | st.text(max_size=8))] = draw(ANY_JSON)
     return quick(body, draw(num_predicts)) if operation.path == "/api/generate" else body
 
@@ -125,7 +127,8 @@ def records_of(answer: httpx.Response) -> list[dict[str, Any]]:
     return [answer.json()] if has_json else []
 
 
-with_body = st.sampled_from([operation for operation in OPERATIONS if operation.body is not None])
+generate, *others = (operation for operation in OPERATIONS if operation.body is not None)
+with_body = st.sampled_from([*[generate] * len(others), *others])
 
 
 @bounded
