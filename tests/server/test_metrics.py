@@ -1,7 +1,9 @@
 """What GET /metrics tells, of a real server with a real model."""
 
+import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,6 +14,7 @@ from serow.timeline import BOUNDS, Timeline
 
 Labels = frozenset[tuple[str, str]]
 ASK = {"model": "zoo-think", "prompt": "hi", "stream": False, "options": {"num_predict": 8, "temperature": 0}}
+OPERATIONS_PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 DEADLINE = 10  # seconds
 MODEL = {"model": "zoo-think:latest"}
 
@@ -84,6 +87,16 @@ def test_the_process_tells_its_own_numbers(client: httpx.Client) -> None:
     scrape = Scrape(client)
     assert scrape.value("process_resident_memory_bytes") > 1 << 20
     assert scrape.value("process_open_fds") > 0
+
+
+def test_operators_are_told_of_every_number_and_of_no_other(client: httpx.Client) -> None:
+    section = OPERATIONS_PAGE.read_text().partition("## Numbers to watch")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    told = {name for row in rows for name in re.findall("`([a-z_]+)`", row)}
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    assert told == {
+        family.name for family in families if family.name.startswith("serow_") and not family.name.endswith("_created")
+    }
 
 
 def test_tokens_of_an_answer_that_breaks_off_count_and_those_of_a_second_try_add_up() -> None:
