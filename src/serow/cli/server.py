@@ -5,7 +5,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class ServerError(SerowError):
 class Record(ollama.GenerateResponse):
     """A record of /api/generate, with what the official client has no field for and would drop."""
 
-    warnings: list[str] = []
+    warnings: Sequence[str] = ()
     format_valid: bool | None = None
 
 
