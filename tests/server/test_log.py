@@ -1,15 +1,19 @@
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from serow.errors import EngineDied, TemplateError
-from serow.server.exchange import Exchange
-from serow.server.log import JSONFormatter, TextFormatter, request_logger
+from serow.server.exchange import Exchange, ExchangeMiddleware
+from serow.server.log import JSONFormatter, TextFormatter, configure, request_logger
+from serow.server.responses import error_record
 from serow.settings import Settings
 from tests.conftest import running_server
 
@@ -78,6 +82,36 @@ def test_a_traceback_stays_in_its_line_of_json() -> None:
         record = logging.LogRecord("serow", logging.ERROR, "", 0, "unexpected", (), sys.exc_info())
     said = JSONFormatter().format(record)
     assert "\n" not in said and "RuntimeError" in json.loads(said)["traceback"]
+
+
+@contextmanager
+def configured() -> Iterator[None]:
+    """Logging as a server sets it up, and as it was before."""
+    loggers = [logging.getLogger(name) for name in ("", "serow", "uvicorn.error")]
+    before = [(logger, logger.level, logger.handlers[:], logger.filters[:]) for logger in loggers]
+    configure(Settings())
+    try:
+        yield
+    finally:
+        for logger, level, handlers, filters in before:
+            logger.setLevel(level)
+            logger.handlers[:], logger.filters[:] = handlers, filters
+
+
+async def test_the_traceback_of_a_fault_names_the_request_that_met_it(capsys: pytest.CaptureFixture[str]) -> None:
+    async def fault(scope: Scope, receive: Receive, send: Send) -> None:
+        error_record(KeyError("what nobody expected"))
+
+    with configured():
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"x-request-id", b"r7")]}
+        await ExchangeMiddleware(fault, [])(scope, _nothing, _nothing)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first.endswith(" ERROR unexpected error while streaming request_id=r7")
+    assert last == "KeyError: 'what nobody expected'"
+
+
+async def _nothing(*_: Any) -> Any:
+    """No message comes, and none is heard."""
 
 
 def test_a_server_writes_json_lines_with_the_ids_of_its_answers(models: Path, capfd: pytest.CaptureFixture[str]) -> None:

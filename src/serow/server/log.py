@@ -24,7 +24,8 @@ def configure(settings: Settings) -> None:
     """Set up all of Python's logging, once, for a process that serves."""
     handler = logging.StreamHandler()
     handler.setFormatter(JSONFormatter() if settings.log == "json" else TextFormatter())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(logging.WARNING)
     logging.getLogger("serow").setLevel(logging.INFO)
     for name in _LOGGERS_OF_REQUESTS:
         logging.getLogger(name).addFilter(_name_request)
