@@ -7,10 +7,11 @@
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import cast
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -30,7 +31,9 @@ from serow.store.store import Store
 from serow.template.prompt import supports_insert, tags_of
 from serow.timeline import Timeline
 
+NUM_DECODERS = 2  # a picture of 50 million pixels takes a gigabyte while it is decoded
 NUM_RETRIES = 3  # a finished text that fails its relaxed schema is sampled again so often
+T = TypeVar("T")
 
 
 class Generation:
@@ -40,6 +43,7 @@ class Generation:
         self._store = store
         self._scheduler = scheduler
         self._max_pixels = max_pixels
+        self._decoders = ThreadPoolExecutor(NUM_DECODERS, thread_name_prefix="pictures")
 
     async def generate(
         self, request: GenerateRequest, client: str = "", timeline: Timeline | None = None
@@ -67,15 +71,19 @@ class Generation:
     async def _job(self, request: GenerateRequest, model: Model, client: str) -> Job:
         options = resolve_options(model.parameters, request.options)
         if model.is_image:
-            images = await asyncio.to_thread(drawing.check, request, self._max_pixels)
+            images = await self._decode(drawing.check, request)
             return Job(request, model, options, client, images, [*request.warnings, *drawing.unused(request)])
         think = _think(request, model)
         _check(request, model)
-        images = await asyncio.to_thread(decode_images, request.images, self._max_pixels) if request.images else []
+        images = await self._decode(decode_images, request.images) if request.images else []
         constraint = await asyncio.to_thread(compile_format, request.format) if request.format not in (None, "") else None
         tags = None if request.raw and request.think is False else tags_of(model, request)
         warnings = [*request.warnings, *_unused(request, model), *(constraint.warnings if constraint else ())]
         return Job(request, model, options, client, [] if request.suffix else images, warnings, think, tags, constraint)
+
+    async def _decode(self, decode: Callable[[T, int], list[bytes]], source: T) -> list[bytes]:
+        """Run what decodes pictures, few at a time: their memory is bounded by that."""
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, source, self._max_pixels)
 
     @asynccontextmanager
     async def _lease(self, job: Job) -> AsyncIterator[Lease]:
