@@ -82,6 +82,22 @@ def test_bytes_are_those_of_the_token(wire: Wire) -> None:
 
 
 @pytest.mark.req("GEN-17")
+def test_a_character_of_several_tokens_has_one_record_with_all_its_bytes(wire: Wire) -> None:
+    """The known gap of the contract: the engine tells of the last of them only."""
+    record = wire.generate("zoo-think", SUM, think=False, logprobs=True, top_logprobs=2, format={"choice": ["a é 😂 日 b"]})
+    assert b"".join(bytes(entry["bytes"]) for entry in record["logprobs"]).decode() == record["response"] == "a é 😂 日 b"
+    assert len(record["logprobs"]) < record["eval_count"] - 1
+
+
+@pytest.mark.req("GEN-17", "GEN-07")
+@pytest.mark.parametrize("stop", ["4 and more", "46. The end"])
+def test_a_token_that_was_held_back_for_a_stop_string_tells_its_own_bytes(wire: Wire, stop: str) -> None:
+    format = {"choice": ["4 and 46. Then"]}
+    record = wire.generate("zoo-think", SUM, {"stop": [stop]}, think=False, logprobs=True, format=format)
+    assert b"".join(bytes(entry["bytes"]) for entry in record["logprobs"]).decode() == record["response"] == "4 and 46. Then"
+
+
+@pytest.mark.req("GEN-17")
 def test_alternatives_without_logprobs_are_ignored(wire: Wire) -> None:
     assert "logprobs" not in wire.generate("zoo-think", SUM, {"num_predict": 2}, top_logprobs=5)
 

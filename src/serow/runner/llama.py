@@ -142,7 +142,7 @@ class LlamaRunner:
                         held = builder.held if event.stop_type == "limit" else []
                         yield builder.finish(event, await self.detokenize(held) if held else "")
                         return
-                    yield builder.step(event)
+                    yield builder.step(event, await self.detokenize(event.tokens) if builder.lacks_text(event) else None)
         raise await self._child.gone()
 
     async def _read(self, content: aiohttp.StreamReader) -> bytes:

@@ -95,17 +95,28 @@ class ChunkBuilder:
     A token whose text may be the beginning of a stop string comes with no content; its text follows with a later event, or
     never, when the stop string is complete. Its log-probability is held back with it. When the completion ends at its limit
     while text is held back, the engine forgets that text: `held` has the ids.
+
+    A token that ends inside a UTF-8 character comes with no event at all. The record of the one that completes the character
+    stands for all of them and holds all their bytes, so that the bytes of all records are the text's.
     """
 
     def __init__(self, *, top_logprobs: int, num_ctx: int) -> None:
         self._top = top_logprobs
         self._num_ctx = num_ctx
         self._logprobs: list[Logprob] = []
+        self._num_tokens = 0
         self.held: list[int] = []
 
-    def step(self, event: Event) -> Chunk:
-        """The chunk of an event that is not the last."""
-        self._logprobs += [_logprob(probability, self._top) for probability in event.completion_probabilities]
+    def lacks_text(self, event: Event) -> bool:
+        """Whether the token's own text is not told: the event has none, or that of several, and the token is no likely one."""
+        is_shared = not event.content or bool(self.held)
+        return is_shared and any(_own(each) is None for each in event.completion_probabilities)
+
+    def step(self, event: Event, text: str | None = None) -> Chunk:
+        """The chunk of an event that is not the last; `text` is its token's own if the event lacks it."""
+        is_whole = event.tokens_predicted == self._num_tokens + 1
+        self._num_tokens = event.tokens_predicted
+        self._logprobs += [_logprob(each, self._top, is_whole, text) for each in event.completion_probabilities]
         if not event.content:
             self.held += event.tokens
             return Chunk(num_tokens=event.tokens_predicted)
@@ -132,10 +143,17 @@ class ChunkBuilder:
         )
 
 
-def _logprob(sampled: Probability, top: int) -> Logprob:
-    """The record of a token, with its own text where the engine tells it."""
-    own = next((candidate for candidate in sampled.top_logprobs if candidate.id == sampled.id), sampled)
-    alternatives = [TokenLogprob(item.token, item.logprob, item.bytes) for item in sampled.top_logprobs] if top else UNSET
+def _own(sampled: Probability) -> Candidate | None:
+    """The sampled token among the likeliest, which are told with their own texts."""
+    return next((each for each in sampled.top_logprobs if each.id == sampled.id), None)
+
+
+def _logprob(sampled: Probability, top: int, is_whole: bool, text: str | None) -> Logprob:
+    """The record of a token; not `is_whole`: it ends a character of several."""
+    alternatives = [TokenLogprob(each.token, each.logprob, each.bytes) for each in sampled.top_logprobs[:top]] if top else UNSET
+    if text is not None:
+        return Logprob(text, sampled.logprob, list(text.encode()), alternatives)
+    own = (_own(sampled) if is_whole else None) or sampled
     return Logprob(own.token, sampled.logprob, own.bytes, alternatives)
 
 

@@ -28,7 +28,6 @@ _RESPONSE_FIELDS = (
 
 def completion_body(request: CompletionRequest, num_ctx: int, *, has_llguidance: bool) -> dict[str, Any]:
     """The body, to be encoded as JSON. `num_ctx` is the slot's context in tokens. Raises RequestError, FormatError."""
-    num_probs = max(1, min(request.top_logprobs, _MOST_PROBS)) if request.logprobs else 0
     return {
         "prompt": _prompt(request),
         "n_predict": _whole(request.num_predict, -1, _INT32),
@@ -36,7 +35,7 @@ def completion_body(request: CompletionRequest, num_ctx: int, *, has_llguidance:
         "return_tokens": True,
         "return_progress": True,  # while it reads the prompt, the engine notices a closed connection only by writing to it
         "cache_prompt": request.cache_prompt,
-        "n_probs": num_probs,
+        "n_probs": _MOST_PROBS if request.logprobs else 0,  # a token's own text is told only among the likeliest
         "response_fields": _RESPONSE_FIELDS,
         "chat_parser": _NO_CHAT_PARSER,
         **_constraint(request, has_llguidance),
