@@ -103,6 +103,8 @@ def _compare(want: Any, got: Any, exact: bool, at: str = "$") -> Iterator[str]:
         yield from (f"{at}.{key}: not in the peer's answer" for key in got.keys() - want.keys() - OUR_FIELDS)
         for key in want.keys() & got.keys():
             yield from _compare(want[key], got[key], exact and key not in CHANGING, f"{at}.{key}")
+    elif isinstance(want, list) and exact and at.endswith(".top_logprobs"):
+        yield from _compare_alternatives(want, got, at)
     elif isinstance(want, list):
         yield from _compare_lists(want, got, exact, at)
     elif exact and not _equal(want, got, at):
@@ -115,6 +117,17 @@ def _compare_lists(want: list[Any], got: list[Any], exact: bool, at: str) -> Ite
     pairs = list(zip(want, got, strict=False))
     for number, (a, b) in enumerate(pairs if exact else pairs[:1]):
         yield from _compare(a, b, exact, f"{at}[{number}]")
+
+
+def _compare_alternatives(want: list[Any], got: list[Any], at: str) -> Iterator[str]:
+    """Log-probabilities by rank, and the tokens, but for near ties at the last rank: another CPU decides those otherwise."""
+    ranks, ours = ([each["logprob"] for each in side] for side in (want, got))
+    if len(ranks) != len(ours) or any(abs(a - b) > LOGPROB_TOLERANCE for a, b in zip(ranks, ours, strict=True)):
+        yield f"{at}: {ranks}, got {ours}"
+        return
+    tokens = {each["token"] for each in got}
+    certain = [each["token"] for each in want if each["logprob"] > min(ranks) + LOGPROB_TOLERANCE]
+    yield from (f"{at}: lacks {token!r}" for token in certain if token not in tokens)
 
 
 def _equal(want: Any, got: Any, at: str) -> bool:
