@@ -29,7 +29,7 @@ from tests.schemas import ANY_JSON, some_of, validator, values
 EXAMPLES = int(os.environ.get("SEROW_FUZZ_EXAMPLES", "0"))
 DEADLINE = 60  # seconds
 ENGINES = ("the engine ", "could not load the model", "model requires more system memory")
-STATUSES = {200, 400, 401, 403, 404, 405, 413, 431, 500, 503}
+STATUSES = {200, 307, 400, 401, 403, 404, 405, 413, 431, 500, 503}
 ODD_NAMES = [
     "",
     "nobody",
