@@ -1,11 +1,15 @@
 """From the request to what the model reads: templates, raw, fill in the middle, context, a full context (GEN-08 to GEN-11,
 GEN-15, GEN-16)."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from serow.store.name import Name
+from serow.store.store import Store
 from tests.compat.wire import Wire
 from tests.conftest import create, pulled
 
@@ -118,11 +122,10 @@ def test_a_model_without_a_middle_refuses_a_suffix(wire: Wire, name: str) -> Non
 
 
 @pytest.fixture(scope="module")
-def coder(wire: Wire, models: Any) -> Iterator[str]:
+def coder(wire: Wire, models: Path) -> Iterator[str]:
     """Qwen2.5-Coder, in the store of the server that all tests share."""
-    from serow.store.name import Name
-    from serow.store.store import Store
-
+    if not os.environ.get("SEROW_TEST_LARGE"):
+        pytest.skip("needs a large model: set SEROW_TEST_LARGE=1")
     store, name = Store(models), "qwen2.5-coder:0.5b"
     create(store, name, pulled(name))
     yield name
