@@ -52,6 +52,7 @@ class Completion:
             logprobs=self.logprobs,
             top_logprobs=self.top_logprobs,
             cache_prompt=not self.options.deterministic,
+            visible=self.tags.tokens if self.tags else (),
         )
 
 

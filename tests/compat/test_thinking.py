@@ -1,10 +1,16 @@
 """Thinking beside the answer (GEN-14)."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGUFReader
 
+from serow.store.name import Name
+from serow.store.store import Store
 from tests.compat.wire import Wire, text_of
+from tests.conftest import create
 
 SUM = "What is 12 + 34?"
 ANSWER = "12 + 34 = 46."
@@ -74,6 +80,31 @@ def test_tags_of_many_tokens_are_taken_from_the_template_and_never_leak(wire: Wi
     before, _, after = THOUGHT.removeprefix(opening).lstrip().partition(closing)
     assert text_of(records, "thinking") == before
     assert text_of(records) == f"{after}</think>\n\n{ANSWER}".lstrip()
+
+
+@pytest.fixture
+def control_tags(models: Path, zoo: Path, tmp_path: Path) -> Iterator[str]:
+    """zoo-think with tags that are control tokens, as Magistral's and gpt-oss's are: an engine does not print those unasked."""
+    reader = GGUFReader(zoo / "zoo-think.gguf")
+    types = reader.fields["tokenizer.ggml.token_type"]
+    data = bytearray((zoo / "zoo-think.gguf").read_bytes())
+    for token in (6, 7):
+        offset = types.parts[types.data[token]].ctypes.data - reader.data.ctypes.data
+        assert data[offset] == 4, "a user-defined token"
+        data[offset] = 3
+    path, store, name = tmp_path / "control.gguf", Store(models), "compat-control"
+    path.write_bytes(data)
+    create(store, name, path)
+    yield name
+    store.delete(Name.parse(name))
+
+
+@pytest.mark.req("GEN-14")
+@pytest.mark.parametrize("format", [None, {"choice": [ANSWER, "no"]}])
+def test_tags_that_are_control_tokens_are_seen(wire: Wire, control_tags: str, format: Any) -> None:
+    record = wire.generate(control_tags, SUM, format=format)
+    assert (record["thinking"], record["response"]) == (THOUGHT, ANSWER)
+    wire.unload(control_tags)
 
 
 @pytest.mark.req("GEN-14")

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serow.parsers.tags import overlap
-from serow.parsers.thinking import ThinkingParser, ThinkingTags, tags_of_jinja
+from serow.parsers.thinking import CHANNELS, ThinkingParser, ThinkingTags, tags_of_jinja
 
 TAGS = ThinkingTags("<think>", "</think>")
 
 
-def split(pieces: list[str], *, begun: str | None = None) -> tuple[str, str]:
-    parser = ThinkingParser(TAGS, begun)
+def split(pieces: list[str], *, begun: str | None = None, tags: ThinkingTags = TAGS) -> tuple[str, str]:
+    parser = ThinkingParser(tags, begun)
     sides = [parser.feed(piece) for piece in pieces] + [parser.flush()]
     return "".join(thinking for thinking, _ in sides), "".join(answer for _, answer in sides)
 
@@ -47,6 +47,27 @@ def test_thinking_and_answer_are_told_apart_wherever_the_pieces_split(
 def test_the_same_text_gives_the_same_sides_however_it_is_cut(text: str, cuts: set[int]) -> None:
     edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     assert split([text[a:b] for a, b in pairwise(edges)]) == split([text])
+
+
+@pytest.mark.req("GEN-14")
+@pytest.mark.parametrize(
+    ("text", "thinking", "answer"),
+    [
+        (f"{CHANNELS.opening}Hm.{CHANNELS.closing}Hi", "Hm.", "Hi"),
+        ("<|channel|>final<|message|>Hi", "", "Hi"),
+        ("<|channel|>analysis<|message|>Hm", "Hm", ""),
+        ("Hi", "", "Hi"),
+    ],
+)
+def test_channels_are_told_apart(text: str, thinking: str, answer: str) -> None:
+    for size in (1, 5, 100):
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        assert split(pieces, tags=CHANNELS) == (thinking, answer)
+
+
+def test_tags_name_the_tokens_that_they_are_made_of() -> None:
+    assert {"<|channel|>", "<|message|>", "<|end|>", "<|start|>"} <= set(CHANNELS.tokens)
+    assert TAGS.tokens == ("<think>", "</think>")
 
 
 @pytest.mark.parametrize(("text", "length"), [("abc</th", 4), ("abc", 0), ("<", 1), ("</think>", 0)])

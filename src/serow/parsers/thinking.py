@@ -3,25 +3,27 @@
 White space around the tags belongs to neither side; white space before the closing tag stays, as in the peer.
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from serow.parsers.tags import TagSplitter
 
-KNOWN_TAGS = (
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<seed:think>", "</seed:think>"),
-    ("<reasoning>", "</reasoning>"),
-)
+_TOKEN = re.compile(r"<\|\w+\|>")
 
 
 @dataclass(frozen=True)
 class ThinkingTags:
-    """What opens and closes a model's thinking."""
+    """What opens and closes a model's thinking, and what opens an answer without one."""
 
     opening: str
     closing: str
+    plain: str = ""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tags, and the control tokens that they may be made of."""
+        return (self.opening, self.closing, *sorted(set(_TOKEN.findall(self.opening + self.closing))))
 
     def begun(self, prompt: str, *, raw: bool) -> str | None:
         """What stands behind the opening tag at a prompt's end, so that the model goes on thinking; None when nothing is open.
@@ -32,9 +34,24 @@ class ThinkingTags:
         return begun if found and (not begun.strip() or (raw and self.closing not in begun)) else None
 
 
+CHANNELS = ThinkingTags(  # gpt-oss
+    "<|channel|>analysis<|message|>",
+    "<|end|><|start|>assistant<|channel|>final<|message|>",
+    "<|channel|>final<|message|>",
+)
+KNOWN_TAGS = (
+    ThinkingTags("<think>", "</think>"),
+    ThinkingTags("[THINK]", "[/THINK]"),
+    ThinkingTags("<seed:think>", "</seed:think>"),
+    ThinkingTags("<reasoning>", "</reasoning>"),
+    ThinkingTags("<|START_THINKING|>", "<|END_THINKING|>"),
+    CHANNELS,
+)
+
+
 def tags_of_jinja(chat_template: str) -> ThinkingTags | None:
     """The tags that a Jinja template names, None when it names none that we know."""
-    return next((ThinkingTags(*pair) for pair in KNOWN_TAGS if pair[0] in chat_template or pair[1] in chat_template), None)
+    return next((tags for tags in KNOWN_TAGS if tags.opening in chat_template or tags.closing in chat_template), None)
 
 
 class _State(Enum):
@@ -79,11 +96,14 @@ class ThinkingParser:
     def _open(self, text: str) -> tuple[str, str]:
         self._start += text
         start = self._start.lstrip()
-        opening = self._tags.opening
+        opening, plain = self._tags.opening, self._tags.plain
         if start.startswith(opening):
             self._start, self._state = "", _State.AFTER_OPENING
             return self._think(start[len(opening) :])
-        if opening.startswith(start):
+        if plain and start.startswith(plain):
+            self._start, self._state = "", _State.AFTER_CLOSING
+            return "", self._answer(start[len(plain) :])
+        if opening.startswith(start) or plain.startswith(start):
             return "", ""
         text, self._start, self._state = self._start, "", _State.ANSWER
         return "", text

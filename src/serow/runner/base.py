@@ -31,6 +31,7 @@ class CompletionRequest:
     logprobs: bool = False
     top_logprobs: int = 0
     cache_prompt: bool = True
+    visible: Sequence[str] = ()  # control tokens whose text the answer shows, such as tags around thinking
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def completion_body(request: CompletionRequest, num_ctx: int, *, has_llguidance:
         "return_progress": True,  # while it reads the prompt, the engine notices a closed connection only by writing to it
         "cache_prompt": request.cache_prompt,
         "n_probs": _MOST_PROBS if request.logprobs else 0,  # a token's own text is told only among the likeliest
+        "preserved_tokens": request.visible,
         "response_fields": _RESPONSE_FIELDS,
         "chat_parser": _NO_CHAT_PARSER,
         **_constraint(request, has_llguidance),

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from serow.api.types import GenerateRequest
-from serow.parsers.thinking import KNOWN_TAGS, ThinkingTags, tags_of_jinja
+from serow.parsers.thinking import CHANNELS, KNOWN_TAGS, ThinkingTags, tags_of_jinja
 from serow.runner.base import TextRunner
 from serow.store.model import Model
 from serow.template import Slice, Struct, Template, parse, thinking_tags
@@ -37,8 +37,8 @@ def tags_of(model: Model, request: GenerateRequest) -> ThinkingTags | None:
         return None
     found = thinking_tags(_parsed(request.template or model.template)) if request.template or model.template else None
     if found is not None:
-        return ThinkingTags(*found)
-    return tags_of_jinja(model.chat_template) or ThinkingTags(*KNOWN_TAGS[0])
+        return CHANNELS if CHANNELS.opening in found[0] else ThinkingTags(*found)
+    return tags_of_jinja(model.chat_template) or KNOWN_TAGS[0]
 
 
 def supports_insert(model: Model, request: GenerateRequest) -> bool:
