@@ -75,11 +75,11 @@ class Generation:
             return Job(request, model, options, client, images, [*request.warnings, *drawing.unused(request)])
         think = _think(request, model)
         _check(request, model)
-        images = await self._decode(decode_images, request.images) if request.images else []
+        images = await self._decode(decode_images, request.images) if request.images and not request.is_insert else []
         constraint = await asyncio.to_thread(compile_format, request.format) if request.format not in (None, "") else None
         tags = None if request.raw and request.think is False else tags_of(model, request)
         warnings = [*request.warnings, *_unused(request, model), *(constraint.warnings if constraint else ())]
-        return Job(request, model, options, client, [] if request.suffix else images, warnings, think, tags, constraint)
+        return Job(request, model, options, client, images, warnings, think, tags, constraint)
 
     async def _decode(self, decode: Callable[[T, int], list[bytes]], source: T) -> list[bytes]:
         """Run what decodes pictures, few at a time: their memory is bounded by that."""
@@ -144,7 +144,7 @@ def _check(request: GenerateRequest, model: Model) -> None:
         raise RequestError("raw mode does not support template, system, or context")
     if request.suffix and not supports_insert(model, request):
         raise RequestError(f'"{request.model}" does not support insert')
-    if request.images and "vision" not in model.capabilities:
+    if request.images and not request.is_insert and "vision" not in model.capabilities:
         raise RequestError(f'"{request.model}" does not support images')
     beyond = next((token for token in request.context if not 0 <= token < model.vocab_size), None)
     if beyond is not None:
@@ -157,7 +157,9 @@ def _unused(request: GenerateRequest, model: Model) -> list[str]:
     unused = [f'"{name}" was ignored: "{request.model}" is not an image model' for name in names]
     if "draft_num_predict" in request.options:
         unused.append('option "draft_num_predict" was ignored: the engine drafts no tokens')
-    if request.suffix:
+    if request.raw and request.suffix:
+        unused.append('"suffix" was ignored: a raw prompt goes to the model as it is')
+    if request.is_insert:
         given = [name for name in ("context", "images", "system") if getattr(request, name)]
         unused += [f'"{name}" was ignored: fill in the middle does not use it' for name in given]
     elif request.system and not (request.template or model.template or model.chat_template):

@@ -29,4 +29,4 @@ class Job:
     @property
     def context(self) -> list[int]:
         """Token ids before the prompt; fill in the middle has no use for them."""
-        return [] if self.request.suffix else self.request.context
+        return [] if self.request.is_insert else self.request.context

@@ -14,6 +14,7 @@ from tests.compat.wire import Wire
 from tests.conftest import create, pulled
 
 SUM = "What is 12 + 34?"
+CHAT: dict[str, Any] = {"system": "Hi.", "context": [1, 2], "images": ["none of its business"]}
 TURN = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 NO_END = {"logit_bias": {"2": -1e9, "7": -1e9, "310": -1e9}}  # the end, </think> and "Sum"
 
@@ -102,10 +103,17 @@ def test_the_models_own_tokens_fill_in_the_middle(wire: Wire, prompt: str, suffi
 
 @pytest.mark.req("GEN-10")
 def test_fill_in_the_middle_leaves_the_chat_out_and_says_so(wire: Wire) -> None:
-    record = wire.generate("zoo-think", "def add(x, y):\n    return ", suffix="\n", system="Hi.", context=[1, 2])
+    record = wire.generate("zoo-think", "def add(x, y):\n    return ", suffix="\n", **CHAT)
     assert record["response"] == "x + y"
-    assert [warning.split()[0] for warning in record["warnings"]] == ['"context"', '"system"']
+    assert [warning.split()[0] for warning in record["warnings"]] == ['"context"', '"images"', '"system"']
     assert record["prompt_eval_count"] == 14
+
+
+@pytest.mark.req("GEN-09", "GEN-10")
+def test_a_raw_prompt_has_no_middle(wire: Wire) -> None:
+    record = wire.generate("zoo-think", "12 + 34 =", {"num_predict": 3}, raw=True, think=False, suffix="\n")
+    assert (record["response"], record["prompt_eval_count"]) == (" 46", 7)
+    assert record["warnings"] == ['"suffix" was ignored: a raw prompt goes to the model as it is']
 
 
 @pytest.mark.req("GEN-10")

@@ -96,6 +96,11 @@ class GenerateRequest(Struct, frozen=True, kw_only=True):
     debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
     warnings: tuple[str, ...] = ()  # filled while decoding: what was understood as "ignored"
 
+    @property
+    def is_insert(self) -> bool:
+        """Whether the middle is to be filled in; a raw prompt goes to the model as it is."""
+        return bool(self.suffix) and not self.raw
+
 
 class TokenLogprob(Struct, frozen=True, omit_defaults=True):
     """One alternative at a position: the token's text, its natural log-probability and its true bytes."""

@@ -58,7 +58,7 @@ async def render(model: Model, request: GenerateRequest, think: bool | str | Non
     if request.raw:
         return prompt
     template = request.template or model.template
-    if request.suffix:
+    if request.is_insert:
         return await _insert(model, template, request, runner)
     messages = _messages(model, request, prompt)
     if template:
