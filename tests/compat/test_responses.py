@@ -2,16 +2,16 @@
 
 import http.client
 import json
+import os
 import re
 import signal
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil
 import pytest
 
-from tests.compat.wire import ENDLESS, Wire, text_of, together, until
+from tests.compat.wire import ENDLESS, Wire, engines, text_of, together, until
 
 SUM = "What is 12 + 34?"
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
@@ -89,18 +89,12 @@ def test_an_error_before_the_first_byte_has_its_status(wire: Wire, stream: bool)
     assert answer.headers["content-type"].startswith("application/json")
 
 
-def engines() -> list[psutil.Process]:
-    """The engines of every server that these tests run."""
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "serow.runner.llama_worker" in child.cmdline()]
-
-
 @pytest.mark.req("RES-04", "LIFE-06")
 def test_an_engine_that_is_killed_in_mid_stream_leaves_an_error_line_and_the_next_request_works(wire: Wire) -> None:
     with wire.streaming("zoo-think", SUM, ENDLESS) as records:
         next(records)
         for engine in engines():
-            engine.send_signal(signal.SIGKILL)
+            os.kill(engine, signal.SIGKILL)
         rest = list(records)
     assert list(rest[-1]) == ["error"]
     assert not re.search(r"[/{]|Traceback|\d+\.\d+\.\d+", rest[-1]["error"])
@@ -112,7 +106,7 @@ def test_an_engine_that_is_killed_fails_an_answer_that_is_not_streamed_with_500(
     def kill() -> None:
         until(lambda: wire.seconds_left("zoo-think") > 4000)  # the request has its place
         for engine in engines():
-            engine.send_signal(signal.SIGKILL)
+            os.kill(engine, signal.SIGKILL)
 
     wire.generate("zoo-think", keep_alive="5m")
     body = Wire.body("zoo-think", SUM, ENDLESS, stream=False, keep_alive="77m")

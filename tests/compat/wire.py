@@ -4,11 +4,12 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 import httpx
+import psutil
 
 DEADLINE = 60.0  # seconds
 POLL = 0.03
@@ -64,9 +65,9 @@ class Wire:
         return text
 
     def loaded(self) -> dict[str, Record]:
-        """The models in memory, by name without tag."""
+        """The models in memory, by name."""
         models = self.client.get("/api/ps").json()["models"]
-        return {model["name"].partition(":")[0]: model for model in models}
+        return {model["name"].removesuffix(":latest"): model for model in models}
 
     def seconds_left(self, model: str) -> float:
         """How long a model that is in memory will stay there."""
@@ -96,6 +97,16 @@ class Wire:
 def text_of(records: Sequence[Record], field: str = "response") -> str:
     """The pieces of a stream, joined."""
     return "".join(record.get(field, "") for record in records)
+
+
+def engines() -> list[int]:
+    """Process ids of the engines of every server that the tests run."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "serow.runner.llama_worker" in child.cmdline():
+                found.append(child.pid)
+    return found
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:
