@@ -129,7 +129,9 @@ class Client:
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """Serve with these settings, on a port of the system's choice, while the context lasts."""
     app = create_app(settings)
-    config = uvicorn.Config(app, port=0, log_level="critical", access_log=False, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, port=0, log_level="critical", access_log=False, timeout_graceful_shutdown=5, timeout_keep_alive=30
+    )
     server = _Server(config)
     serving = asyncio.create_task(server.serve())
     async with asyncio.timeout(START_DEADLINE):

@@ -32,6 +32,7 @@ CLOSE_TIMEOUT = 5.0  # seconds that a child may take to end by itself
 CONNECT_TIMEOUT = 10.0
 _FIRST_POLL, _LONGEST_POLL = 0.005, 0.2
 _EXIT_NOTICE = 1.0  # seconds between a connection that breaks and the exit of its process
+_SECRETS = ("SEROW_API_KEYS", "SEROW_API_KEY", "OLLAMA_API_KEY")  # of the server, no engine's business
 _STDERR_TAIL = 16 << 10
 _LONGEST_SOCKET_PATH = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
 
@@ -146,7 +147,14 @@ class ChildProcess:
         self._directory = SocketDirectory()
         listen = _choose_address(self._directory.path)
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", self._module, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, start_new_session=True
+            sys.executable,
+            "-m",
+            self._module,
+            stdin=PIPE,
+            stdout=DEVNULL,
+            stderr=PIPE,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name not in _SECRETS},
         )
         self._watcher = asyncio.create_task(self._watch(process))
         self.session = _open_session(listen, self._stall_timeout)

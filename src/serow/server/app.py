@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -35,6 +35,9 @@ from serow.server.responses import client_left, json_response, method_not_allowe
 from serow.server.tracing import open_traces
 from serow.settings import Settings
 from serow.store.store import Store
+
+if TYPE_CHECKING:
+    from serow.server.spans import Traces
 
 
 async def root(_: Request) -> Response:
@@ -64,49 +67,55 @@ def create_app(settings: Settings) -> Starlette:
     bind.require_key(settings, keyring)
     counted, traces = Metrics(), open_traces(settings)
     observers = [partial(metrics.observe, counted), log.request_logger(settings), *([traces.record] if traces else ())]
-
-    def start(request: LoadRequest) -> Runner:
-        return (ImageRunner if request.model.is_image else LlamaRunner)(request, settings)
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        store = Store(settings.models)
-        await asyncio.to_thread(store.sweep)
-        await asyncio.to_thread(socket_directory.sweep)
-        async with Scheduler(settings, start) as scheduler:
-            app.state.settings, app.state.store, app.state.scheduler = settings, store, scheduler
-            app.state.generation = Generation(store, scheduler, settings.max_pixels)
-            app.state.metrics = counted
-            counted.follow(scheduler)
-            warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header
-            yield
-            await warming
-        if traces:
-            await asyncio.to_thread(traces.close)
-
     return _Application(
         observers,
-        routes=[
-            Route("/", root),
-            Route("/api/version", version),
-            *inference.routes,
-            *models.routes,
-            *metrics.routes,
-            *openapi.routes,
-        ],
+        routes=ROUTES,
         middleware=[
             Middleware(Guard, settings.origins, settings.hosts, settings.max_header),
             Middleware(RequireKey, keyring, may_be_open=bind.may_be_open(settings)),
         ],
-        exception_handlers={
-            SerowError: render_error,
-            ClientDisconnect: client_left,
-            404: not_found,
-            405: method_not_allowed,
-            Exception: render_error,
-        },
-        lifespan=lifespan,
+        exception_handlers=HANDLERS,
+        lifespan=partial(_lifespan, settings, counted, traces),
     )
+
+
+ROUTES = [
+    Route("/", root),
+    Route("/api/version", version),
+    *inference.routes,
+    *models.routes,
+    *metrics.routes,
+    *openapi.routes,
+]
+HANDLERS = {
+    SerowError: render_error,
+    ClientDisconnect: client_left,
+    404: not_found,
+    405: method_not_allowed,
+    Exception: render_error,
+}
+
+
+@asynccontextmanager
+async def _lifespan(settings: Settings, counted: Metrics, traces: "Traces | None", app: Starlette) -> AsyncIterator[None]:
+    """What lives as long as the server: the store, the scheduler with its engines, the numbers and traces."""
+    store = Store(settings.models)
+    await asyncio.to_thread(store.sweep)
+    await asyncio.to_thread(socket_directory.sweep)
+    async with Scheduler(settings, partial(_start, settings)) as scheduler:
+        app.state.settings, app.state.store, app.state.scheduler = settings, store, scheduler
+        app.state.generation = Generation(store, scheduler, settings.max_pixels)
+        app.state.metrics = counted
+        counted.follow(scheduler)
+        warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header
+        yield
+        await warming
+    if traces:
+        await asyncio.to_thread(traces.close)
+
+
+def _start(settings: Settings, request: LoadRequest) -> Runner:
+    return (ImageRunner if request.model.is_image else LlamaRunner)(request, settings)
 
 
 class _Server(uvicorn.Server):
