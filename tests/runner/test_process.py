@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import psutil
@@ -107,6 +108,29 @@ async def test_a_child_that_ends_while_it_starts_is_a_load_error_at_once(tempora
         with pytest.raises(LoadError, match=r"^the engine ended with status 1 while it started$"):
             await child.start()
     assert names_in(temporary) == []
+
+
+@pytest.mark.req("LIFE-06")
+def test_a_child_that_is_killed_before_it_has_its_assignment_is_a_load_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    uvloop = pytest.importorskip("uvloop")  # the server's loop, which refuses to write to a pipe that is gone
+    spawn = asyncio.create_subprocess_exec
+
+    async def spawn_killed(*argv: Any, **streams: Any) -> asyncio.subprocess.Process:
+        process = await spawn(*argv, **streams)
+        process.kill()
+        assert process.stdin is not None
+        async with asyncio.timeout(DEADLINE):
+            await process.wait()
+            await process.stdin.wait_closed()
+        return process
+
+    async def start() -> None:
+        child = ChildProcess(WORKER, {}, load_timeout=DEADLINE)
+        with pytest.raises(LoadError, match="signal 9"):
+            await child.start()
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", spawn_killed)
+    uvloop.run(start())
 
 
 async def test_a_child_that_never_answers_is_ended_at_the_deadline(temporary: Path) -> None:

@@ -159,8 +159,11 @@ class ChildProcess:
         self._watcher = asyncio.create_task(self._watch(process))
         self.session = _open_session(listen, self._stall_timeout)
         assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(Assignment(listen, msgspec.Raw(msgspec.json.encode(self._spec)))) + b"\n")
-        with contextlib.suppress(ConnectionError):  # it ended at once: the watcher knows
+        assignment = msgspec.json.encode(Assignment(listen, msgspec.Raw(msgspec.json.encode(self._spec))))
+        if process.stdin.is_closing():  # it ended at once: the watcher knows, and uvloop would fail with a RuntimeError
+            return
+        process.stdin.write(assignment + b"\n")
+        with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
 
     async def _watch(self, process: Process) -> None:
