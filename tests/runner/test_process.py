@@ -78,6 +78,12 @@ async def test_its_key_stands_in_no_command_line_or_environment(zoo: Path) -> No
         assert key not in " ".join([*seen.cmdline(), *seen.environ().values()])
 
 
+async def test_keys_of_the_server_are_not_handed_on(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEROW_API_KEYS", "secret")
+    async with started(zoo) as child:
+        assert "SEROW_API_KEYS" not in psutil.Process(child.pid).environ()
+
+
 async def test_closing_leaves_no_process_and_no_directory(zoo: Path, temporary: Path) -> None:
     async with started(zoo) as child:
         assert child.size > 10 << 20
