@@ -330,13 +330,22 @@ async def until_quiet(server: Server) -> bool:
     return False
 
 
+async def num_left_open(server: Server, files_before: int) -> int:
+    """Files that are open beyond those before, once the last connections had their time to close."""
+    for _ in range(int(QUIET_DEADLINE / 0.2)):
+        if server.process.num_fds() <= files_before:
+            break
+        await asyncio.sleep(0.2)
+    return int(server.process.num_fds()) - files_before
+
+
 def growth(memory: list[int]) -> int:
     """Bytes that the server grew, from its second fifth, when every kind of work was seen, to its last."""
     fifth = max(1, len(memory) // 5)
     return int(statistics.median(memory[-fifth:]) - statistics.median(memory[fifth : 2 * fifth]))
 
 
-def broken_rules(tally: Tally, server: Server, files_before: int, is_quiet: bool) -> Iterator[str]:
+def broken_rules(tally: Tally, server: Server, num_open: int, is_quiet: bool) -> Iterator[str]:
     """What must not be."""
     counted = sum(tally.outcomes.values())
     if counted != tally.num_sent:
@@ -346,8 +355,8 @@ def broken_rules(tally: Tally, server: Server, files_before: int, is_quiet: bool
             yield f"{number} requests {name}"
     if not is_quiet:
         yield f"requests, engines or their directories stayed: {[engine.pid for engine in server.engines()]}"
-    if (files := server.process.num_fds()) > files_before:
-        yield f"{files - files_before} files stayed open"
+    if num_open > 0:
+        yield f"{num_open} files stayed open"
     if (grown := growth(tally.memory)) > MOST_GROWTH:
         yield f"the server grew by {grown / 1e6:.1f} MB"
 
@@ -384,8 +393,9 @@ async def soak(server: Server, arguments: argparse.Namespace, *, has_pictures: b
     async with background(watch_memory(server, tally), kill_engines(server, arguments.seed, tally, end)):
         await asyncio.gather(*(live(server.url, crowd, tally, end) for crowd in crowds))
         is_quiet = await until_quiet(server)
+    num_open = await num_left_open(server, files_before)
     report(tally, time.monotonic() - begun)
-    broken = list(broken_rules(tally, server, files_before, is_quiet))
+    broken = list(broken_rules(tally, server, num_open, is_quiet))
     for fault in [*tally.faults[:20], *broken]:
         print("BROKEN", fault)
     return 1 if broken else 0

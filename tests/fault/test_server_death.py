@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import aiohttp
 import httpx
 import pytest
 
-from tests.fault.running import END_DEADLINE, ENDLESS, Served, served
+from tests.fault.running import END_DEADLINE, ENDLESS, Served, served, until
 from tests.runner.engines import ends
 
 TALK = {"model": "zoo-think", "prompt": "Hello", "options": ENDLESS}
@@ -78,7 +77,7 @@ async def test_a_stream_in_flight_finishes_and_new_work_is_refused(models: Path)
         ):
             await response.content.readline()
             waiting = asyncio.create_task(session.post("/api/generate", json=TALK))
-            await until_waiting(session)
+            await until_counted(session, num_waiting=1)
             server.process.send_signal(signal.SIGTERM)
             refused = await waiting
             assert (refused.status, await refused.json()) == (503, {"error": "the server is shutting down"})
@@ -87,10 +86,15 @@ async def test_a_stream_in_flight_finishes_and_new_work_is_refused(models: Path)
         assert server.process.wait(END_DEADLINE) == 0
 
 
-async def until_waiting(session: aiohttp.ClientSession) -> None:
-    """Until a request after the first has certainly arrived: one that came later is answered."""
-    async with session.post("/api/show", json={"model": "zoo-think"}) as response:
-        await response.read()
+async def until_counted(session: aiohttp.ClientSession, **wanted: int) -> None:
+    """Until the one loaded model has so many requests."""
+
+    async def is_so() -> bool:
+        async with session.get("/api/ps", params={"verbose": "1"}) as response:
+            (model,) = (await response.json())["models"]
+        return all(model[name] == count for name, count in wanted.items())
+
+    await until(is_so)
 
 
 @pytest.mark.req("LIFE-07", "RES-04")
@@ -100,7 +104,7 @@ async def test_what_the_grace_time_cuts_off_ends_with_an_error(models: Path, str
         load(server)
         async with aiohttp.ClientSession(server.url) as session, asyncio.timeout(END_DEADLINE):
             asking = asyncio.create_task(session.post("/api/generate", json={**TALK, "stream": stream}))
-            await (asyncio.wait({asking}) if stream else until_waiting(session))
+            await (asyncio.wait({asking}) if stream else until_counted(session, num_running=1))
             server.process.send_signal(signal.SIGTERM)
             async with await asking as response:
                 assert response.status == (200 if stream else 503)
@@ -108,12 +112,25 @@ async def test_what_the_grace_time_cuts_off_ends_with_an_error(models: Path, str
         assert server.process.wait(END_DEADLINE) == 0
 
 
-def test_a_second_signal_does_not_wait(models: Path) -> None:
+@pytest.mark.req("LIFE-07")
+async def test_a_second_signal_does_not_wait(models: Path) -> None:
     with served(models, SEROW_GRACE="1h") as server:
         load(server)
-        argv = [sys.executable, "-c", f"import httpx; httpx.post('{server.url}/api/generate', json={TALK!r}, timeout=None)"]
-        with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as client:
-            for _ in range(2):
-                server.process.send_signal(signal.SIGINT)
-            assert server.process.wait(END_DEADLINE) == 0
-            client.kill()
+        async with aiohttp.ClientSession(server.url) as session, asyncio.timeout(END_DEADLINE):
+            asking = asyncio.create_task(session.post("/api/generate", json={**TALK, "stream": False}))
+            await until_counted(session, num_running=1)
+            server.process.send_signal(signal.SIGINT)
+            await until(lambda: is_closed(server))
+            server.process.send_signal(signal.SIGINT)
+            await asyncio.to_thread(server.process.wait, END_DEADLINE)
+            assert server.process.returncode == 0
+            await asyncio.wait({asking})
+
+
+async def is_closed(server: Served) -> bool:
+    """Whether it takes no more connections."""
+    try:
+        async with aiohttp.ClientSession() as session, session.get(server.url):
+            return False
+    except aiohttp.ClientError:
+        return True
