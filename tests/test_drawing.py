@@ -68,7 +68,7 @@ def test_a_picture_to_start_from_is_one_and_readable(images: list[str], message:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with zoo-shapes under the name shapes, with its usual settings."""
     root = tmp_path_factory.mktemp("pictures")
-    create_pipeline(Store(root), "shapes", SHAPES, width=64, height=64, steps=12, guidance=4.0)
+    create_pipeline(Store(root), "shapes", SHAPES, width=64, height=64, steps=12, guidance=4.0, num_thread=1)
     return root
 
 

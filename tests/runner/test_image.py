@@ -34,7 +34,7 @@ def runner_of(folder: Path) -> ImageRunner:
     model = Model(
         name=Name.parse("shapes"), digest="", size=0, modified_at=datetime.now(UTC), weights=folder, capabilities=("image",)
     )
-    return ImageRunner(LoadRequest(model, LoadOptions(num_thread=2), 1), Settings())
+    return ImageRunner(LoadRequest(model, LoadOptions(num_thread=1), 1), Settings())
 
 
 async def chunks_of(runner: ImageRunner, request: ImageRequest) -> list[ImageChunk]:

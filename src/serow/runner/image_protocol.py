@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from serow.runner.base import ImageChunk
 
+INTERVAL = 0.05  # seconds; steps that come faster are told together, so that telling them takes nothing from the drawing
 HEARTBEAT = 15.0  # seconds of silence before a blank line; a step of a large model on a CPU takes minutes
 FAULT = "fault: "  # begins the line on the child's stderr that says why the pipeline could not be loaded
 
@@ -35,3 +36,8 @@ class Event(Struct, frozen=True, omit_defaults=True):
 
     chunk: ImageChunk | None = None
     fault: Fault | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing follows it."""
+        return self.chunk is None or self.chunk.image is not None
