@@ -17,6 +17,7 @@ MAX_AUTOMATIC_PARALLEL = 8  # eight batched streams give the best throughput on 
 _SHARE = 4  # the automatic choice gives one part in so many of the free memory to contexts
 _BLOCK = 256  # llama.cpp rounds a context up to a multiple of it
 _PROCESS = 64 << 20  # bytes of an engine beside weights and contexts; measured: 27 MiB to 148 MiB
+_PIPELINE_PROCESS = 384 << 20  # of one that draws: torch and diffusers; measured: 324 MiB
 
 
 @dataclass(frozen=True)
@@ -156,4 +157,5 @@ def choose_parallel(model: Model, options: LoadOptions, available: int, settings
 
 def memory_needed(model: Model, options: LoadOptions, num_parallel: int) -> int:
     """Estimate in bytes: files, a context for each slot, the process itself."""
-    return model.size + model.kv_bytes * options.num_ctx * num_parallel + _PROCESS
+    process = _PIPELINE_PROCESS if model.is_image else _PROCESS
+    return model.size + model.kv_bytes * options.num_ctx * num_parallel + process
