@@ -114,3 +114,25 @@ def test_a_safetensors_file_alone_is_refused_with_a_hint(store: Store, make: Mak
     with pytest.raises(ModelFileError, match="a whole diffusers folder is needed") as refused:
         make("odd", files={"model.safetensors": files["vae/diffusion_pytorch_model.safetensors"]})
     assert "from_single_file" in refused.value.hint
+
+
+def test_models_that_differ_in_parameters_only_share_their_folder(store: Store, make: Make, files: dict[str, str]) -> None:
+    make("slow", files=files, parameters={"steps": 50})
+    make("fast", source=Name.parse("slow"), parameters={"steps": 4})
+    slow, fast = store.resolve("slow"), store.resolve("fast")
+    assert slow.weights == fast.weights and slow.digest != fast.digest
+    store.delete(Name.parse("slow"))
+    assert fast.weights.is_dir()
+
+
+def test_a_disk_without_hard_links_gets_symbolic_ones(
+    store: Store, make: Make, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.link", _refuse)
+    make("zoo-shapes", files=files)
+    index = store.resolve("zoo-shapes").weights / "model_index.json"
+    assert index.is_symlink() and index.read_bytes() == (SHAPES / "model_index.json").read_bytes()
+
+
+def _refuse(*_: object) -> None:
+    raise PermissionError

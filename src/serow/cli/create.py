@@ -67,7 +67,7 @@ def _unreadable(path: Path, error: OSError) -> SerowError:
 
 def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[str]]:
     """FROM lines as files by the names they get, and names of models; raises SerowError for what can't go together."""
-    from serow.store.pipeline import files_of
+    from serow.store.pipeline import INDEX, files_of, refuse_single
 
     files: dict[str, Path] = {}
     names = []
@@ -79,6 +79,8 @@ def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[st
             names.append(text)
     if len(names) + bool(files) > 1:
         raise RequestError("FROM lines name a model, or files of one: not both, and not two models")
+    if INDEX not in files:
+        refuse_single(files)
     return files, names
 
 

@@ -13,7 +13,7 @@ from serow.store.capabilities import capabilities
 from serow.store.manifest import Config, Manifest, Message, decode
 from serow.store.model import Model
 from serow.store.name import Name
-from serow.store.pipeline import lay_out
+from serow.store.pipeline import folder_name, lay_out
 from serow.store.weights import describe
 
 
@@ -80,7 +80,7 @@ def assemble(name: Name, digest: str, modified: float, parts: Parts, blobs: Blob
     }
     files = manifest.all(media.PIPELINE_FILE)
     if files:
-        shared["weights"] = lay_out(files, blobs, pipelines / digest)
+        shared["weights"] = lay_out(files, blobs, pipelines / folder_name(files))
         return Model(**shared, details=_details(parts.config, "", "", "", ""), capabilities=("image",))
     return _text_model(shared, parts, blobs)
 

@@ -1,5 +1,6 @@
 """Text-to-image pipelines: a folder of files, kept as blobs and laid out again as hard links when a model is used."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -95,6 +96,12 @@ def check_folder(folder: Path) -> int:
     files = files_of(folder)
     family(files[INDEX].read_bytes(), files)
     return sum(count_parameters(path).total() for name, path in files.items() if name.endswith(_WEIGHTS))
+
+
+def folder_name(layers: Iterable[Layer]) -> str:
+    """The name of the folder that these files are laid out in: models that differ in parameters only share it."""
+    lines = sorted(f"{layer.digest} {layer.name}\n" for layer in layers)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def lay_out(layers: Iterable[Layer], blobs: Blobs, target: Path) -> Path:

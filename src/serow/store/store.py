@@ -2,7 +2,7 @@
 
     <root>/blobs/sha256-<hex>                        weights, templates, parameters, each under its digest
     <root>/manifests/<host>/<namespace>/<model>/<tag>    which blobs a name stands for
-    <root>/pipelines/<manifest digest>/              text-to-image models, laid out as hard links to their blobs
+    <root>/pipelines/<hex>/                          text-to-image models, laid out as hard links to their blobs
 
 Blobs appear whole and verified, manifests in one step. A blob goes when no manifest names it any more.
 """
@@ -22,9 +22,10 @@ from serow.store import blobs as blob
 from serow.store.assembly import Parts, assemble
 from serow.store.blobs import Blobs, disk_errors, write_atomic
 from serow.store.create import Draft, Recipe
-from serow.store.manifest import MANIFEST_LIMIT, Manifest, decode_manifest, encode
+from serow.store.manifest import MANIFEST_LIMIT, PIPELINE_FILE, Manifest, decode_manifest, encode
 from serow.store.model import Model
 from serow.store.name import Name
+from serow.store.pipeline import folder_name
 
 _CACHED = 1024  # names as asked for, and models
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
@@ -192,15 +193,24 @@ class Store:
         used: set[str] = set().union(*(_digests(data) for data in manifests))
         for digest in candidates - used:
             self.blobs.remove(digest)
-        digests = {hashlib.sha256(data).hexdigest() for data in manifests}
+        needed = set(map(_pipeline_of, manifests))
         for folder in self._pipelines.glob("[0-9a-f]*"):
-            if folder.name not in digests:
+            if folder.name not in needed:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _remove_empty(self, directory: Path) -> None:
         while directory != self._manifests and not any(directory.iterdir()):
             directory.rmdir()
             directory = directory.parent
+
+
+def _pipeline_of(data: bytes) -> str:
+    """The folder that a manifest's pipeline is laid out in; "" when it has none, or is broken."""
+    try:
+        files = decode_manifest(data).all(PIPELINE_FILE)
+    except ModelFileError:
+        return ""
+    return folder_name(files) if files else ""
 
 
 def _digests(data: bytes) -> set[str]:
