@@ -7,6 +7,7 @@ surrogate becomes U+FFFD. What a body says that we don't know is named in `warni
 import json
 import re
 import time
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -157,7 +158,12 @@ def _check_ranges(request: GenerateRequest) -> None:
 def now() -> str:
     """The time as `created_at` has it: RFC 3339, UTC, nanoseconds."""
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
+    return f"{_second(seconds)}.{nanoseconds:09d}Z"
+
+
+@lru_cache(maxsize=2)  # every token of a second asks for the same one
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -27,27 +27,26 @@ class Watchdog:
     def watched(self) -> Iterator[None]:
         """Work for the engine, while the context lasts."""
         self._num_watched += 1
-        if self._timer is None:
+        if self._num_watched == 1:
             self._since = _now()
-            self._check()
+            if self._timer is None:
+                self._check()
         try:
             yield
         finally:
             self._num_watched -= 1
             if not self._num_watched:
-                self._rest()
+                self._silence += _now() - self._since
 
     def progress(self) -> None:
         """Some request got something that only a working engine gives."""
         self._silence, self._since = 0.0, _now()
 
-    def _rest(self) -> None:
-        self._silence += _now() - self._since
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _check(self) -> None:
+        """Look again when the limit may be reached; with nothing to watch stop looking, work comes and goes with each token."""
+        self._timer = None
+        if not self._num_watched:
+            return
         left = self._limit - self._silence - (_now() - self._since)
         if left > 0:
             self._timer = asyncio.get_running_loop().call_later(min(left, _LONGEST_WAIT), self._check)
