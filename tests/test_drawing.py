@@ -224,3 +224,13 @@ def test_pictures_show_what_was_asked_for(client: httpx.Client) -> None:
                 right[name] += verdict[name]
     assert len(pairs) == 52
     assert min(right["object"], right["background"]) >= 0.9 * len(pairs) and right["shape"] >= 0.8 * len(pairs), right
+
+
+@pytest.mark.req("GEN-18")
+def test_a_language_model_names_what_only_pictures_use(server: str) -> None:
+    body = {"model": "zoo-think", "prompt": "x", "stream": False, "width": 64, "options": {"guidance": 2, "num_predict": 1}}
+    record = httpx.post(f"{server}/api/generate", json=body, timeout=60).json()
+    assert record["warnings"] == [
+        '"width" was ignored: "zoo-think" is not an image model',
+        'option "guidance" was ignored: "zoo-think" is not an image model',
+    ]

@@ -18,7 +18,8 @@ from serow.runner.image import require_packages
 
 RANDOM_SEED = -1
 _USED = ("model", "prompt", "stream", "images", "options", "keep_alive", "width", "height", "steps", "warnings")
-_USED_OPTIONS = ("seed", "width", "height", "steps", "guidance", "negative_prompt", "num_gpu", "main_gpu", "num_thread")
+OWN_OPTIONS = ("width", "height", "steps", "guidance", "negative_prompt")  # no other model has a use for them
+_USED_OPTIONS = (*OWN_OPTIONS, "seed", "num_gpu", "main_gpu", "num_thread")
 
 
 def check(request: GenerateRequest, max_pixels: int = MAX_PIXELS) -> list[bytes]:

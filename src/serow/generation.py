@@ -155,6 +155,8 @@ def _unused(request: GenerateRequest, model: Model) -> list[str]:
     """What the request gives and a language model, or fill in the middle, has no use for."""
     names = [name for name in ("width", "height", "steps") if getattr(request, name) is not None]
     unused = [f'"{name}" was ignored: "{request.model}" is not an image model' for name in names]
+    options = [name for name in drawing.OWN_OPTIONS if name in request.options]
+    unused += [f'option "{name}" was ignored: "{request.model}" is not an image model' for name in options]
     if "draft_num_predict" in request.options:
         unused.append('option "draft_num_predict" was ignored: the engine drafts no tokens')
     if request.raw and request.suffix:

@@ -98,6 +98,11 @@ async def test_a_negative_prompt_and_guidance_change_the_picture(shapes: ImageRu
     assert len({(await drawn(shapes, replace(RED, **change))).image for change in changes}) == 3  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("seed", [-(2**63), -2, 0, 2**63 - 1])
+async def test_every_seed_that_a_request_can_hold_is_one(shapes: ImageRunner, seed: int) -> None:
+    assert (await drawn(shapes, replace(RED, steps=1, seed=seed))).image is not None
+
+
 async def test_a_drawing_starts_from_a_picture_and_keeps_its_size(shapes: ImageRunner) -> None:
     out = io.BytesIO()
     Image.new("RGB", (80, 47), "blue").save(out, "PNG")
@@ -105,6 +110,7 @@ async def test_a_drawing_starts_from_a_picture_and_keeps_its_size(shapes: ImageR
     assert last.image is not None and last.total < 10
     with Image.open(io.BytesIO(last.image)) as picture:
         assert picture.size == (80, 48)
+    assert last.warnings == ("the image of 80x47 pixels was scaled to 80x48",)
 
 
 async def test_two_requests_draw_one_after_the_other(shapes: ImageRunner) -> None:

@@ -94,6 +94,8 @@ class Pipeline:
         picture = Image.open(io.BytesIO(request.image))
         own = _own_size(picture.size, step)
         size = given.get("width", own[0]), given.get("height", own[1])
+        if not given and size != picture.size:
+            warnings.append("the image of {}x{} pixels was scaled to {}x{}".format(*picture.size, *size))
         names = _parameters(pipe)
         sized = {"width": size[0], "height": size[1]} if "width" in names else {}
         return {"image": picture.convert("RGB").resize(size, Image.Resampling.LANCZOS), **sized}
