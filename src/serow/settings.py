@@ -91,10 +91,9 @@ def _seconds(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError("a number of zero or more")
-    return value
+    if not (text.isascii() and text.strip().isdigit()):
+        raise ValueError("a whole number of zero or more")
+    return int(text)
 
 
 def _timeout(text: str) -> float:

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from serow import __version__
+from serow.__main__ import main as start
 from serow.cli.main import cli, main
 from serow.settings import VARIABLES
 
@@ -74,6 +77,10 @@ def test_completion_prints_a_script(capsys: pytest.CaptureFixture[str], shell: s
         ),
         (("run", "m", "--format", "/nope/schema", "x"), "error: invalid value for '--format': can't read /nope/schema"),
         (("run", "m", "--format", "{", "x"), "error: invalid value for '--format': is not JSON"),
+        (("run", "m", "--format", os.devnull, "x"), "error: invalid value for '--format': is not JSON"),
+        (("run", "", "x"), "error: invalid value for 'MODEL': must not be empty"),
+        (("rm", "m", ""), "error: invalid value for 'MODEL...': must not be empty"),
+        (("completion",), "error: missing argument 'SHELL'"),
         (("run", "m", "--keepalive", "5", "x"), "error: invalid value for '--keepalive': time: missing unit in duration \"5\""),
     ],
 )
@@ -84,6 +91,30 @@ def test_a_wrong_command_line_is_one_line_with_a_hint(
     assert (code, out) == (2, "")
     assert err.startswith(error)
     assert err.splitlines()[-1].startswith("hint: serow")
+
+
+def test_a_format_that_is_json_and_no_schema_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text("[1]")
+    code, _, err = run(capsys, "run", "m", "--format", str(tmp_path / "list.json"), "x")
+    assert (code, err.splitlines()[0]) == (2, "error: invalid value for '--format': is not a JSON object")
+
+
+@pytest.mark.parametrize("args", [(), ("key",)])
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str], args: tuple[str, ...]) -> None:
+    code, out, err = run(capsys, *args)
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: serow ")
+
+
+def test_ctrl_c_while_the_program_is_still_being_imported_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "serow.cli.main", Interrupted("serow.cli.main"))
+    with pytest.raises(SystemExit) as caught:
+        start()
+    assert caught.value.code == 130
 
 
 @pytest.mark.parametrize("args", [("list",), ("ls",), ("ps",), ("show", "m"), ("stop", "m"), ("cp", "a", "b"), ("rm", "m")])

@@ -58,6 +58,12 @@ def test_show_prints_one_part_alone(serow: Serow, flag: str, text: str) -> None:
     assert "  Model\n" not in out
 
 
+def test_a_model_built_of_a_shown_modelfile_chats_as_before(serow: Serow, home: Path) -> None:
+    (home / "Modelfile").write_text(serow("show", "zoo-think", "--modelfile").out)
+    assert serow("create", "test/rebuilt").code == 0
+    assert serow("show", "test/rebuilt", "--template").out == serow("show", "zoo-think", "--template").out
+
+
 def test_copy_and_remove(serow: Serow) -> None:
     assert serow("cp", "zoo-think", "test/copied") == (0, "copied 'zoo-think' to 'test/copied'\n", "")
     assert serow("rm", "test/copied") == (0, "deleted 'test/copied'\n", "")
@@ -119,5 +125,8 @@ def test_create_says_what_is_wrong_with_a_modelfile(serow: Serow, home: Path, te
     assert err.startswith(error)
 
 
+_NO_MODELFILE = "error: can't read Modelfile: no such file or directory\nhint: name the Modelfile with -f\n"
+
+
 def test_create_without_a_modelfile_says_so(serow: Serow) -> None:
-    assert serow("create", "test/none") == (1, "", "error: can't read Modelfile: no such file or directory\n")
+    assert serow("create", "test/none") == (1, "", _NO_MODELFILE)

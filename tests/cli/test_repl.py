@@ -103,6 +103,7 @@ def test_ctrl_c_at_the_prompt_says_how_to_leave(converse: Converse) -> None:
         ("/nope", "Unknown command '/nope'. Type /? for help"),
         ("/set nope", "Unknown command '/set nope'. Type /? for help"),
         ("/show nope", "Unknown command '/show nope'. Type /? for help"),
+        ("/set think hard", "Invalid think level. Choose one of: low, medium, high, max"),
         ("/load", "Usage:\n  /load <modelname>"),
         ("/save a b", "Usage:\n  /save <modelname>"),
     ],
@@ -167,7 +168,7 @@ def test_show_prints_parts_of_the_model(converse: Converse) -> None:
     said = converse("/show info", "/show system", "/show parameters", "/show template", "/bye")
     assert said.startswith("  Model\n    architecture")
     assert "No system message was specified for this model.\n" in said
-    assert "User defined parameters:\n  temperature                    0.0\n" in said
+    assert "User defined parameters:\n  temperature                    0\n" in said
     assert "<|im_start|>" in said
 
 

@@ -112,3 +112,17 @@ def test_serve_says_that_its_address_is_taken(serow: Serow, taken_port: int, mon
     code, out, err = serow("serve")
     assert (code, out) == (1, "")
     assert err.startswith(f"error: can't listen on 127.0.0.1:{taken_port}: address already in use\nhint: ")
+
+
+def test_serve_says_that_its_store_can_not_be_a_directory(serow: Serow, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEROW_HOST", "127.0.0.1:0")
+    monkeypatch.setenv("SEROW_MODELS", str(home / "file"))
+    (home / "file").touch()
+    code, _, err = serow("serve")
+    assert code == 1
+    assert err == f"error: can't keep models in {home}/file: file exists\nhint: choose a directory in SEROW_MODELS\n"
+
+
+def test_bytes_that_are_no_text_are_named_as_such(serow: Serow) -> None:
+    code, _, err = serow("run", "zoo-think", stdin="caf\udce9")  # as Python reads them where no locale is set
+    assert (code, err) == (1, "error: only text that is UTF-8 can be sent\n")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from serow.cli import progress
+from serow.cli.models import MODEL
 from serow.errors import RequestError, SerowError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _PATH_STARTS = ("/", "./", "../", "~", "\\", ".\\", "..\\")
 
 
 @click.command()
-@click.argument("model")
+@MODEL
 @click.option(
     "-f", "--file", type=click.Path(path_type=Path), default=Path("Modelfile"), show_default=True, help="The Modelfile."
 )
@@ -58,11 +59,11 @@ def _read(file: Path) -> str:
     except UnicodeDecodeError:
         raise SerowError(f"{file} is not text") from None
     except OSError as error:
-        raise _unreadable(file, error) from error
+        raise _unreadable(file, error, "name the Modelfile with -f") from error
 
 
-def _unreadable(path: Path, error: OSError) -> SerowError:
-    return SerowError(f"can't read {path}: {(error.strerror or 'unknown fault').lower()}")
+def _unreadable(path: Path, error: OSError, hint: str = "") -> SerowError:
+    return SerowError(f"can't read {path}: {(error.strerror or 'unknown fault').lower()}", hint=hint)
 
 
 def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[str]]:

@@ -48,7 +48,7 @@ def cli() -> None:
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of a shell.
 
@@ -87,6 +87,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         status = cli.main(args, prog_name="serow", standalone_mode=False)
     except SerowError as error:
         _fail(str(error), error.hint, 1)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "serow"
         message = error.format_message().rstrip(".")

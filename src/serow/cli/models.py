@@ -8,7 +8,20 @@ import click
 from serow.cli import progress
 from serow.cli.table import columns, human_bytes, human_time
 
-MODEL = click.argument("model")
+
+class Name(click.ParamType[str]):
+    """The name of a model: the server judges it, but for none at all, which the client would not send."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it was given."""
+        if not value:
+            self.fail("must not be empty", param, ctx)
+        return str(value)
+
+
+MODEL = click.argument("model", type=Name())
 
 
 @click.command()
@@ -22,7 +35,7 @@ def pull(model: str, insecure: bool) -> None:
         progress.show(client.pull(model, insecure=insecure, stream=True))
 
 
-@click.command("list")
+@click.command("list", short_help="List the models that are there.")
 @click.argument("prefix", default="")
 def list_models(prefix: str) -> None:
     """List the models that are there, those whose name begins with PREFIX."""
@@ -67,7 +80,7 @@ def _running(model: Any, now: datetime) -> tuple[str, ...]:
     )
 
 
-@click.command()
+@click.command(short_help="List the models that are loaded.")
 @click.argument("prefix", default="")
 def ps(prefix: str) -> None:
     """List the models that are loaded, those whose name begins with PREFIX."""
@@ -91,8 +104,8 @@ def stop(model: str) -> None:
 
 
 @click.command("cp")
-@click.argument("source")
-@click.argument("destination")
+@click.argument("source", type=Name())
+@click.argument("destination", type=Name())
 def copy(source: str, destination: str) -> None:
     """Copy a model to another name."""
     from serow.cli.server import connect
@@ -103,7 +116,7 @@ def copy(source: str, destination: str) -> None:
 
 
 @click.command("rm")
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("models", nargs=-1, required=True, type=Name(), metavar="MODEL...")
 def remove(models: tuple[str, ...]) -> None:
     """Remove models."""
     from serow.cli.server import connect

@@ -1,21 +1,23 @@
 """The conversation at a prompt: messages, and commands that begin with a slash, as Ollama's command line has them."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import click
 import ollama
 
+from serow.api.types import ThinkLevel
 from serow.cli import repl_help
 from serow.cli.attachments import AttachmentError, names_picture
 from serow.cli.models import installed
 from serow.cli.parameters import parse_parameter
 from serow.cli.server import Client
 from serow.cli.session import Session
-from serow.cli.show import describe
+from serow.cli.show import describe, part_of
 from serow.errors import RequestError
 
 _QUOTES = '"""'
+_THINK_LEVELS = get_args(ThinkLevel)
 _PARTS = {
     "license": "No license was specified for this model.",
     "modelfile": "No Modelfile was specified for this model.",
@@ -152,6 +154,9 @@ class Repl:
         if "thinking" not in self._session.capabilities:
             click.echo(f'warning: model "{self._session.model}" does not support thinking output', err=True)
         level = words[0] if words else ""
+        if level and level not in _THINK_LEVELS:
+            click.echo(f"Invalid think level. Choose one of: {', '.join(_THINK_LEVELS)}")
+            return
         self._switch("think", level or True, f"Set 'think' mode to '{level}'." if level else "Set 'think' mode.")
 
     def _show(self, words: list[str]) -> None:
@@ -165,7 +170,7 @@ class Repl:
         elif part == "parameters":
             self._show_parameters(info.get("parameters", ""))
         elif part in _PARTS:
-            click.echo(info.get(part) or _PARTS[part])
+            click.echo(part_of(info, part) or _PARTS[part])
         else:
             click.echo(f"Unknown command '/show {part}'. Type /? for help")
 
@@ -176,7 +181,8 @@ class Repl:
         if self._session.options:
             click.echo("\nUser defined parameters:")
             for name, value in self._session.options.items():
-                click.echo(f"  {name:<30} {value}")
+                shown = ", ".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else value
+                click.echo(f"  {name:<30} {shown}")
         click.echo()
 
     def _load(self, words: list[str]) -> None:

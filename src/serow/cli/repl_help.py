@@ -8,6 +8,7 @@ Available Commands:
   /show           Show model information
   /load <model>   Load another model
   /save <model>   Save the model with this session's settings
+  /list           List the models that are there
   /clear          Clear session context
   /bye            Exit
   /?, /help       Help for a command

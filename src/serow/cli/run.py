@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serow.cli import progress
+from serow.cli.models import MODEL
 from serow.duration import parse_duration
 from serow.errors import RequestError, SerowError
 
@@ -49,11 +50,14 @@ class _Format(click.ParamType[Any]):
         if value == "json":
             return value
         try:
-            return json.loads(value if value.lstrip().startswith("{") else Path(value).read_text(encoding="utf-8"))
+            schema = json.loads(value if value.lstrip().startswith("{") else Path(value).read_text(encoding="utf-8"))
         except OSError as error:
             self.fail(f"can't read {value}: {(error.strerror or 'unknown fault').lower()}", param, ctx)
         except (ValueError, RecursionError):
             self.fail("is not JSON", param, ctx)
+        if not isinstance(schema, dict):
+            self.fail("is not a JSON object", param, ctx)
+        return schema
 
 
 class _KeepAlive(click.ParamType[str]):
@@ -69,7 +73,7 @@ class _KeepAlive(click.ParamType[str]):
 
 
 @click.command(cls=_Run)
-@click.argument("model")
+@MODEL
 @click.argument("prompt", nargs=-1)
 @click.option("--format", type=_Format(), help="Answer in JSON, or as a JSON Schema (a file, or the schema itself) says.")
 @click.option("--think", type=_Think(), help="Think before answering: true, false, low, medium, high or max.")

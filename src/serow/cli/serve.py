@@ -1,6 +1,8 @@
 """`serow serve`."""
 
+import errno
 import socket
+from pathlib import Path
 
 import click
 
@@ -24,6 +26,7 @@ def serve() -> None:
 
     found = settings.load()
     _check_address(found.host, found.port)
+    _make_store(found.models)
     app.serve(found)
 
 
@@ -34,5 +37,15 @@ def _check_address(host: str, port: int) -> None:
         socket.create_server((str(address[0]), port), family=family).close()
     except OSError as error:
         reason = (error.strerror or "unknown fault").partition(" (")[0].lower()
-        hint = "does a server run already? see: serow ps; or choose another address in SEROW_HOST"
+        is_taken = error.errno == errno.EADDRINUSE
+        hint = f"{'does a server run already? see: serow ps; or ' if is_taken else ''}choose another address in SEROW_HOST"
         raise SerowError(f"can't listen on {host}:{port}: {reason}", hint=hint) from error
+
+
+def _make_store(models: Path) -> None:
+    """Raise SerowError when the model store is no directory and can't become one."""
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or "unknown fault").lower()
+        raise SerowError(f"can't keep models in {models}: {reason}", hint="choose a directory in SEROW_MODELS") from error

@@ -125,6 +125,8 @@ def server_errors() -> Iterator[None]:
         raise ServerError(f"no server answers at {url()}", hint="start it with: serow serve") from error
     except httpx.TransportError as error:
         raise ServerError("the connection to the server broke", hint="see what it says on its console") from error
+    except UnicodeEncodeError as error:
+        raise ServerError("only text that is UTF-8 can be sent") from error
     except ValueError as error:
         raise ServerError(f"what answers at {url()} is not a model server", hint="see SEROW_HOST") from error
 

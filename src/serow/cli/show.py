@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from serow.cli.models import MODEL
 from serow.cli.table import columns
 
+_NO_TEMPLATE = "{{ .Prompt }}"
 _HEAD = 2  # lines of a system message or a license
 _LIST_WIDTH = 10  # characters of a list in a column
 
@@ -15,7 +17,7 @@ Rows = list[tuple[str, ...]]
 
 
 @click.command()
-@click.argument("model")
+@MODEL
 @click.option("--license", "part", flag_value="license", help="Show the license.")
 @click.option("--modelfile", "part", flag_value="modelfile", help="Show the Modelfile.")
 @click.option("--parameters", "part", flag_value="parameters", help="Show the parameters.")
@@ -28,7 +30,18 @@ def show(model: str, part: str | None, verbose: bool) -> None:
 
     with connect() as client:
         info = client.show_all(model, verbose=verbose)
-    click.echo(info.get(part, "") if part else describe(info, verbose=verbose))
+    click.echo(part_of(info, part) if part else describe(info, verbose=verbose))
+
+
+def part_of(info: dict[str, Any], part: str) -> str:
+    """One part of /api/show's answer, "" for none.
+
+    The Modelfile of a model whose prompt is made by the Jinja template in its weights says `TEMPLATE {{ .Prompt }}` on the
+    wire, as Ollama's does; a model that is built of it would chat no more, so here the line is left out.
+    """
+    text = str(info.get(part) or "")
+    is_rendered_by_weights = part == "modelfile" and info.get("template") != _NO_TEMPLATE
+    return text.replace(f"\nTEMPLATE {_NO_TEMPLATE}\n", "\n", 1) if is_rendered_by_weights else text
 
 
 def describe(info: dict[str, Any], *, verbose: bool = False) -> str:
