@@ -1,6 +1,7 @@
 """The application: routes, the guard before them, and what lives as long as the server does."""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -38,6 +39,8 @@ from serow.store.store import Store
 
 if TYPE_CHECKING:
     from serow.server.spans import Traces
+
+logger = logging.getLogger(__name__)
 
 
 async def root(_: Request) -> Response:
@@ -147,6 +150,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Requests in flight go on within the grace time; who waits gets 503."""
         self._app.state.scheduler.stop()
+        if self.server_state.tasks:
+            grace = self.config.timeout_graceful_shutdown
+            logger.info("requests in flight may finish within %s s; a second signal ends them", grace)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serow.settings import Settings
 
@@ -21,6 +21,19 @@ WRITE_BUFFER = 16 << 10  # bytes of an answer that wait for a client, in the ker
 _REFUSED_TIMEOUT = 1.0  # seconds in which a connection beyond the limit may still fetch its 503
 
 logger = logging.getLogger(__name__)
+
+
+def _send_unframed(cycle: RequestResponseCycle) -> None:
+    """Answer HTTP/1.0: no chunks, which it does not know (RFC 9112, 6.1); a body without a length ends with the connection."""
+    send = cycle.send
+    cycle.chunked_encoding = False
+
+    async def send_unframed(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = send_unframed  # type: ignore[method-assign]
 
 
 def bounded(settings: Settings) -> type[asyncio.Protocol]:
@@ -90,6 +103,8 @@ class Connection(HttpToolsProtocol):
         self._is_in_head = False
         self._start_reading(self._settings.read_timeout)
         super().on_headers_complete()
+        if self.parser.get_http_version() == "1.0" and self.cycle is not None:
+            _send_unframed(self.cycle)
 
     def on_message_complete(self) -> None:
         """The request is all here."""

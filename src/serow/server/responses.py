@@ -118,7 +118,7 @@ class RecordsResponse(Response):
             async for record in records:
                 await _send(send, encode_line(record))
         except asyncio.CancelledError:
-            await _send(send, encode_line({"error": _SHUTTING_DOWN}), more=False)
+            await _send(send, encode_line(error_record(Unavailable(_SHUTTING_DOWN))), more=False)
             raise
         except Exception as error:  # noqa: BLE001 - the top: every stream ends with a record
             await _send(send, encode_line(error_record(error)))
@@ -159,9 +159,9 @@ def not_found(_: Request, __: Exception) -> Response:
     return Response("404 page not found", 404, media_type="text/plain")
 
 
-def method_not_allowed(_: Request, __: Exception) -> Response:
-    """A method that the route does not have."""
-    return Response("405 method not allowed", 405, media_type="text/plain")
+def method_not_allowed(_: Request, error: Exception) -> Response:
+    """A method that the route does not have; `Allow` names those that it has (RFC 9110, 15.5.6)."""
+    return Response("405 method not allowed", 405, getattr(error, "headers", None), "text/plain")
 
 
 def require(condition: object, message: str) -> None:

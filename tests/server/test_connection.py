@@ -1,0 +1,42 @@
+"""What a connection speaks: old clients get what they can read."""
+
+import json
+import socket
+
+import httpx
+import pytest
+
+DEADLINE = 30  # seconds
+
+
+def ask(url: str, request: bytes) -> tuple[bytes, bytes]:
+    """Head and body of what comes until the server ends the connection."""
+    host, port = url.removeprefix("http://").split(":")
+    data = bytearray()
+    with socket.create_connection((host, int(port)), DEADLINE) as connection:
+        connection.sendall(request)
+        while part := connection.recv(65536):
+            data += part
+    head, _, body = bytes(data).partition(b"\r\n\r\n")
+    return head.lower(), body
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_http_1_0_gets_no_chunks(server: str, stream: bool) -> None:
+    body = json.dumps({"model": "zoo-think", "prompt": "Hi", "stream": stream, "options": {"num_predict": 3}}).encode()
+    head, answer = ask(server, b"POST /api/generate HTTP/1.0\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    assert b"transfer-encoding" not in head
+    assert (b"content-length" in head) is not stream
+    assert json.loads(answer.splitlines()[-1])["done"] is True
+
+
+@pytest.mark.parametrize("method, length", [(b"GET", 17), (b"HEAD", 0)])
+def test_http_1_0_gets_a_body_of_known_length(server: str, method: bytes, length: int) -> None:
+    head, body = ask(server, method + b" / HTTP/1.0\r\n\r\n")
+    assert b"content-length: 17" in head
+    assert len(body) == length
+
+
+def test_a_refused_method_names_those_that_are_allowed(server: str) -> None:
+    response = httpx.put(f"{server}/api/generate", timeout=DEADLINE)
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
