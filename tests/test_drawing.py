@@ -38,6 +38,14 @@ def test_what_a_picture_has_no_use_for_is_named() -> None:
     ]
 
 
+def test_without_the_packages_a_model_may_be_unloaded_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert drawing.check(GenerateRequest(model="m", keep_alive=0)) == []
+    for request in (GenerateRequest(model="m", prompt="x", keep_alive=0), GenerateRequest(model="m")):
+        with pytest.raises(RequestError, match="image models need the package"):
+            drawing.check(request)
+
+
 def test_what_a_picture_uses_is_not_named() -> None:
     options = {"seed": 1, "steps": 3, "guidance": 2.0, "negative_prompt": "x", "num_thread": 2}
     assert (

@@ -27,7 +27,8 @@ def check(request: GenerateRequest, max_pixels: int = MAX_PIXELS) -> list[bytes]
 
     Raises RequestError, also when the packages that draw are not installed.
     """
-    require_packages()
+    if request.prompt or request.keep_alive != 0:  # a model that can't be loaded may still be unloaded, and removed
+        require_packages()
     if len(request.images) > 1:
         raise RequestError("an image model starts from one image at most")
     return decode_images(request.images, max_pixels)
