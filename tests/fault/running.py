@@ -101,9 +101,11 @@ class Client:
         self._server = server
         self._body = body
         self._task: asyncio.Task[tuple[int, bytes]] | None = None
+        self._has_begun = asyncio.Event()
 
     async def _send(self) -> tuple[int, bytes]:
         async with self._server.session.post("/api/generate", json=self._body) as response:
+            self._has_begun.set()
             return response.status, await response.read()
 
     async def __aenter__(self) -> Self:
@@ -116,6 +118,11 @@ class Client:
         assert self._task is not None
         self._task.cancel()
         await asyncio.wait({self._task})
+
+    async def begins(self) -> None:
+        """Wait for the status; a stream's goes out with its first record."""
+        async with asyncio.timeout(END_DEADLINE):
+            await self._has_begun.wait()
 
     async def answer(self) -> tuple[int, list[dict[str, Any]]]:
         """Wait for the status and the records."""

@@ -49,7 +49,7 @@ async def test_its_requests_end_with_the_reason_and_the_next_gets_a_new_one(
     await server.load("zoo-think")
     pid = server.loaded.pid
     async with server.post({**TALK, "stream": stream}) as client:
-        await until(server.num_busy)
+        await (client.begins() if stream else until(server.num_busy))
         os.kill(pid, death)
         status, records = await client.answer()
     assert (status, records[-1]) == (200 if stream else 500, {"error": sentence})
