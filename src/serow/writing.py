@@ -15,10 +15,10 @@ from serow.completion import Completion, complete
 from serow.errors import RequestError
 from serow.job import Job
 from serow.runner.base import TextRunner
+from serow.scheduler.placement import whole_blocks
 from serow.template.prompt import render
 from serow.template.truncation import truncate
 
-_ENGINE_BLOCK = 256  # the engine rounds contexts up to a multiple of it
 _PLACE = re.compile(r"\[img-([0-9]{1,4})\]")
 
 
@@ -83,7 +83,7 @@ async def _prompt(job: Job, runner: TextRunner) -> Prompt:
 
 def _num_ctx(asked: int, loaded: int) -> int:
     """The context that holds for this request: what it asks for, rounded up as the engine does, within what is loaded."""
-    return min(-(-asked // _ENGINE_BLOCK) * _ENGINE_BLOCK, loaded) if asked else loaded
+    return min(whole_blocks(asked), loaded) if asked else loaded
 
 
 def _with_media(text: str, images: list[bytes], marker: str) -> tuple[str, list[bytes]]:

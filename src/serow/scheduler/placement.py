@@ -135,9 +135,14 @@ def resolve(model: Model, options: LoadOptions, settings: Settings) -> LoadOptio
     return msgspec.structs.replace(options, num_ctx=num_ctx, num_thread=options.num_thread or settings.num_thread)
 
 
+def whole_blocks(num_ctx: int) -> int:
+    """A context as the engine will have it: rounded up."""
+    return -(-num_ctx // _BLOCK) * _BLOCK
+
+
 def _bounded(model: Model, num_ctx: int) -> int:
     """Whole blocks of context, never beyond what the model was trained for."""
-    blocks = -(-num_ctx // _BLOCK) * _BLOCK
+    blocks = whole_blocks(num_ctx)
     return min(blocks, model.context_length or blocks)
 
 
