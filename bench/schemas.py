@@ -29,8 +29,10 @@ from jsonschema.validators import validator_for
 
 from serow.api.types import LoadOptions, Options
 from serow.constraints import compile_format
+from serow.engines.home import forced
 from serow.errors import FormatError
 from serow.runner.base import CompletionRequest, LoadRequest
+from serow.runner.engine import WHEEL
 from serow.runner.llama import LlamaRunner
 from serow.settings import load
 from serow.store.model import Model
@@ -85,7 +87,8 @@ Ask = Callable[[dict[str, Any] | None, int], Awaitable[Answer]]
 async def own_engine(weights: Path, num_predict: int) -> AsyncIterator[Ask]:
     """An engine with one slot, the wheel's or that of SEROW_LLAMA_SERVER; texts are hot, so that they differ."""
     model = Model(name=Name.parse(weights.stem), digest="", size=0, modified_at=datetime.now(UTC), weights=weights)
-    runner = LlamaRunner(LoadRequest(model, LoadOptions(num_ctx=4096), 1), load())
+    settings = load()
+    runner = LlamaRunner(LoadRequest(model, LoadOptions(num_ctx=4096), 1, forced(settings) or WHEEL), settings)
     await runner.load()
     text = await runner.apply_template([{"role": "user", "content": PROMPT}], {"enable_thinking": False})
     prompt = await runner.tokenize(text, add_special=True)

@@ -31,7 +31,9 @@ import psutil
 from serow import settings as serow_settings
 from serow.api.options import resolve_options
 from serow.api.types import LoadOptions
+from serow.engines.home import forced
 from serow.runner.base import CompletionRequest, LoadRequest
+from serow.runner.engine import WHEEL
 from serow.runner.llama import LlamaRunner
 from serow.runner.llama_request import completion_body
 from serow.store.create import Recipe
@@ -103,9 +105,8 @@ async def _ask_serow(session: aiohttp.ClientSession, text: str, num_predict: int
 
 async def _ask_engine(session: aiohttp.ClientSession, text: str, num_predict: int) -> Timing:
     options = resolve_options({}, OPTIONS)
-    body = completion_body(
-        CompletionRequest(prompt=text, options=options, num_predict=num_predict), NUM_CTX, has_llguidance=True
-    )
+    request = CompletionRequest(prompt=text, options=options, num_predict=num_predict)
+    body = completion_body(request, NUM_CTX, (forced(serow_settings.load()) or WHEEL).kind)
     started = time.perf_counter()
     async with session.post("/completion", json=body) as response:
         waited = time.perf_counter() - started
@@ -135,7 +136,9 @@ async def serow_server(models: Path) -> AsyncIterator[tuple[aiohttp.ClientSessio
 @asynccontextmanager
 async def bare_engine(model: Model) -> AsyncIterator[aiohttp.ClientSession]:
     """The engine as Serow starts it, without Serow in front."""
-    runner = LlamaRunner(LoadRequest(model, LoadOptions(num_ctx=NUM_CTX), NUM_PARALLEL), serow_settings.load())
+    found = serow_settings.load()
+    request = LoadRequest(model, LoadOptions(num_ctx=NUM_CTX), NUM_PARALLEL, forced(found) or WHEEL)
+    runner = LlamaRunner(request, found)
     await runner.load()
     try:
         yield runner._child.session

@@ -12,7 +12,7 @@ LAYERS = (
     ("api", "metrics"),
     ("store", "parsers", "constraints", "images"),
     ("registry", "runner"),
-    ("template",),
+    ("template", "engines"),
     ("scheduler",),
     ("timeline",),
     ("job", "completion", "answer", "metrics"),

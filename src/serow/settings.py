@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from serow.duration import parse_keep_alive
 from serow.errors import RequestError
 
@@ -41,7 +43,9 @@ class Settings:
     allow_open: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    llama_server: str = ""
+    engine: str = ""
+    engines: Path = platformdirs.user_data_path("serow") / "engines"
+    llama_server: Path | None = None
     load_timeout: float = 300.0
     stall_timeout: float = 300.0
     max_body: int = 256 << 20
@@ -145,7 +149,9 @@ VARIABLES = (
     Variable("ALLOW_OPEN", "allow_open", _flag, "1 lets the server listen on a public address without a key"),
     Variable("TLS_CERT", "tls_cert", _path, "certificate chain as PEM; with TLS_KEY the server speaks HTTPS only"),
     Variable("TLS_KEY", "tls_key", _path, "private key of the certificate as PEM, without a passphrase"),
-    Variable("LLAMA_SERVER", "llama_server", str, "a llama-server executable to run models with instead of the wheel"),
+    Variable("ENGINE", "engine", str, "the engine that runs every model, checked or not: wheel, llama.cpp or ik"),
+    Variable("ENGINES", "engines", _path, "directory of the engines that serow engine builds"),
+    Variable("LLAMA_SERVER", "llama_server", _path, "a llama-server executable for every model; ENGINE says of what kind"),
     Variable("LOAD_TIMEOUT", "load_timeout", _seconds, "longest time a model may take to load"),
     Variable("STALL_TIMEOUT", "stall_timeout", _seconds, "longest time a working engine may make no progress"),
     Variable("MAX_BODY", "max_body", _count, "largest request body in bytes"),

@@ -1,6 +1,5 @@
 """What is left of a schema for engines with llama.cpp's own converter only."""
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from serow.runner.base import CompletionRequest
 from serow.runner.llama import LlamaRunner
 from serow.settings import Settings
 from tests.constraints.sampling import compiled
-from tests.runner.engines import chat, chunks_of, load_request
+from tests.runner.engines import EXECUTABLES, chat, chunks_of, engine_of, load_request
 
 pytestmark = pytest.mark.req("GEN-12")
 
@@ -56,13 +55,10 @@ def test_what_the_converter_refuses_is_left_out(schema: dict[str, Any], left: di
     assert compiled(schema).schema == left
 
 
-@pytest_asyncio.fixture(scope="session")
-async def native(zoo: Path) -> AsyncIterator[LlamaRunner]:
-    """zoo-think on the executable of SEROW_TEST_LLAMA_SERVER."""
-    executable = os.environ.get("SEROW_TEST_LLAMA_SERVER", "")
-    if not executable:
-        pytest.skip("SEROW_TEST_LLAMA_SERVER names no llama-server executable")
-    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf"), Settings(llama_server=executable))
+@pytest_asyncio.fixture(scope="session", params=EXECUTABLES)
+async def native(request: pytest.FixtureRequest, zoo: Path) -> AsyncIterator[LlamaRunner]:
+    """zoo-think on each engine that has no llguidance and is there."""
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", engine=engine_of(request.param)), Settings())
     await runner.load()
     yield runner
     await runner.close()

@@ -7,20 +7,36 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from serow.api.types import LoadOptions, Options
 from serow.runner.base import Chunk, CompletionRequest, LoadRequest, TextRunner
+from serow.runner.engine import KINDS, WHEEL, Engine
 from serow.store.model import Model
 from serow.store.name import Name
 
 DEADLINE = 20.0  # seconds
 ZOO = Path(__file__).parents[1] / "models" / "zoo" / "lm"
+EXECUTABLES = {"llama.cpp": "SEROW_TEST_LLAMA_SERVER", "ik": "SEROW_TEST_IK_SERVER"}  # variables that name them
 
 
-def load_request(weights: Path, projector: Path | None = None, *, num_parallel: int = 4, **options: Any) -> LoadRequest:
+def engine_of(kind: str) -> Engine:
+    """The engine of a kind; skips when its variable names no executable."""
+    if kind == WHEEL.name:
+        return WHEEL
+    executable = os.environ.get(EXECUTABLES[kind], "")
+    if not executable:
+        pytest.skip(f"{EXECUTABLES[kind]} names no llama-server executable")
+    return Engine(KINDS[kind], executable=Path(executable), has_gpu=False)
+
+
+def load_request(
+    weights: Path, projector: Path | None = None, *, num_parallel: int = 4, engine: Engine = WHEEL, **options: Any
+) -> LoadRequest:
     """A request to load a file as if the store had resolved it: 512 tokens a slot, one thread, unless options say otherwise."""
     name = Name.parse(weights.stem)
     model = Model(name=name, digest="", size=0, modified_at=datetime.now(UTC), weights=weights, projector=projector)
-    return LoadRequest(model, LoadOptions(**{"num_ctx": 512, "num_thread": 1, **options}), num_parallel)
+    return LoadRequest(model, LoadOptions(**{"num_ctx": 512, "num_thread": 1, **options}), num_parallel, engine)
 
 
 def completion(prompt: Any, num_predict: int = 40, *, images: tuple[bytes, ...] = (), **options: Any) -> CompletionRequest:

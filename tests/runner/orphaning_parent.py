@@ -1,4 +1,4 @@
-"""Loads a model (GGUF, EXECUTABLE as arguments), prints the ids of the engine's processes and waits to be killed."""
+"""Loads a model (GGUF, the name of an engine as arguments), prints the ids of the engine's processes and waits to be killed."""
 
 import asyncio
 import sys
@@ -8,12 +8,12 @@ import psutil
 
 from serow.runner.llama import LlamaRunner
 from serow.settings import Settings
-from tests.runner.engines import load_request
+from tests.runner.engines import engine_of, load_request
 
 
 async def main() -> None:
     """Never returns."""
-    runner = LlamaRunner(load_request(Path(sys.argv[1])), Settings(llama_server=sys.argv[2]))
+    runner = LlamaRunner(load_request(Path(sys.argv[1]), engine=engine_of(sys.argv[2])), Settings())
     await runner.load()
     print(*(process.pid for process in psutil.Process().children(recursive=True)), flush=True)
     await asyncio.Event().wait()

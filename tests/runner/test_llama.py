@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from serow.errors import EngineDied, EngineError, FormatError, LoadError, RequestError, TemplateError
+from serow.runner.engine import LLAMA_CPP, Engine, Feature
 from serow.runner.llama import LlamaRunner
 from serow.runner.llama_request import completion_body
 from serow.settings import Settings
@@ -168,7 +169,7 @@ SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.req("GEN-06")
 @pytest.mark.parametrize(("options", "expected"), SETTINGS, ids=[str(options) for options, _ in SETTINGS])
 async def test_options_reach_the_engine(think: LlamaRunner, options: dict[str, Any], expected: dict[str, Any]) -> None:
-    body = completion_body(completion([1, 2, 3], 1, **options), think.num_ctx, has_llguidance=False)
+    body = completion_body(completion([1, 2, 3], 1, **options), think.num_ctx, LLAMA_CPP)
     body |= {"stream": False, "response_fields": ["generation_settings"]}
     async with think._child.session.post("/completion", json=body) as response:
         settings = (await response.json())["generation_settings"]
@@ -219,10 +220,10 @@ async def test_a_grammar_that_is_none_is_refused(think: LlamaRunner) -> None:
         await chunks_of(think, replace(completion([1]), grammar="root ::= (", gbnf="root ::= ("))
 
 
-async def test_a_grammar_that_would_abort_the_engine_never_reaches_it(think: LlamaRunner, settings: Settings) -> None:
+async def test_a_grammar_that_would_abort_the_engine_never_reaches_it(think: LlamaRunner, engine: Engine) -> None:
     request = replace(completion([1]), grammar=YES_OR_NO)
-    if settings.llama_server:
-        with pytest.raises(FormatError, match=r"^this format needs an engine with llguidance$"):
+    if not engine.can(frozenset({Feature.LLGUIDANCE})):
+        with pytest.raises(FormatError, match=f"^the engine {engine.name} can't hold the text to this format$"):
             await chunks_of(think, request)
     else:
         assert await text_of(think, request) in ("yes", "no")
@@ -286,8 +287,8 @@ async def test_cancelling_the_task_frees_the_slot(think: LlamaRunner) -> None:
 
 
 @pytest.mark.req("LIFE-05")
-async def test_cancelling_stops_the_reading_of_prompts(settings: Settings, zoo: Path) -> None:
-    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", num_ctx=2048, num_batch=1), settings)
+async def test_cancelling_stops_the_reading_of_prompts(engine: Engine, zoo: Path) -> None:
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", num_ctx=2048, num_batch=1, engine=engine), Settings())
     await runner.load()
     tasks = [asyncio.create_task(chunks_of(runner, completion([5] * 2000, 1))) for _ in range(4)]
     await until_slots(runner, [True] * 4)
@@ -311,8 +312,8 @@ async def test_requests_run_together(think: LlamaRunner) -> None:
 
 
 @pytest.mark.req("LIFE-06")
-async def test_an_engine_that_is_killed_fails_its_requests(settings: Settings, zoo: Path) -> None:
-    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf"), settings)
+async def test_an_engine_that_is_killed_fails_its_requests(engine: Engine, zoo: Path) -> None:
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", engine=engine), Settings())
     await runner.load()
     prompt = await chat(runner, "Hello")
     tasks = [asyncio.create_task(chunks_of(runner, completion(prompt, -1, **ENDLESS))) for _ in range(2)]
@@ -327,8 +328,8 @@ async def test_an_engine_that_is_killed_fails_its_requests(settings: Settings, z
     await runner.close()
 
 
-async def test_an_engine_that_hangs_is_given_up(settings: Settings, zoo: Path) -> None:
-    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf"), replace(settings, stall_timeout=0.5))
+async def test_an_engine_that_hangs_is_given_up(engine: Engine, zoo: Path) -> None:
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", engine=engine), Settings(stall_timeout=0.5))
     await runner.load()
     for part in (psutil.Process(runner.pid), *psutil.Process(runner.pid).children()):
         part.suspend()
@@ -350,12 +351,12 @@ BROKEN = [
 
 @pytest.mark.parametrize(("name", "broken", "sentence"), BROKEN, ids=[case[0] for case in BROKEN])
 async def test_a_file_that_can_not_be_loaded_is_told_in_a_sentence(
-    settings: Settings, zoo: Path, tmp_path: Path, name: str, broken: Any, sentence: str
+    engine: Engine, zoo: Path, tmp_path: Path, name: str, broken: Any, sentence: str
 ) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(broken((zoo / "zoo-think.gguf").read_bytes()))
-    runner = LlamaRunner(load_request(path), settings)
-    lost = "|the engine ended with status 1 while it started" if settings.llama_server else ""  # its log ends with its threads
+    runner = LlamaRunner(load_request(path, engine=engine), Settings())
+    lost = "|the engine ended with status 1 while it started" if engine.executable else ""  # its log ends with its threads
     with pytest.raises(LoadError, match=f"^could not load the model: ({sentence}{lost})$"):
         await runner.load()
     assert not runner.is_alive
@@ -363,13 +364,14 @@ async def test_a_file_that_can_not_be_loaded_is_told_in_a_sentence(
 
 @pytest.mark.parametrize("executable", ["/no/such/llama-server", __file__])
 async def test_an_executable_that_can_not_be_started_is_told_in_a_sentence(zoo: Path, executable: str) -> None:
-    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf"), Settings(llama_server=executable))
-    with pytest.raises(LoadError, match=r"^could not load the model: SEROW_LLAMA_SERVER names no executable$"):
+    engine = Engine(LLAMA_CPP, executable=Path(executable))
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", engine=engine), Settings())
+    with pytest.raises(LoadError, match=r"^could not load the model: the engine's executable can't be started$"):
         await runner.load()
 
 
-async def test_an_engine_has_as_many_slots_as_asked_and_no_web_page(settings: Settings, zoo: Path) -> None:
-    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", num_ctx=300, num_parallel=3), settings)
+async def test_an_engine_has_as_many_slots_as_asked_and_no_web_page(engine: Engine, zoo: Path) -> None:
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", num_ctx=300, num_parallel=3, engine=engine), Settings())
     await runner.load()
     assert len(await slots(runner)) == 3
     assert runner.num_ctx == 512  # rounded up to a multiple of 256
@@ -381,9 +383,9 @@ async def test_an_engine_has_as_many_slots_as_asked_and_no_web_page(settings: Se
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 @pytest.mark.parametrize("use_mmap", [True, False])
-async def test_weights_are_mapped_when_asked(settings: Settings, zoo: Path, use_mmap: bool) -> None:
-    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", use_mmap=use_mmap), settings)
+async def test_weights_are_mapped_when_asked(engine: Engine, zoo: Path, use_mmap: bool) -> None:
+    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", use_mmap=use_mmap, engine=engine), Settings())
     await runner.load()
-    engine = [psutil.Process(runner.pid), *psutil.Process(runner.pid).children()][-1]
-    assert any("zoo-think.gguf" in mapped.path for mapped in engine.memory_maps()) is use_mmap
+    process = [psutil.Process(runner.pid), *psutil.Process(runner.pid).children()][-1]
+    assert any("zoo-think.gguf" in mapped.path for mapped in process.memory_maps()) is use_mmap
     await runner.close()

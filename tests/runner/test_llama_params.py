@@ -1,5 +1,7 @@
 """What an engine is started with: numbers within what it can bear, and both spellings the same."""
 
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +9,13 @@ import msgspec
 import pytest
 
 from serow.runner.child import Listen
-from serow.runner.llama_params import batch_size, common_params, describe, flags, physical_cores, usable_cores
+from serow.runner.llama_flags import ik_flags, llama_cpp_flags
+from serow.runner.llama_params import common_params, describe
+from serow.runner.llama_spec import LlamaSpec, batch_size, physical_cores, usable_cores
 from tests.runner.engines import ZOO, load_request
 
 HUGE = 2**63 - 1
+Flags = Callable[[LlamaSpec, Listen, bool], Iterator[str]]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +34,7 @@ HUGE = 2**63 - 1
     ],
 )
 def test_load_options_are_held_to_what_the_engine_can_bear(options: dict[str, Any], expected: dict[str, Any]) -> None:
-    spec = msgspec.structs.asdict(describe(load_request(ZOO / "zoo-think.gguf", **options), ""))
+    spec = msgspec.structs.asdict(describe(load_request(ZOO / "zoo-think.gguf", **options)))
     assert {name: spec[name] for name in expected} == expected
 
 
@@ -46,9 +51,9 @@ def test_load_options_are_held_to_what_the_engine_can_bear(options: dict[str, An
     ],
 )
 def test_batches_are_short_on_a_cpu_and_hold_a_picture(
-    options: dict[str, int], projector: Path | None, has_gpu: bool, expected: int
+    options: dict[str, Any], projector: Path | None, has_gpu: bool, expected: int
 ) -> None:
-    spec = describe(load_request(ZOO / "zoo-think.gguf", projector, **options), "")
+    spec = describe(load_request(ZOO / "zoo-think.gguf", projector, **options))
     assert batch_size(spec, has_gpu=has_gpu) == expected
 
 
@@ -56,10 +61,11 @@ def test_physical_cores_are_those_that_may_be_used() -> None:
     assert 1 <= physical_cores() <= 4096
 
 
-def test_the_wheel_and_an_executable_are_told_the_same() -> None:
-    spec = describe(load_request(ZOO / "zoo-think.gguf", num_batch=100, main_gpu=1, num_thread=2, num_gpu=3), "")
+@pytest.mark.parametrize("flags", [llama_cpp_flags, ik_flags])
+def test_the_wheel_and_an_executable_are_told_the_same(flags: Flags) -> None:
+    spec = describe(load_request(ZOO / "zoo-think.gguf", num_batch=100, main_gpu=1, num_thread=2, num_gpu=3))
     listen = Listen("/tmp/x.sock", 0, "key")
-    params, told = common_params(spec, listen), list(flags(spec, listen, has_gpu=False))
+    params, told = common_params(spec, listen), list(flags(spec, listen, False))
     spoken = {
         "--model": params.model.path,
         "--host": params.hostnames[0],
@@ -75,6 +81,8 @@ def test_the_wheel_and_an_executable_are_told_the_same() -> None:
     assert {name: told[told.index(name) + 1] for name in spoken} == {name: str(value) for name, value in spoken.items()}
 
 
-def test_the_key_is_no_argument_of_the_executable() -> None:
-    spec = describe(load_request(ZOO / "zoo-think.gguf"), "")
-    assert "secret" not in " ".join(flags(spec, Listen("127.0.0.1", 1234, "secret"), has_gpu=True))
+@pytest.mark.skipif(sys.platform == "win32", reason="ik_llama.cpp takes the key nowhere else there")
+@pytest.mark.parametrize("flags", [llama_cpp_flags, ik_flags])
+def test_the_key_is_no_argument_of_the_executable(flags: Flags) -> None:
+    spec = describe(load_request(ZOO / "zoo-think.gguf"))
+    assert "secret" not in " ".join(flags(spec, Listen("127.0.0.1", 1234, "secret"), True))

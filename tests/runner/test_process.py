@@ -17,9 +17,9 @@ import pytest
 
 from serow.errors import LoadError
 from serow.runner import process
+from serow.runner.engine import Engine
 from serow.runner.llama_params import describe
 from serow.runner.process import ChildProcess, State
-from serow.settings import Settings
 from tests.runner.engines import DEADLINE, ends, load_request
 
 WORKER = "serow.runner.llama_worker"
@@ -40,7 +40,7 @@ def names_in(directory: Path) -> list[str]:
 
 @asynccontextmanager
 async def started(zoo: Path) -> AsyncIterator[ChildProcess]:
-    child = ChildProcess(WORKER, describe(load_request(zoo / "zoo-think.gguf"), ""), load_timeout=DEADLINE)
+    child = ChildProcess(WORKER, describe(load_request(zoo / "zoo-think.gguf")), load_timeout=DEADLINE)
     await child.start()
     try:
         yield child
@@ -169,8 +169,8 @@ async def test_a_child_that_is_killed_is_dead_to_those_who_ask(zoo: Path) -> Non
 
 @linux
 @pytest.mark.req("LIFE-06")
-def test_a_parent_that_is_killed_leaves_no_child(zoo: Path, settings: Settings) -> None:
-    argv = [sys.executable, "-m", "tests.runner.orphaning_parent", str(zoo / "zoo-think.gguf"), settings.llama_server]
+def test_a_parent_that_is_killed_leaves_no_child(zoo: Path, engine: Engine) -> None:
+    argv = [sys.executable, "-m", "tests.runner.orphaning_parent", str(zoo / "zoo-think.gguf"), engine.name]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         children = [os.pidfd_open(int(pid)) for pid in parent.stdout.readline().split()]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from serow.api.types import LoadOptions, Logprob, Options
+from serow.runner.engine import DEFAULT_FLAGS, WHEEL, Engine, FlagSet
 from serow.store.model import Model
 
 
@@ -15,6 +16,8 @@ class LoadRequest:
     model: Model
     options: LoadOptions
     num_parallel: int
+    engine: Engine = WHEEL
+    flags: FlagSet = DEFAULT_FLAGS
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class _Settings(Struct):
 
 class _Props(Struct):
     default_generation_settings: _Settings
-    media_marker: str = ""
+    media_marker: str = ""  # "" where there are no pictures
 
 
 class _Tokens(Struct):
@@ -49,20 +49,21 @@ class _Failure(Struct):
 
 
 class LlamaRunner:
-    """llama.cpp from the wheel, or the `llama-server` executable that the settings name."""
+    """A model in the engine that its request to load names."""
 
     def __init__(self, request: LoadRequest, settings: Settings) -> None:
+        self._kind = request.engine.kind
         self._child = ChildProcess(
-            "serow.runner.llama_launcher" if settings.llama_server else "serow.runner.llama_worker",
-            describe(request, settings.llama_server),
+            "serow.runner.llama_launcher" if self._kind.flags else "serow.runner.llama_worker",
+            describe(request),
             load_timeout=settings.load_timeout,
             stall_timeout=settings.stall_timeout,
             explain=explain_load,
+            may_use_unix_socket=self._kind.has_unix_sockets,
         )
         self._template_limit = aiohttp.ClientTimeout(total=min(_TEMPLATE_TIMEOUT, settings.stall_timeout))
         stalled = f"the engine made no progress for {settings.stall_timeout:g} seconds"
         self._watchdog = Watchdog(settings.stall_timeout, lambda: self._child.kill(stalled))
-        self._has_llguidance = not settings.llama_server  # the wheel has it, releases of llama.cpp do not
         self._props: _Props | None = None
 
     @property
@@ -132,14 +133,14 @@ class LlamaRunner:
         Raises RequestError before the first chunk for what is the request's fault; EngineDied, EngineError at any time.
         """
         events, builder = EventReader(), ChunkBuilder(top_logprobs=request.top_logprobs, num_ctx=self.num_ctx)
-        body = completion_body(request, self.num_ctx, has_llguidance=self._has_llguidance)
+        body = completion_body(request, self.num_ctx, self._kind)
         async with self._ask("POST", "/completion", body, _WATCHED, self._watchdog.watched()) as response:
             while piece := await self._read(response.content):
                 for event in events.feed(piece):
                     if event.error is not None:
                         raise refusal(event.error)
                     if event.stop:
-                        held = builder.held if event.stop_type == "limit" else []
+                        held = builder.held if event.is_limit else []
                         yield builder.finish(event, await self.detokenize(held) if held else "")
                         return
                     yield builder.step(event, await self.detokenize(event.tokens) if builder.lacks_text(event) else None)

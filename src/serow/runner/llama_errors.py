@@ -10,7 +10,7 @@ from serow.runner.process import explain_exit
 _log = logging.getLogger(__name__)
 
 _LOAD_REASONS = (  # the first that matches counts
-    (r"FileNotFoundError|PermissionError|Exec format error", "SEROW_LLAMA_SERVER names no executable"),
+    (r"FileNotFoundError|PermissionError|Exec format error", "the engine's executable can't be started"),
     (r"invalid argument: (--[\w-]+)", "the llama-server executable is too old, it does not know {0}"),
     (r"unknown model architecture: '([\w.-]+)'", "the engine does not know the architecture {0}"),
     (r"unknown pre-tokenizer|vocab type|cannot find tokenizer", "the engine does not know the model's tokenizer"),

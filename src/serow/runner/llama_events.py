@@ -33,7 +33,8 @@ class Probability(Struct):
 class Timings(Struct):
     """Milliseconds and counts of a completion."""
 
-    cache_n: int = 0
+    cache_n: int | None = None
+    prompt_n: int = 0  # of the prompt, read and not taken from the cache
     prompt_ms: float = 0.0
     predicted_ms: float = 0.0
 
@@ -64,11 +65,17 @@ class Event(Struct):
     tokens_evaluated: int = 0
     completion_probabilities: list[Probability] = []
     stop_type: str = ""
+    stopped_limit: bool = False  # as ik_llama.cpp says it
     stopping_word: str = ""
     truncated: bool = False
     timings: Timings | None = None
     prompt_progress: Progress | None = None
     error: Fault | None = None
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether the number of tokens ended it."""
+        return self.stopped_limit or self.stop_type == "limit"
 
 
 _decode = msgspec.json.Decoder(Event).decode
@@ -132,9 +139,9 @@ class ChunkBuilder:
     def _usage(self, event: Event) -> Usage:
         timings = event.timings or Timings()
         return Usage(
-            done_reason="length" if event.stop_type == "limit" else "stop",
+            done_reason="length" if event.is_limit else "stop",
             prompt_eval_count=event.tokens_evaluated,
-            prompt_cached_count=timings.cache_n,
+            prompt_cached_count=event.tokens_evaluated - timings.prompt_n if timings.cache_n is None else timings.cache_n,
             prompt_eval_duration=int(timings.prompt_ms * _NS),
             eval_count=event.tokens_predicted,
             eval_duration=int(timings.predicted_ms * _NS),

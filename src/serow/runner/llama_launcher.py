@@ -1,12 +1,14 @@
 """The child that runs a `llama-server` executable and ends with it: `python -m serow.runner.llama_launcher`, see `process`."""
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
 
 from serow.runner.child import adopt, die_with_parent
-from serow.runner.llama_params import ENVIRON, LlamaSpec, flags
+from serow.runner.engine import KINDS
+from serow.runner.llama_spec import ENVIRON, LlamaSpec
 
 
 class Launcher:
@@ -25,9 +27,11 @@ class Launcher:
     def run(self) -> int:
         """Start it, pass on what it writes to stderr, return its status."""
         listen, spec = adopt(LlamaSpec, self.stop)
+        flags = KINDS[spec.kind].flags
+        assert flags is not None
         self._server = subprocess.Popen(
-            [spec.executable, *flags(spec, listen, has_gpu=has_gpu(spec.executable))],
-            stdin=subprocess.DEVNULL,
+            [spec.executable, *flags(spec, listen, _has_gpu(spec))],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=ENVIRON | os.environ | {"LLAMA_API_KEY": listen.key},
@@ -35,16 +39,21 @@ class Launcher:
         )
         if self._orphaned.is_set():
             self.stop()
+        assert self._server.stdin is not None
         assert self._server.stderr is not None
+        with contextlib.suppress(BrokenPipeError), self._server.stdin as stdin:
+            stdin.write(listen.key.encode() + b"\n")
         for line in self._server.stderr:
             sys.stderr.buffer.write(line)
             sys.stderr.buffer.flush()
         return self._server.wait()
 
 
-def has_gpu(executable: str) -> bool:
+def _has_gpu(spec: LlamaSpec) -> bool:
     """Whether it lists devices beside the CPU; one that can't list them may have some."""
-    listed = subprocess.run([executable, "--list-devices"], capture_output=True, text=True, timeout=60, check=False)
+    if spec.has_gpu is not None:
+        return spec.has_gpu
+    listed = subprocess.run([spec.executable, "--list-devices"], capture_output=True, text=True, timeout=60, check=False)
     return "(none)" not in listed.stdout
 
 

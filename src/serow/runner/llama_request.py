@@ -10,6 +10,7 @@ from typing import Any
 from serow.api.types import Options
 from serow.errors import FormatError, RequestError
 from serow.runner.base import CompletionRequest
+from serow.runner.engine import Feature, Kind
 
 _INT32 = 2**31 - 1
 _FLOAT32 = 3.4e38
@@ -26,11 +27,11 @@ _RESPONSE_FIELDS = (
 )  # fmt: skip
 
 
-def completion_body(request: CompletionRequest, num_ctx: int, *, has_llguidance: bool) -> dict[str, Any]:
+def completion_body(request: CompletionRequest, num_ctx: int, kind: Kind) -> dict[str, Any]:
     """The body, to be encoded as JSON. `num_ctx` is the slot's context in tokens. Raises RequestError, FormatError."""
     return {
         "prompt": _prompt(request),
-        "n_predict": _whole(request.num_predict, -1, _INT32),
+        "n_predict": _whole(request.num_predict, -1, _INT32) if kind.is_endless or request.num_predict >= 0 else _INT32,
         "stream": True,
         "return_tokens": True,
         "return_progress": True,  # while it reads the prompt, the engine notices a closed connection only by writing to it
@@ -39,7 +40,7 @@ def completion_body(request: CompletionRequest, num_ctx: int, *, has_llguidance:
         "preserved_tokens": request.visible,
         "response_fields": _RESPONSE_FIELDS,
         "chat_parser": _NO_CHAT_PARSER,
-        **_constraint(request, has_llguidance),
+        **_constraint(request, kind),
         **sampling_fields(request.options, num_ctx),
     }
 
@@ -83,17 +84,17 @@ def _prompt(request: CompletionRequest) -> Any:
     return {"prompt_string": request.prompt, "multimodal_data": pictures}
 
 
-def _constraint(request: CompletionRequest, has_llguidance: bool) -> dict[str, Any]:
+def _constraint(request: CompletionRequest, kind: Kind) -> dict[str, Any]:
     """The field that binds the text. A llama-server without llguidance aborts when it meets a grammar of it."""
     if not request.grammar:
         return {}
-    if has_llguidance:
+    if Feature.LLGUIDANCE not in kind.lacks:
         return {"grammar": request.grammar}
     if request.gbnf:
         return {"grammar": request.gbnf}
     if request.json_schema is not None:
         return {"json_schema": request.json_schema}
-    raise FormatError("this format needs an engine with llguidance", hint="unset SEROW_LLAMA_SERVER to use the wheel")
+    raise FormatError(f"the engine {kind.name} can't {Feature.LLGUIDANCE}", hint="the wheel can: set SEROW_ENGINE=wheel")
 
 
 def _whole(value: int | None, low: int, high: int) -> int | None:

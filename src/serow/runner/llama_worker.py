@@ -6,7 +6,8 @@ import threading
 import time
 
 from serow.runner.child import adopt
-from serow.runner.llama_params import ENVIRON, LlamaSpec, common_params
+from serow.runner.llama_params import common_params
+from serow.runner.llama_spec import ENVIRON, LlamaSpec
 
 LOG_DELAY = 0.1  # seconds; the engine's log, with the reason why it did not load, is written by a thread of its own
 

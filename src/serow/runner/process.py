@@ -69,12 +69,14 @@ class ChildProcess:
         load_timeout: float,
         stall_timeout: float = math.inf,
         explain: Callable[[int, str], str] = explain_exit,
+        may_use_unix_socket: bool = True,
     ) -> None:
         self._module = module
         self._spec = spec
         self._load_timeout = load_timeout
         self._stall_timeout = stall_timeout
         self._explain = explain
+        self._may_use_unix_socket = may_use_unix_socket
         self._state = State.STARTING
         self._stderr = bytearray()
         self._fault = ""  # why we killed it
@@ -145,7 +147,7 @@ class ChildProcess:
 
     async def _spawn(self) -> None:
         self._directory = SocketDirectory()
-        listen = _choose_address(self._directory.path)
+        listen = _choose_address(self._directory.path if self._may_use_unix_socket else None)
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -223,11 +225,13 @@ def _kill(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-def _choose_address(directory: Path) -> Listen:
+def _choose_address(directory: Path | None) -> Listen:
+    """A socket in the directory, where that can be; else a free port."""
     key = secrets.token_urlsafe(32)
-    path = str(directory / "engine.sock")
-    if hasattr(socket, "AF_UNIX") and sys.platform != "win32" and len(path) <= _LONGEST_SOCKET_PATH:
-        return Listen(path, 0, key)
+    if directory and hasattr(socket, "AF_UNIX") and sys.platform != "win32":
+        path = str(directory / "engine.sock")
+        if len(path) <= _LONGEST_SOCKET_PATH:
+            return Listen(path, 0, key)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return Listen("127.0.0.1", probe.getsockname()[1], key)

@@ -1,0 +1,54 @@
+"""A LlamaSpec as the arguments of a `llama-server` executable: llama.cpp's, and ik_llama.cpp's.
+
+The key that the server is to ask for stands on no command line where that can be helped: llama.cpp takes it from the
+environment, ik_llama.cpp from its standard input.
+"""
+
+import sys
+from collections.abc import Iterator
+
+from serow.runner.child import Listen
+from serow.runner.llama_spec import DEFAULT_BATCH, LlamaSpec, batch_size
+
+
+def llama_cpp_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
+    """The spec as arguments of llama.cpp's `llama-server`."""
+    yield from _spell(_shared_flags(spec, listen, has_gpu) | {"--fit": "off", "--log-verbosity": 1})
+    if spec.use_mmap is not None:
+        yield "--mmap" if spec.use_mmap else "--no-mmap"
+    yield from ("--no-kv-unified", "--context-shift", "--jinja", "--slots", "--metrics", "--no-webui", "--offline")
+
+
+def ik_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
+    """The spec as arguments of ik_llama.cpp's `llama-server`, which has other names for some things and lacks others."""
+    key: dict[str, str | int] = {"--api-key": listen.key} if sys.platform == "win32" else {"--api-key-file": "/dev/stdin"}
+    yield from _spell(_shared_flags(spec, listen, has_gpu) | {"--webui": "none"} | key)
+    if spec.use_mmap is False:
+        yield "--no-mmap"
+    yield from ("--context-shift", "on", "--jinja", "--metrics")
+
+
+def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> dict[str, str | int]:
+    """What both call by the same name; "" is left out."""
+    batch = batch_size(spec, has_gpu=has_gpu)
+    return {
+        "--model": spec.weights,
+        "--mmproj": spec.projector,
+        "--host": listen.host,
+        "--port": listen.port or "",
+        "--ctx-size": spec.num_ctx * spec.num_parallel,
+        "--parallel": spec.num_parallel,
+        "--batch-size": batch,
+        "--ubatch-size": min(batch, DEFAULT_BATCH),
+        "--n-gpu-layers": spec.num_gpu if spec.num_gpu >= 0 else "",
+        "--main-gpu": spec.main_gpu,
+        "--threads": spec.num_thread,
+        "--cache-ram": spec.prompt_cache,
+        "--flash-attn": {None: "auto", True: "on", False: "off"}[spec.flash_attention],
+    }
+
+
+def _spell(values: dict[str, str | int]) -> Iterator[str]:
+    for name, value in values.items():
+        if value != "":
+            yield from (name, str(value))

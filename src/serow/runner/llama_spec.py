@@ -1,0 +1,55 @@
+"""What a llama.cpp server is started with, whichever engine it is; `llama_params` and `llama_flags` spell it out."""
+
+import os
+
+import psutil
+from msgspec import Struct
+
+DEFAULT_BATCH = 512
+SMALLEST_BATCH = 32  # below the number of slots, or 2, the engine aborts
+_CPU_BATCH = 64  # an engine hears of a client that left between two batches; on a CPU larger ones gain nothing (measured)
+
+ENVIRON = {
+    "GGML_NO_BACKTRACE": "1",  # an abort would start a debugger
+    # How long threads spin for each other before they sleep. The default of 300,000 lets an engine that shares its cores with
+    # another, or with us, decode at a tenth of the speed (measured); 1,000 costs nothing where it has them for itself.
+    "GOMP_SPINCOUNT": "1000",
+}
+
+
+class LlamaSpec(Struct, frozen=True, kw_only=True):
+    """A model and how to serve it, every number within what the engine can bear. `kind` names the engine's."""
+
+    kind: str
+    executable: str  # "" for the wheel
+    has_gpu: bool | None  # None: to be asked
+    weights: str
+    projector: str
+    num_ctx: int  # tokens for each slot
+    num_parallel: int
+    num_batch: int
+    num_gpu: int
+    main_gpu: int
+    use_mmap: bool | None
+    num_thread: int
+    prompt_cache: int  # MiB of memory for prompts that left their slot
+    flash_attention: bool | None  # None: as the engine decides
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, hyper-threads counted each: more threads would only wait for one another."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def physical_cores() -> int:
+    """Cores that this process may use, hyper-threads counted once: decoding gains nothing from the second one."""
+    return min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores())
+
+
+def batch_size(spec: LlamaSpec, *, has_gpu: bool) -> int:
+    """Tokens of prompts that the engine takes in at once; a picture's must fit in whole."""
+    if spec.projector:
+        return max(spec.num_batch, DEFAULT_BATCH)
+    if has_gpu and spec.num_gpu != 0:
+        return spec.num_batch
+    return min(spec.num_batch, max(_CPU_BATCH, spec.num_parallel))
