@@ -90,7 +90,8 @@ class Generation:
         options = drawing.load_options(job.options) if job.model.is_image else job.options.load_options
         job.timeline.ask()
         keep_alive, alone = job.request.keep_alive, job.options.deterministic
-        async with self._scheduler.lease(job.model, options, keep_alive, job.client, alone=alone) as lease:
+        place = self._scheduler.lease(job.model, options, keep_alive, job.client, alone=alone, needs=job.needs)
+        async with place as lease:
             job.timeline.place(lease.load_duration)
             yield lease
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from serow.api.types import GenerateRequest, Options
 from serow.constraints import Constraint
 from serow.parsers.thinking import ThinkingTags
+from serow.runner.engine import Feature
 from serow.store.model import Model
 from serow.timeline import Timeline
 
@@ -25,6 +26,16 @@ class Job:
     constraint: Constraint | None = None
     started: int = field(default_factory=time.perf_counter_ns)
     timeline: Timeline = field(default_factory=Timeline)
+
+    @property
+    def needs(self) -> frozenset[Feature]:
+        """What its engine must be able to do beyond text."""
+        needs = set()
+        if self.model.projector:
+            needs.add(Feature.VISION)
+        if self.constraint and not self.constraint.gbnf and self.constraint.schema is None:
+            needs.add(Feature.LLGUIDANCE)
+        return frozenset(needs)
 
     @property
     def context(self) -> list[int]:

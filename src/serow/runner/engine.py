@@ -7,6 +7,7 @@ as it lies on this machine.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 
 from msgspec import Struct
@@ -82,7 +83,7 @@ class Engine:
         return not needs & self.kind.lacks
 
 
-WHEEL = Engine(WHEEL_KIND)
+WHEEL = Engine(WHEEL_KIND, version("xllamacpp"))
 
 
 def find_kind(name: str) -> Kind:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import msgspec
 
 from serow.api.types import LoadOptions
+from serow.engines.selection import WHEEL_CHOICE, Choice
+from serow.runner.engine import Feature
 from serow.scheduler.resident import Resident, State, key_of
 from serow.settings import Settings
 from serow.store.model import Model
 
-MAX_AUTOMATIC_PARALLEL = 8  # eight batched streams give the best throughput on a CPU
 _SHARE = 4  # the automatic choice gives one part in so many of the free memory to contexts
 _BLOCK = 256  # llama.cpp rounds a context up to a multiple of it
 _PROCESS = 64 << 20  # bytes of an engine beside weights and contexts; measured: 27 MiB to 148 MiB
@@ -35,6 +36,7 @@ class Load:
     num_parallel: int
     memory: int  # bytes
     after: tuple[Resident, ...] = ()
+    choice: Choice = WHEEL_CHOICE
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,13 @@ def plan(
     settings: Settings,
     *,
     alone: bool = False,
+    needs: frozenset[Feature] = frozenset(),
+    choose: Callable[[], Choice] = Choice,
 ) -> Decision:
-    """Decide on the longest waiting request of a model; `free_memory` is asked only when something has to be loaded.
+    """Decide on the longest waiting request of a model; `free_memory` and `choose` are asked only when it has to be loaded.
+
+    `choose` names the engine to load it in. One that has it in memory already will do as well, if it can do what the request
+    `needs`; the same model in an engine that can't counts like any other model.
 
     1. It is in memory with options that fit: Use a free place, or Wait for one; `alone` for all of them.
     2. It is loading with other options: Wait, so that no chain of loads can grow.
@@ -74,17 +81,23 @@ def plan(
        d. busy ones, the least recently used first, after their requests in flight
     5. What is in the way is still loading: Wait.
     """
-    own = [resident for resident in residents if resident.key == key_of(model)]
+    own = [each for each in residents if each.key == key_of(model) and each.request.engine.can(needs)]
     for resident in own:
         if not resident.is_leaving and fits(model, resident.request.options, options):
             return Use(resident) if resident.has_place(alone=alone) else Wait()  # 1
     if any(resident.state is State.LOADING for resident in own):
         return Wait()  # 2
-    return _load(model, resolve(model, options, settings), own, residents, free_memory(), settings)
+    return _load(model, resolve(model, options, settings), choose(), own, residents, free_memory(), settings)
 
 
 def _load(
-    model: Model, options: LoadOptions, own: list[Resident], residents: Sequence[Resident], free: int, settings: Settings
+    model: Model,
+    options: LoadOptions,
+    choice: Choice,
+    own: list[Resident],
+    residents: Sequence[Resident],
+    free: int,
+    settings: Settings,
 ) -> Decision:
     needed = memory_needed(model, options, least_parallel(model, settings))
     available = room(free, residents, residents)
@@ -95,8 +108,8 @@ def _load(
         if not leavers:
             return Wait()  # 5
         after.append(leavers.pop(0))
-    num_parallel = choose_parallel(model, options, room(free, residents, after), settings)
-    return Load(options, num_parallel, memory_needed(model, options, num_parallel), tuple(after))  # 4
+    num_parallel = choose_parallel(model, options, choice, room(free, residents, after), settings)
+    return Load(options, num_parallel, memory_needed(model, options, num_parallel), tuple(after), choice)  # 4
 
 
 def by_leave(residents: Iterable[Resident]) -> list[Resident]:
@@ -151,13 +164,13 @@ def least_parallel(model: Model, settings: Settings) -> int:
     return 1 if model.is_image else settings.num_parallel or 1
 
 
-def choose_parallel(model: Model, options: LoadOptions, available: int, settings: Settings) -> int:
+def choose_parallel(model: Model, options: LoadOptions, choice: Choice, available: int, settings: Settings) -> int:
     """How many requests run together (LIFE-02): as set, or as many contexts as a modest share of the memory holds."""
     if model.is_image or settings.num_parallel:
         return least_parallel(model, settings)
     slot = max(model.kv_bytes * options.num_ctx, 1)
     spare = available - memory_needed(model, options, 0)
-    return max(1, min(MAX_AUTOMATIC_PARALLEL, spare // _SHARE // slot))
+    return max(1, min(choice.flags.num_parallel, spare // _SHARE // slot))
 
 
 def memory_needed(model: Model, options: LoadOptions, num_parallel: int) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from serow.api.types import LoadOptions
 from serow.errors import SerowError
+from serow.runner.engine import Feature
 from serow.scheduler.resident import Key, Resident, key_of
 from serow.store.model import Model
 
@@ -21,6 +22,7 @@ class Waiter:
     keep_alive: float | None  # seconds
     client: str
     alone: bool = False
+    needs: frozenset[Feature] = frozenset()
     number: int = 0  # order of arrival
     resident: Resident | None = None
     error: SerowError | None = None

@@ -13,12 +13,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from serow.api.types import LoadOptions
-from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, Unavailable
+from serow.engines.selection import Choice, Selection
+from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, RequestError, Unavailable
 from serow.runner.base import LoadRequest, Runner
+from serow.runner.engine import Feature
 from serow.scheduler.backoff import Backoff
 from serow.scheduler.counts import Counts
 from serow.scheduler.devices import Devices
@@ -64,8 +67,11 @@ class LoadedModel:
 class Scheduler:
     """Leases places in models that it loads, keeps and unloads. An async context manager; leaving it ends every engine."""
 
-    def __init__(self, settings: Settings, start: RunnerFactory, devices: Devices | None = None) -> None:
+    def __init__(
+        self, settings: Settings, start: RunnerFactory, devices: Devices | None = None, selection: Selection | None = None
+    ) -> None:
         self.counts = Counts()
+        self._selection = selection or Selection(settings)
         self._settings = settings
         self._start = start
         self._devices = devices or Devices()
@@ -98,14 +104,22 @@ class Scheduler:
 
     @contextlib.asynccontextmanager
     async def lease(
-        self, model: Model, options: LoadOptions, keep_alive: float | None, client: str = "", *, alone: bool = False
+        self,
+        model: Model,
+        options: LoadOptions,
+        keep_alive: float | None,
+        client: str = "",
+        *,
+        alone: bool = False,
+        needs: frozenset[Feature] = frozenset(),
     ) -> AsyncIterator[Lease]:
         """Hold a place in the model, loaded if need be, while the context lasts.
 
-        `keep_alive` in seconds, None keeps what is; `alone`: nobody else runs on the model meanwhile. Clients of a model take
-        turns. Raises Unavailable (queue full, shutting down), NotEnoughMemory, or what the engine failed to load with.
+        `keep_alive` in seconds, None keeps what is; `alone`: nobody else runs on the model meanwhile; `needs` must be
+        met by its engine. Clients of a model take turns. Raises Unavailable (queue full, shutting down), NotEnoughMemory,
+        RequestError (no engine has what it needs), or what the engine failed to load with.
         """
-        waiter = Waiter(model, options, keep_alive, client, alone)
+        waiter = Waiter(model, options, keep_alive, client, alone, needs)
         try:
             self._arrive(waiter)
             resident = await waiter.placed()
@@ -113,9 +127,9 @@ class Scheduler:
             runner = await resident.ready()
             load = resident.request
             yield Lease(runner, load.options.num_ctx, load.num_parallel, time.perf_counter_ns() - placed_at)
-        except EngineDied:  # told by a request, before the system has told of the process
+        except EngineDied as error:  # told by a request, before the system has told of the process
             if waiter.resident is not None:
-                waiter.resident.retire()
+                raise self._died(waiter.resident, error) from error
             raise
         finally:
             self._leave(waiter)
@@ -203,6 +217,8 @@ class Scheduler:
         waiter.error = self._backoff.error(key_of(waiter.model), _now())
         if waiter.error is None:
             match self._plan(waiter):
+                case RequestError() as error:
+                    waiter.error = error
                 case Wait():
                     return False
                 case Refuse(needed, available):
@@ -217,16 +233,27 @@ class Scheduler:
         waiter.settled.set()
         return True
 
-    def _plan(self, waiter: Waiter) -> Decision:
-        memory = self._devices.free_memory
-        return plan(waiter.model, waiter.options, self._residents, memory, self._settings, alone=waiter.alone)
+    def _plan(self, waiter: Waiter) -> Decision | RequestError:
+        try:
+            return plan(
+                waiter.model,
+                waiter.options,
+                self._residents,
+                self._devices.free_memory,
+                self._settings,
+                alone=waiter.alone,
+                needs=waiter.needs,
+                choose=partial(self._selection.choose, waiter.model, waiter.needs),
+            )
+        except RequestError as error:  # no engine can do it
+            return error
 
     def _load(self, model: Model, load: Load) -> Resident:
         for other in load.after:
             if not other.is_leaving and other.key != key_of(model):
                 self.counts.evictions[_name(other)] += 1
             other.retire()
-        request = LoadRequest(model, load.options, load.num_parallel)
+        request = LoadRequest(model, load.options, load.num_parallel, load.choice.engine, load.choice.flags)
         resident = Resident(request, load.memory, uncounted=load.memory, keep_alive=self._settings.keep_alive)
         resident.task = asyncio.create_task(self._live(resident, load.after), name=f"engine of {model.name}")
         resident.task.add_done_callback(lambda task: self._gone(resident, task))
@@ -247,10 +274,20 @@ class Scheduler:
             if resident.is_dead:
                 self.counts.deaths[_name(resident)] += 1
                 logger.warning("the engine of %s died", _name(resident))
+                self._died(resident, EngineDied("it ended by itself"))
         finally:
             resident.state = State.CLOSING
             resident.is_leaving = True
             await runner.close()
+
+    def _died(self, resident: Resident, error: EngineError) -> EngineError:
+        """Use its engine no more for the model, where there is another one; the error that says so."""
+        resident.retire()
+        choice, model = Choice(resident.request.engine, resident.request.flags), resident.request.model
+        if self._is_stopped or not self._selection.strike(choice, model, str(error)):
+            return error
+        message = f"{error}; the engine {choice.engine.name} is not used for this model any more"
+        return type(error)(message, hint="ask again: another engine takes over")
 
     def _loaded(self, resident: Resident, runner: Runner) -> None:
         private = self._devices.private_memory(runner.pid)
@@ -267,9 +304,10 @@ class Scheduler:
         """The end of a resident, however it came; whoever still waited for the load gets its error."""
         failure = None if task.cancelled() else task.exception()
         if isinstance(failure, EngineError):
-            resident.error = failure
+            resident.error = self._died(resident, failure)
             self.counts.load_failures[_name(resident)] += 1
-            self._backoff.failed(resident.key, failure, _now())
+            if resident.error is failure:  # no other engine is left to try
+                self._backoff.failed(resident.key, failure, _now())
         elif failure is not None:
             logger.error("the task of an engine failed", exc_info=failure)
             resident.error = LoadError(f"{resident.request.model.name} could not be loaded")
