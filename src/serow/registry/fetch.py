@@ -127,7 +127,7 @@ class Fetcher:
             except (aiohttp.ClientError, TimeoutError) as error:
                 attempts += 1
                 if attempts >= MAX_ATTEMPTS:
-                    raise PullError("the download broke off", hint="pull again: it goes on where it ended") from error
+                    raise PullError("the download broke off", hint="try again: it goes on where it ended") from error
                 await asyncio.sleep(0.2 * 2**attempts)
 
     async def _append(self, url: str, path: Path, start: int, size: int) -> AsyncGenerator[int, None]:

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from serow.errors import PullError
-from serow.registry.sources import Wheel
+from serow.registry.distribution import Distribution
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 MAX_PAGE = 16 << 20  # bytes; the largest projects of the public index stay below
@@ -46,12 +46,12 @@ def _html_links(text: str) -> Iterator[str]:
         yield urljoin(anchors.base, href) if anchors.base else href
 
 
-def find_link(wheel: Wheel, page_url: str, content_type: str, body: bytes) -> str | None:
-    """The address of the wheel on a project's page, None when it is not there. Its digest is checked after the download."""
+def find_link(wanted: Distribution, page_url: str, content_type: str, body: bytes) -> str | None:
+    """The address of a file on a project's page, None when it is not there. Its digest is checked after the download."""
     text = body.decode("utf-8", "replace")
     links = _json_links(text) if "json" in content_type else _html_links(text)
     for link in links:
         url = urldefrag(urljoin(page_url, link)).url
-        if unquote(urlsplit(url).path.rpartition("/")[2]) == wheel.filename:
+        if unquote(urlsplit(url).path.rpartition("/")[2]) == wanted.filename:
             return url
     return None

@@ -1,4 +1,4 @@
-"""The places that pip's configuration names, each of which may have a wheel."""
+"""The places that pip's configuration names, each of which may have a distribution."""
 
 import asyncio
 import shutil
@@ -13,40 +13,40 @@ from urllib.request import url2pathname
 import aiohttp
 
 from serow.errors import PullError
+from serow.registry.distribution import Distribution
 from serow.registry.fetch import connect
 from serow.registry.index import ACCEPT, MAX_PAGE, find_link
 from serow.registry.pip_config import PipConfig
-from serow.registry.sources import Wheel
 
 
 class Location(Protocol):
-    """A place to fetch wheels from."""
+    """A place to fetch distributions from."""
 
-    def fetch(self, wheel: Wheel, path: Path) -> AsyncGenerator[int, None]:
-        """Bring the wheel to `path`, yielding its length so far; nothing when it is not here. Raises PullError, OSError."""
+    def fetch(self, wanted: Distribution, path: Path) -> AsyncGenerator[int, None]:
+        """Bring it to `path`, yielding its length so far; nothing when it is not here. Raises PullError, OSError."""
         ...
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A directory of wheels, or a simple index, on this machine."""
+    """A directory of distributions, or a simple index, on this machine."""
 
     directory: Path
 
-    async def fetch(self, wheel: Wheel, path: Path) -> AsyncGenerator[int, None]:
-        """Copy the wheel."""
-        found = await asyncio.to_thread(self._find, wheel)
+    async def fetch(self, wanted: Distribution, path: Path) -> AsyncGenerator[int, None]:
+        """Copy it."""
+        found = await asyncio.to_thread(self._find, wanted)
         if found:
             await asyncio.to_thread(shutil.copyfile, found, path)
-            yield wheel.size
+            yield wanted.size
 
-    def _find(self, wheel: Wheel) -> Path | None:
-        page = self.directory / wheel.project / "index.html"
-        found: Path | None = self.directory / wheel.filename
+    def _find(self, wanted: Distribution) -> Path | None:
+        page = self.directory / wanted.project / "index.html"
+        found: Path | None = self.directory / wanted.filename
         if page.is_file() and page.stat().st_size <= MAX_PAGE:
-            link = find_link(wheel, page.as_uri(), "text/html", page.read_bytes())
+            link = find_link(wanted, page.as_uri(), "text/html", page.read_bytes())
             found = _local_path(link) if link else None
-        return found if found and found.is_file() and found.stat().st_size == wheel.size else None
+        return found if found and found.is_file() and found.stat().st_size == wanted.size else None
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ class Remote:
     config: PipConfig
     is_index: bool
 
-    async def fetch(self, wheel: Wheel, path: Path) -> AsyncGenerator[int, None]:
-        """Ask the page for the wheel's address and download it, going on from what `path` holds."""
+    async def fetch(self, wanted: Distribution, path: Path) -> AsyncGenerator[int, None]:
+        """Ask the page for its address and download it, going on from what `path` holds."""
         async with connect(self.url, self.config) as fetcher:
             try:
-                page = await fetcher.page(f"{self.url}/{wheel.project}/" if self.is_index else self.url, ACCEPT, MAX_PAGE)
+                page = await fetcher.page(f"{self.url}/{wanted.project}/" if self.is_index else self.url, ACCEPT, MAX_PAGE)
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise PullError("the package index can't be reached", hint="see: pip config list") from error
-            link = find_link(wheel, *page) if page else None
+            link = find_link(wanted, *page) if page else None
             if link:
-                async with aclosing(fetcher.download(link, path, wheel.size)) as lengths:
+                async with aclosing(fetcher.download(link, path, wanted.size)) as lengths:
                     async for length in lengths:
                         yield length
 

@@ -18,7 +18,7 @@ _NO = {"", "0", "n", "no", "f", "false", "off"}
 
 @dataclass(frozen=True)
 class PipConfig:
-    """What matters to fetch a wheel as pip would: simple indexes, directories of wheels, and how to reach them."""
+    """What matters to fetch a file as pip would: simple indexes, directories of files, and how to reach them."""
 
     indexes: tuple[str, ...] = (DEFAULT_INDEX,)
     find_links: tuple[str, ...] = ()

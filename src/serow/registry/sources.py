@@ -7,17 +7,14 @@ installed: one member is copied out of it. Sizes in bytes.
 from dataclasses import dataclass
 
 from serow.errors import NotFound
+from serow.registry.distribution import Distribution
 from serow.store.name import Name
 
 
 @dataclass(frozen=True)
-class Wheel:
+class Wheel(Distribution):
     """A wheel and the one member of it that is wanted."""
 
-    project: str
-    filename: str
-    size: int
-    sha256: str
     member: str
     member_size: int
 
