@@ -15,7 +15,7 @@ from serow.completion import Completion, complete
 from serow.errors import RequestError
 from serow.job import Job
 from serow.runner.base import TextRunner
-from serow.scheduler.placement import whole_blocks
+from serow.runner.llama_spec import whole_blocks
 from serow.template.prompt import render
 from serow.template.truncation import truncate
 

@@ -124,7 +124,9 @@ class LlamaRunner:
         body = {"messages": messages, "chat_template_kwargs": template_kwargs}
         try:
             return (await self._call("POST", "/apply-template", body, _Prompt, self._template_limit)).prompt
-        except RequestError:
+        except EngineDied:
+            raise
+        except (RequestError, EngineError):  # engines disagree on whose fault it is
             raise TemplateError("the model's chat template does not accept the messages") from None
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:
@@ -132,6 +134,8 @@ class LlamaRunner:
 
         Raises RequestError before the first chunk for what is the request's fault; EngineDied, EngineError at any time.
         """
+        if not isinstance(request.prompt, str) and len(request.prompt) >= self.num_ctx:
+            raise RequestError(f"the prompt has {len(request.prompt)} tokens, the context holds {self.num_ctx}")
         events, builder = EventReader(), ChunkBuilder(top_logprobs=request.top_logprobs, num_ctx=self.num_ctx)
         body = completion_body(request, self.num_ctx, self._kind)
         async with self._ask("POST", "/completion", body, _WATCHED, self._watchdog.watched()) as response:

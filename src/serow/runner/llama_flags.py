@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from serow.runner.child import Listen
-from serow.runner.llama_spec import DEFAULT_BATCH, LlamaSpec, batch_size
+from serow.runner.llama_spec import DEFAULT_BATCH, LlamaSpec, batch_size, whole_blocks
 
 
 def llama_cpp_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
@@ -22,7 +22,8 @@ def llama_cpp_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[
 def ik_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
     """The spec as arguments of ik_llama.cpp's `llama-server`, which has other names for some things and lacks others."""
     key: dict[str, str | int] = {"--api-key": listen.key} if sys.platform == "win32" else {"--api-key-file": "/dev/stdin"}
-    yield from _spell(_shared_flags(spec, listen, has_gpu) | {"--webui": "none"} | key)
+    context = {"--ctx-size": whole_blocks(spec.num_ctx) * spec.num_parallel}  # it divides what it gets among its slots
+    yield from _spell(_shared_flags(spec, listen, has_gpu) | context | {"--webui": "none"} | key)
     if spec.use_mmap is False:
         yield "--no-mmap"
     yield from ("--context-shift", "on", "--jinja", "--metrics")

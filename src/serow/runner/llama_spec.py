@@ -6,6 +6,7 @@ import psutil
 from msgspec import Struct
 
 DEFAULT_BATCH = 512
+_BLOCK = 256  # tokens
 SMALLEST_BATCH = 32  # below the number of slots, or 2, the engine aborts
 _CPU_BATCH = 64  # an engine hears of a client that left between two batches; on a CPU larger ones gain nothing (measured)
 
@@ -53,3 +54,8 @@ def batch_size(spec: LlamaSpec, *, has_gpu: bool) -> int:
     if has_gpu and spec.num_gpu != 0:
         return spec.num_batch
     return min(spec.num_batch, max(_CPU_BATCH, spec.num_parallel))
+
+
+def whole_blocks(num_ctx: int) -> int:
+    """A context in tokens as llama.cpp will have it: rounded up."""
+    return -(-num_ctx // _BLOCK) * _BLOCK

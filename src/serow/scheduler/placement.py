@@ -11,12 +11,12 @@ import msgspec
 from serow.api.types import LoadOptions
 from serow.engines.selection import WHEEL_CHOICE, Choice
 from serow.runner.engine import Feature
+from serow.runner.llama_spec import whole_blocks
 from serow.scheduler.resident import Resident, State, key_of
 from serow.settings import Settings
 from serow.store.model import Model
 
 _SHARE = 4  # the automatic choice gives one part in so many of the free memory to contexts
-_BLOCK = 256  # llama.cpp rounds a context up to a multiple of it
 _PROCESS = 64 << 20  # bytes of an engine beside weights and contexts; measured: 27 MiB to 148 MiB
 _PIPELINE_PROCESS = 384 << 20  # of one that draws: torch and diffusers; measured: 324 MiB
 
@@ -146,11 +146,6 @@ def resolve(model: Model, options: LoadOptions, settings: Settings) -> LoadOptio
     """Fill in what is not asked for from the settings, num_ctx as the engine will have it."""
     num_ctx = _bounded(model, options.num_ctx or settings.context_length)
     return msgspec.structs.replace(options, num_ctx=num_ctx, num_thread=options.num_thread or settings.num_thread)
-
-
-def whole_blocks(num_ctx: int) -> int:
-    """A context as the engine will have it: rounded up."""
-    return -(-num_ctx // _BLOCK) * _BLOCK
 
 
 def _bounded(model: Model, num_ctx: int) -> int:
