@@ -20,7 +20,7 @@ _WAIT_BOUNDS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 _GAUGES: tuple[tuple[str, str, Callable[[LoadedModel], float]], ...] = (
     ("serow_model_memory_bytes", "Memory that the engine of a loaded model holds.", lambda loaded: loaded.size),
-    ("serow_model_places", "Requests that a loaded model can run together.", lambda loaded: loaded.num_parallel),
+    ("serow_model_places", "Requests that a loaded model can run together.", lambda loaded: loaded.request.num_parallel),
     ("serow_model_running", "Requests that have a place in a loaded model.", lambda loaded: loaded.num_running),
     ("serow_model_waiting", "Requests that wait for a place in a loaded model.", lambda loaded: loaded.num_waiting),
 )

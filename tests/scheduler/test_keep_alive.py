@@ -93,7 +93,7 @@ async def test_loaded_tells_the_longest_to_stay_first() -> None:
             await (await Request(scheduler, wanted, keep_alive=keep_alive).begun()).end()
         assert names(scheduler) == ["b", "c", "a"]
         last = scheduler.loaded()[-1]
-        assert (last.size, last.size_vram, last.context_length, last.pid) == (GIB, 0, 4096, 1)
+        assert (last.size, last.size_vram, last.request.options.num_ctx, last.pid) == (GIB, 0, 4096, 1)
         assert timedelta(seconds=50) < last.expires_at - datetime.now(UTC) <= timedelta(seconds=60)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serow.runner.llama_spec import physical_cores
 from serow.server.app import create_app
 from serow.settings import Settings
 from serow.store.store import Store
@@ -209,9 +210,12 @@ async def test_a_loaded_model_is_listed_and_forgotten_when_it_changes(client: ht
     (loaded,) = (await client.get("/api/ps")).json()["models"]
     assert (loaded["name"], loaded["context_length"]) == ("zoo-think:latest", 2048)
     assert loaded["size"] > 0 and loaded["expires_at"].endswith("Z")
+    chosen = {name: loaded[name] for name in ("engine", "num_parallel", "num_thread", "num_batch", "flash_attention")}
+    expected = {"num_parallel": 8, "num_thread": physical_cores(), "num_batch": 64, "flash_attention": "auto"}
+    assert chosen == {"engine": "wheel", **expected}
     verbose = (await client.get("/api/ps?verbose=1")).json()
     (model,) = verbose["models"]
-    assert model.keys() - loaded.keys() == {"num_parallel", "num_running", "num_waiting"}
+    assert model.keys() - loaded.keys() == {"num_running", "num_waiting"}
     assert (model["num_running"], model["num_waiting"], verbose["num_waiting"], verbose["max_queue"]) == (0, 0, 0, 512)
     await client.post("/api/create", json={"model": "zoo-think", "from": "zoo-think", "system": "New."})
     assert (await client.get("/api/ps")).json() == {"models": []}

@@ -53,15 +53,18 @@ class Lease:
 class LoadedModel:
     """A model in memory, as /api/ps tells it. Sizes in bytes."""
 
-    model: Model
+    request: LoadRequest
     size: int
     size_vram: int
-    context_length: int
     expires_at: datetime
-    num_parallel: int
     num_running: int
     num_waiting: int
     pid: int
+
+    @property
+    def model(self) -> Model:
+        """Whose name it was loaded by."""
+        return self.request.model
 
 
 class Scheduler:
@@ -172,12 +175,10 @@ class Scheduler:
         assert resident.runner is not None
         left = resident.keep_alive if resident.num_running else resident.expires_at - _now()
         return LoadedModel(
-            model=resident.request.model,
+            request=resident.request,
             size=resident.runner.size,
             size_vram=0,
-            context_length=resident.request.options.num_ctx,
             expires_at=datetime.now(UTC) + timedelta(seconds=min(left, _FOR_EVER)),
-            num_parallel=resident.request.num_parallel,
             num_running=resident.num_running,
             num_waiting=self._queue.count(resident.key),
             pid=resident.runner.pid,

@@ -18,6 +18,9 @@ from serow.api.codec import convert, decode_object
 from serow.api.types import PsModel, TagsModel
 from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, SerowError, TemplateError
 from serow.registry.pull import pull
+from serow.runner.base import LoadRequest
+from serow.runner.llama_params import describe
+from serow.runner.llama_spec import batch_size
 from serow.server.exchange import current
 from serow.server.responses import RecordsResponse, json_response, read_body, require
 from serow.store.create import Recipe
@@ -251,12 +254,27 @@ def _ps_model(loaded: Any) -> PsModel:
         details=loaded.model.details,
         expires_at=_time(loaded.expires_at),
         size_vram=loaded.size_vram,
-        context_length=loaded.context_length,
+        context_length=loaded.request.options.num_ctx,
+        num_parallel=loaded.request.num_parallel,
+        **_engine(loaded.request),
     )
 
 
+def _engine(request: LoadRequest) -> dict[str, Any]:
+    """What a model runs on, and the numbers that were chosen for it."""
+    if request.model.is_image:
+        return {"engine": "diffusers"}
+    spec = describe(request)
+    return {
+        "engine": spec.kind,
+        "num_thread": spec.num_thread,
+        "num_batch": batch_size(spec, has_gpu=bool(spec.has_gpu)),
+        "flash_attention": {None: "auto", True: "on", False: "off"}[spec.flash_attention],
+    }
+
+
 def _verbose(loaded: Any) -> dict[str, Any]:
-    numbers = {name: getattr(loaded, name) for name in ("num_parallel", "num_running", "num_waiting")}
+    numbers = {name: getattr(loaded, name) for name in ("num_running", "num_waiting")}
     return asdict(_ps_model(loaded)) | numbers
 
 

@@ -1,0 +1,187 @@
+"""Every engine of this machine behind Serow's endpoint, side by side; native llama.cpp with one slot stands for the peer.
+
+    serow engine build llama.cpp && serow engine build ik
+    serow engine check llama.cpp qwen2.5-coder:0.5b && serow engine check ik qwen2.5-coder:0.5b
+    python -m bench.engines qwen2.5-coder:0.5b                    # of the store; --rounds 7, --plot docs/engines.svg
+
+Each side is a server of its own with the model loaded; they are asked in turn, in a new order every round, with prompts that
+none has seen. Medians, and their ratios to the first side. The last side is what Serow chooses by itself. A resumed
+conversation: some 3,000 tokens are answered, the model is unloaded, and asked again with a few tokens more; beside it
+stands the same without saved slots.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import statistics
+import sys
+import time
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from bench.spine import DEADLINE, machine, prompt
+from serow.settings import load
+
+FIRST_TOKENS, STREAM_TOKENS, MANY_TOKENS, NUM_STREAMS = 4, 128, 64, 8
+LONG_PROMPT = 500  # numbers, about 3,000 tokens
+RESUMES = 3
+OPTIONS = {"temperature": 0.0, "num_ctx": 4096}
+NEW, DECODE, TOGETHER = "new prompt to first token, ms", "decode of one stream, tokens/s", "eight streams, tokens/s"
+RESUMED = "3,000 tokens after an unload, ms"
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A server under test, with the model that it runs."""
+
+    name: str
+    session: aiohttp.ClientSession
+    model: str
+
+    async def ask(self, text: str, num_predict: int, **fields: Any) -> tuple[float, int, float]:
+        """Seconds to the first record, tokens, seconds from the first to the last one."""
+        body = {"model": self.model, "prompt": text, "raw": True, "options": {**OPTIONS, "num_predict": num_predict}, **fields}
+        started, first, last = time.perf_counter(), 0.0, b""
+        async with self.session.post("/api/generate", json=body) as response:
+            response.raise_for_status()
+            async for line in response.content:
+                first, last = first or time.perf_counter() - started, line
+        return first, msgspec.json.decode(last)["eval_count"], time.perf_counter() - started - first
+
+    async def unload(self) -> None:
+        """Take the model out of memory."""
+        async with self.session.post("/api/generate", json={"model": self.model, "keep_alive": 0}) as response:
+            response.raise_for_status()
+
+    async def running(self) -> str:
+        """The engine that has the model, as /api/ps tells it."""
+        async with self.session.get("/api/ps") as response:
+            loaded = (await response.json())["models"][0]
+        return f"{loaded['engine']}, {loaded['num_parallel']} slots, flash attention {loaded['flash_attention']}"
+
+
+@asynccontextmanager
+async def server(name: str, model: str, environ: dict[str, str]) -> AsyncIterator[Side]:
+    """`serow serve` with these variables, on a free port."""
+    env = {**os.environ, "SEROW_HOST": "127.0.0.1:0", "SEROW_KEEP_ALIVE": "-1", **environ}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "serow", "serve", env=env, stdout=PIPE, stderr=DEVNULL)
+    assert process.stdout is not None
+    url = (await process.stdout.readline()).decode().split()[-1]
+    try:
+        connector, timeout = aiohttp.TCPConnector(force_close=True), aiohttp.ClientTimeout(DEADLINE)
+        async with aiohttp.ClientSession(url, connector=connector, timeout=timeout) as session:
+            yield Side(name, session, model)
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), DEADLINE)
+
+
+async def short_round(side: Side) -> Row:
+    """The figures of prompts that fit a line."""
+    first, _, _ = await side.ask(prompt(), FIRST_TOKENS)
+    _, tokens, seconds = await side.ask(prompt(), STREAM_TOKENS)
+    started = time.perf_counter()
+    answers = await asyncio.gather(*(side.ask(prompt(), MANY_TOKENS) for _ in range(NUM_STREAMS)))
+    together = sum(count for _, count, _ in answers) / (time.perf_counter() - started)
+    return {NEW: first * 1e3, DECODE: (tokens - 1) / seconds, TOGETHER: together}
+
+
+async def resume(side: Side) -> float:
+    """Milliseconds to the first token of a conversation that was left, its model unloaded; the load is in it."""
+    text = prompt(LONG_PROMPT)
+    await side.ask(text, FIRST_TOKENS)
+    await side.unload()
+    return 1e3 * (await side.ask(f"{text} and then", FIRST_TOKENS))[0]
+
+
+def variants(slots: Path) -> dict[str, dict[str, str]]:
+    """The sides, the one that stands for the peer first."""
+    kept = {"SEROW_SLOTS": str(slots)}
+    return {
+        "llama.cpp, one slot": {"SEROW_ENGINE": "llama.cpp", "SEROW_NUM_PARALLEL": "1", "SEROW_SLOT_CACHE": "0"},
+        "wheel": {"SEROW_ENGINE": "wheel", **kept},
+        "llama.cpp": {"SEROW_ENGINE": "llama.cpp", **kept},
+        "Serow's choice": kept,
+    }
+
+
+async def measure(model: str, rounds: int, slots: Path) -> dict[str, Row]:
+    """The medians of every side."""
+    async with AsyncExitStack() as stack:
+        sides = [await stack.enter_async_context(server(name, model, env)) for name, env in variants(slots).items()]
+        rows: dict[str, list[Row]] = {side.name: [] for side in sides}
+        for side in sides:
+            await side.ask(prompt(), FIRST_TOKENS)
+            print(f"{side.name}: {await side.running()}", file=sys.stderr)
+        for number in range(rounds):
+            for side in random.sample(sides, len(sides)):
+                rows[side.name].append(await short_round(side))
+            print(f"round {number + 1} of {rounds}", file=sys.stderr)
+        long: dict[str, list[float]] = {side.name: [] for side in sides}
+        for number in range(RESUMES):
+            for side in random.sample(sides, len(sides)):
+                long[side.name].append(await resume(side))
+            print(f"resumed {number + 1} of {RESUMES}", file=sys.stderr)
+    return {name: _medians(rows[name]) | {RESUMED: statistics.median(long[name])} for name in rows}
+
+
+def _medians(rows: list[Row]) -> Row:
+    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+
+
+def table(results: dict[str, Row]) -> list[str]:
+    """Markdown: each figure, and in brackets how it compares with the first side's."""
+    peer = next(iter(results.values()))
+    head = ["| median (ratio to the first column) | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
+    return head + [
+        f"| {key} | " + " | ".join(f"{row[key]:.1f} ({row[key] / peer[key]:.2f})" for row in results.values()) + " |"
+        for key in peer
+    ]
+
+
+def plot(results: dict[str, Row], path: Path, title: str) -> None:
+    """Bars of the ratios to the first side, so that longer is better: times are turned round."""
+    from matplotlib import pyplot
+
+    peer, keys = next(iter(results.values())), [NEW, DECODE, TOGETHER, RESUMED]
+    figure, axes = pyplot.subplots(figsize=(9, 4.2), layout="constrained")
+    for number, (name, row) in enumerate(results.items()):
+        ratios = [peer[key] / row[key] if key.endswith("ms") else row[key] / peer[key] for key in keys]
+        places = [index + number * 0.2 for index in range(len(keys))]
+        axes.bar_label(axes.bar(places, ratios, 0.18, label=name), fmt="%.2f", fontsize=8)
+    labels = ["new prompt\nto first token", "decode,\none stream", "eight streams", "3,000 tokens\nafter an unload"]
+    axes.set_xticks([index + 0.2 * (len(results) - 1) / 2 for index in range(len(keys))], labels)
+    axes.set_yscale("log")
+    axes.set_ylabel("times as fast as llama.cpp with one slot")
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a model of the store")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds, each with every side (default: 7)")
+    parser.add_argument("--slots", type=Path, default=load().slot_directory, help="where unloaded slots are kept")
+    parser.add_argument("--plot", type=Path, help="a file for a picture of the ratios, .svg or .png")
+    args = parser.parse_args()
+    results = asyncio.run(measure(args.model, args.rounds, args.slots))
+    title = f"{args.model} on {machine()}"
+    print(f"{title}, {args.rounds} rounds\n")
+    print("\n".join(table(results)))
+    if args.plot:
+        plot(results, args.plot, title)
+
+
+if __name__ == "__main__":
+    main()
