@@ -13,7 +13,8 @@ from pathlib import Path
 
 from serow.cli.main import main
 from serow.engines import sources
-from serow.engines.sources import Backend, Edit, Recipe
+from serow.engines.edit import Edit
+from serow.engines.sources import Backend, Recipe
 from serow.registry.distribution import Distribution
 
 PROJECT, TOP = "fake-engine", "fake_engine-1.0"

@@ -16,11 +16,14 @@ import pytest
 from serow.engines import build as module
 from serow.engines.backends import Gpu
 from serow.engines.build import Plan, Progress, Workshop
+from serow.engines.edit import BuildError
 from serow.engines.home import Build, EngineHome
-from serow.engines.sources import RECIPES, Backend, BuildError
+from serow.engines.sources import RECIPES, Backend, Recipe
 from serow.engines.toolchain import Toolchain, find_toolchain
 from serow.engines.tools import CMAKE, NINJA
+from serow.engines.unpack import unpack
 from serow.errors import PullError, RequestError, StoreError
+from serow.registry.download import download
 from serow.registry.pip_config import PipConfig, load
 from tests.registry.conftest import Index, serving
 
@@ -331,6 +334,17 @@ async def test_cmake_and_ninja_of_the_package_index_build_as_well(
     both = PipConfig(config.indexes, (str(fake.path.parent), *config.find_links), config.cert, config.proxy)
     await built(workshop(home, fake, Toolchain(toolchain.compiler, "", Gpu("none"), {}, wheels)), both)
     assert says(home) == "version: edited\n"
+
+
+@LARGE
+@pytest.mark.large
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+async def test_every_edit_fits_the_sources_of_the_package_index(recipe: Recipe, tmp_path: Path) -> None:
+    archive = tmp_path / recipe.sdist.filename
+    async for _ in download(recipe.sdist, archive, load()):
+        continue
+    unpack(archive, recipe.subtree, tmp_path / "source")
+    recipe.change(tmp_path / "source")
 
 
 @LARGE

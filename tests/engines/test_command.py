@@ -11,7 +11,7 @@ import pytest
 
 from serow.engines import command
 from serow.engines.command import run
-from serow.engines.sources import BuildError
+from serow.engines.edit import BuildError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the programs are shell scripts")
 DEADLINE = 30.0

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from serow.engines.sources import RECIPES, Backend, BuildError, Edit, Recipe, find
+from serow.engines.edit import BuildError, Edit
+from serow.engines.sources import RECIPES, Backend, Recipe, find
 from serow.errors import NotFound, RequestError
 from serow.runner.engine import KINDS, WHEEL
 

@@ -9,7 +9,8 @@ import pytest
 
 from serow.engines import backends, toolchain
 from serow.engines.backends import Gpu, find_gpu
-from serow.engines.sources import Backend, BuildError
+from serow.engines.edit import BuildError
+from serow.engines.sources import Backend
 from serow.engines.toolchain import find_compiler, find_toolchain
 from serow.engines.tools import CMAKE, NINJA
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serow.engines import tools
-from serow.engines.sources import BuildError
+from serow.engines.edit import BuildError
 from serow.engines.tools import CMAKE, NINJA, TOOLS, Tool, platform_tag
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-ins are shell scripts")

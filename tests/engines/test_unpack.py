@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serow.engines import unpack as module
-from serow.engines.sources import BuildError
+from serow.engines.edit import BuildError
 from serow.engines.unpack import unpack
 
 from .fake import write_tar

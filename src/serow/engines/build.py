@@ -20,8 +20,9 @@ from typing import BinaryIO, NamedTuple
 import psutil
 
 from serow.engines.command import run
+from serow.engines.edit import BuildError
 from serow.engines.home import EXECUTABLE, Build, EngineHome, disk_errors
-from serow.engines.sources import BuildError, Recipe
+from serow.engines.sources import Recipe
 from serow.engines.toolchain import Toolchain
 from serow.engines.tools import CMAKE, NINJA, TOOLS
 from serow.engines.unpack import unpack

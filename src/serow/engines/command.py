@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import psutil
 
-from serow.engines.sources import BuildError
+from serow.engines.edit import BuildError
 
 CHUNK = 64 << 10  # bytes
 _END_TIMEOUT = 10.0  # seconds that a program may take to end those that it started

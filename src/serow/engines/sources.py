@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from serow.errors import EngineError, RequestError
+from serow.engines.edit import Edit
+from serow.engines.ik_edits import IK_EDITS
+from serow.errors import RequestError
 from serow.registry.distribution import Distribution
 from serow.runner.engine import find_kind
-
-
-class BuildError(EngineError):
-    """An engine could not be built or installed."""
 
 
 class Backend(StrEnum):
@@ -27,25 +25,6 @@ class Backend(StrEnum):
 
 
 @dataclass(frozen=True)
-class Edit:
-    """A change to a file of the sources: `old` stands there exactly `count` times, and becomes `new`."""
-
-    path: str
-    old: str
-    new: str
-    count: int = 1
-
-    def apply(self, root: Path) -> None:
-        """Change the file below `root`; raises BuildError for one that is not what the edit was made for, OSError."""
-        path = root / self.path
-        text = path.read_bytes() if path.is_file() else b""
-        found = text.count(self.old.encode())
-        if found != self.count:
-            raise BuildError(f"{self.path} is not as it should be: an edit fits it {found} times instead of {self.count}")
-        path.write_bytes(text.replace(self.old.encode(), self.new.encode()))
-
-
-@dataclass(frozen=True)
 class Recipe:
     """What one engine is built from. `options` and `backends` are CMake's, without -D."""
 
@@ -55,7 +34,7 @@ class Recipe:
     backends: Mapping[Backend, str]  # the option that switches each on
     edits: tuple[Edit, ...] = ()
     additions: Mapping[str, str] = field(default_factory=dict)  # files that the sdist lacks: path, text
-    disk: int = 1_000_000_000  # bytes that a build takes at most, the sdist and the sources among them
+    disk: int = 500_000_000  # bytes that a build takes at most, with all that is fetched for it
 
     def change(self, root: Path) -> None:
         """Make our edits and additions to the sources below `root`; raises BuildError, OSError."""
@@ -66,13 +45,15 @@ class Recipe:
             (root / path).write_text(text)
 
 
-# No network, no git, no compiler cache: CMake works on what lies there. GGML_NATIVE compiles for this machine's CPU.
+# No network, no compiler cache: CMake works on what lies there. GGML_NATIVE compiles for this machine's CPU. Their warnings
+# would make a log of 85 megabytes.
 _OPTIONS = (
     "CMAKE_BUILD_TYPE=Release",
     "BUILD_SHARED_LIBS=OFF",
     "FETCHCONTENT_FULLY_DISCONNECTED=ON",
     "GGML_CCACHE=OFF",
     "GGML_NATIVE=ON",
+    "LLAMA_ALL_WARNINGS=OFF",
     "LLAMA_BUILD_TESTS=OFF",
 )
 
@@ -100,25 +81,6 @@ _LLAMA_CPP = Recipe(
     },
 )
 
-_IK_SERVER = "examples/server/server-context.cpp"
-_IK_EDITS = (
-    # A client that leaves while its prompt is read would stop the decoding of all slots, and nobody is told.
-    Edit("src/llama.cpp", "    stop_internal_decode = true;\n", ""),
-    # Events say which token it is and how many there are, as llama.cpp's do.
-    Edit(
-        _IK_SERVER,
-        '        {"multimodal", false}\n    };\n    slot.update_chat_msg',
-        '        {"tokens", json::array({tkn.tok})},\n        {"tokens_predicted", slot.n_decoded}\n'
-        "    };\n    slot.update_chat_msg",
-    ),
-    # Log-probabilities in llama.cpp's shape.
-    Edit(
-        _IK_SERVER,
-        "= probs_vector_to_json(ctx, res->probs_output)",
-        "= completion_token_output::probs_vector_to_json(res->probs_output, slot.params.post_sampling_probs)",
-        count=2,
-    ),
-)
 _IK_BUILD_INFO = """\
 set(BUILD_NUMBER 0)
 set(BUILD_COMMIT "sdist")
@@ -142,7 +104,7 @@ _IK = Recipe(
         Backend.METAL: "GGML_METAL",
         Backend.VULKAN: "GGML_VULKAN",
     },
-    edits=_IK_EDITS,
+    edits=IK_EDITS,
     additions={"common/cmake/build-info-gen-cpp.cmake": _IK_BUILD_INFO},
 )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serow.engines.backends import Gpu, find_gpu
-from serow.engines.sources import BuildError
+from serow.engines.edit import BuildError
 from serow.engines.tools import CMAKE, NINJA, TOOLS, Tool
 from serow.registry.distribution import Distribution
 

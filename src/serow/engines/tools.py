@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from serow.engines.sources import BuildError
+from serow.engines.edit import BuildError
 from serow.registry.distribution import Distribution
 
 _DEADLINE = 30  # seconds for a program to say its version

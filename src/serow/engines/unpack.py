@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from serow.engines.sources import BuildError
+from serow.engines.edit import BuildError
 
 MAX_MEMBERS = 20_000
 MAX_SIZE = 1 << 30  # bytes of all members, those that are left out too: they have to be read past
