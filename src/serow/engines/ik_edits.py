@@ -134,4 +134,13 @@ _SLOTS = (
     Edit("ggml/src/iqk/iqk_flash_attn.cpp", "if (n_swa > 0 && mask) {", "if (false) {"),
 )
 
-IK_EDITS = (*_EVENTS, *_CANCELLING, *_REFUSALS, *_SLOTS)
+_DYING = (
+    # An abort would start a debugger, which keeps the dead process for seconds.
+    Edit(
+        "ggml/src/ggml.c",
+        '    fprintf(stderr, "\\n");\n\n    ggml_print_backtrace();\n    abort();',
+        '    fprintf(stderr, "\\n");\n    abort();',
+    ),
+)
+
+IK_EDITS = (*_EVENTS, *_CANCELLING, *_REFUSALS, *_SLOTS, *_DYING)

@@ -97,7 +97,7 @@ _IK = Recipe(
         sha256="33c67eb99e4dcab5e611050433243815709b8b3067753f9ce18375013cf002ad",
     ),
     subtree="ik_llama_cpp_python-0.1.5/vendor/ik_llama.cpp",
-    options=(*_OPTIONS, "GGML_IQK_FA_ALL_QUANTS=OFF", "LLAMA_CURL=OFF"),
+    options=(*_OPTIONS, "GGML_IQK_FA_ALL_QUANTS=OFF", "LLAMA_CURL=OFF", "LLAMA_SERVER_VERBOSE=OFF"),  # it logs what users write
     backends={
         Backend.CUDA: "GGML_CUDA",
         Backend.ROCM: "GGML_HIPBLAS",
