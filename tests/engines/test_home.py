@@ -9,10 +9,10 @@ import pytest
 
 from serow.engines.home import EXECUTABLE, Build, EngineHome, disk_errors, forced
 from serow.errors import NotFound, RequestError, StoreError
-from serow.runner.engine import WHEEL
+from serow.runner.engine import IK, LLAMA_CPP, WHEEL, Engine
 from serow.settings import Settings
 
-IK = Build(sha256="ab" * 32, source="ik.tar.gz", built_at="2026-01-02T03:04:05+00:00")
+BUILD = Build(sha256="ab" * 32, source="ik.tar.gz", built_at="2026-01-02T03:04:05+00:00")
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def home(tmp_path: Path) -> EngineHome:
     return EngineHome(tmp_path / "engines")
 
 
-def install(home: EngineHome, name: str = "ik", text: str = "new", build: Build = IK) -> None:
+def install(home: EngineHome, name: str = "ik", text: str = "new", build: Build = BUILD) -> None:
     home.root.mkdir(exist_ok=True)
     executable = home.root / "made"
     executable.write_text(text)
@@ -40,7 +40,7 @@ def test_an_installed_engine_is_found_with_its_build(home: EngineHome) -> None:
     assert (engine.name, engine.build, engine.has_gpu) == ("ik", "ab" * 6, False)
     assert engine.executable == home.root / "ik" / EXECUTABLE
     assert engine.executable.read_text() == "new"
-    assert home.build_of("ik") == IK
+    assert home.build_of("ik") == BUILD
 
 
 def test_a_new_build_takes_the_place_of_the_old_one_and_nothing_else_stays(home: EngineHome) -> None:
@@ -156,6 +156,20 @@ def test_the_settings_force_an_engine_that_is_here(home: EngineHome) -> None:
     assert forced(Settings(engines=home.root, engine="ik")) == home.find("ik")
     with pytest.raises(NotFound, match=r"^the engine llama\.cpp is not built$"):
         forced(Settings(engines=home.root, engine="llama.cpp"))
+
+
+def test_an_executable_of_one_s_own_is_of_the_kind_that_is_said(home: EngineHome) -> None:
+    program = Path(sys.executable)
+    assert forced(Settings(llama_server=program)) == Engine(LLAMA_CPP, executable=program)
+    assert forced(Settings(llama_server=program, engine="ik")) == Engine(IK, executable=program)
+    with pytest.raises(RequestError, match=r"^SEROW_ENGINE=wheel and SEROW_LLAMA_SERVER contradict each other$"):
+        forced(Settings(llama_server=program, engine="wheel"))
+
+
+@pytest.mark.parametrize("path", [Path("/no/such/program"), Path(__file__), Path(__file__).parent])
+def test_what_is_no_program_is_refused_before_anything_runs(path: Path) -> None:
+    with pytest.raises(RequestError, match=r"^SEROW_LLAMA_SERVER=.* is no program$"):
+        forced(Settings(llama_server=path))
 
 
 def test_a_fault_of_the_disk_is_told_without_a_path() -> None:

@@ -22,9 +22,11 @@ class _Serve(click.Command):
 @click.command(cls=_Serve)
 def serve() -> None:
     """Start the server and stay in front; Ctrl-C ends it."""
+    from serow.engines.home import forced
     from serow.server import app
 
     found = settings.load()
+    forced(found)
     _check_address(found.host, found.port)
     _make_store(found.models)
     app.serve(found)
