@@ -169,7 +169,8 @@ def forced(settings: Settings) -> Engine | None:
         kind = find_kind(settings.engine) if settings.engine else LLAMA_CPP
         if kind.flags is None:
             raise RequestError("SEROW_ENGINE=wheel and SEROW_LLAMA_SERVER contradict each other", hint="unset one of them")
-        if not os.access(settings.llama_server, os.X_OK) or settings.llama_server.is_dir():
-            raise RequestError(f"SEROW_LLAMA_SERVER={settings.llama_server} is no program", hint="give the path of a llama-server")
-        return Engine(kind, executable=settings.llama_server)
+        path = settings.llama_server
+        if not os.access(path, os.X_OK) or path.is_dir():
+            raise RequestError(f"SEROW_LLAMA_SERVER={path} is no program", hint="give the path of a llama-server")
+        return Engine(kind, executable=path)
     return EngineHome(settings.engines).find(settings.engine) if settings.engine else None
