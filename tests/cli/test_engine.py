@@ -94,8 +94,8 @@ def test_what_the_settings_force_is_shown(run: Run, home: EngineHome, monkeypatc
     monkeypatch.setenv("SEROW_ENGINE", "ik")
     assert run("list")[1].endswith("in use: ik, as SEROW_ENGINE says\n")
     assert run("use", "auto")[1] == "in use: ik, as SEROW_ENGINE says\n"
-    monkeypatch.setenv("SEROW_LLAMA_SERVER", "/opt/llama-server")
-    assert run("list")[1].endswith("in use: /opt/llama-server as ik, as SEROW_LLAMA_SERVER says\n")
+    monkeypatch.setenv("SEROW_LLAMA_SERVER", sys.executable)
+    assert run("list")[1].endswith(f"in use: {sys.executable} as ik, as SEROW_LLAMA_SERVER says\n")
 
 
 def test_a_removed_engine_is_gone(run: Run, home: EngineHome) -> None:
