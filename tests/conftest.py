@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from serow.errors import NotFound, PullError
@@ -19,6 +20,16 @@ from serow.store.store import Store
 MODELS = Path(__file__).parent / "models"
 CACHE = MODELS / "cache"  # what came from the package index, kept between runs
 END_DEADLINE = 30  # seconds
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fresh_prompts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what slots held in no user's cache, and over an unload only where a test asks for it."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEROW_SLOT_CACHE", "0")
+        patch.setattr(platformdirs, "user_cache_path", lambda name: cache / name)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,19 @@ def test_keep_alive_takes_a_duration_or_a_bare_number(text: str, seconds: float)
     assert load({"OLLAMA_KEEP_ALIVE": text}).keep_alive == seconds
 
 
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("1000", 1000), ("64KiB", 1 << 16), ("2GiB", 2 << 30), ("3 TiB", 3 << 40)]
+)
+def test_a_size_is_in_bytes_or_has_a_unit(text: str, size: int) -> None:
+    assert load({"SEROW_SLOT_CACHE": text}).slot_cache == size
+
+
+@pytest.mark.parametrize("text", ["-1", "2GB", "2.5GiB", "GiB", "9" * 16, "much"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(SettingError, match="SEROW_SLOT_CACHE"):
+        load({"SEROW_SLOT_CACHE": text})
+
+
 @pytest.mark.parametrize("name", ["SEROW_NUM_PARALLEL", "SEROW_HOST", "SEROW_KEEP_ALIVE"])
 def test_a_value_that_does_not_fit_names_its_variable(name: str) -> None:
     with pytest.raises(SettingError, match=name):

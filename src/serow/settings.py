@@ -4,6 +4,7 @@ Every variable is `SEROW_<NAME>`; `OLLAMA_<NAME>` is the second name, so that an
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from serow.errors import RequestError
 
 DEFAULT_PORT = 11434
 _LONGEST_TIMEOUT = 86400.0  # seconds
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -46,6 +48,8 @@ class Settings:
     engine: str = ""
     engines: Path = platformdirs.user_data_path("serow") / "engines"
     llama_server: Path | None = None
+    slots: Path | None = None  # None: in the user's cache
+    slot_cache: int = 2 << 30
     load_timeout: float = 300.0
     stall_timeout: float = 300.0
     max_body: int = 256 << 20
@@ -65,6 +69,11 @@ class Settings:
     def key_file(self) -> Path:
         """Where the hashes of the API keys are."""
         return self.keys_path or self.models / "serow-keys.json"
+
+    @property
+    def slot_directory(self) -> Path:
+        """Where the slots of unloaded models are saved."""
+        return self.slots or platformdirs.user_cache_path("serow") / "slots"
 
 
 def _host(text: str) -> tuple[str, int]:
@@ -98,6 +107,14 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.strip().isdigit()):
         raise ValueError("a whole number of zero or more")
     return int(text)
+
+
+def _size(text: str) -> int:
+    """Bytes, or a number of KiB, MiB, GiB or TiB: "2GiB"."""
+    match = re.fullmatch(r"(\d{1,15}) ?([KMGT]iB)?", text.strip(), re.ASCII)
+    if match is None:
+        raise ValueError("bytes, or a size such as 500MiB or 2GiB")
+    return int(match[1]) * _UNITS[match[2] or ""]
 
 
 def _timeout(text: str) -> float:
@@ -152,6 +169,8 @@ VARIABLES = (
     Variable("ENGINE", "engine", str, "the engine that runs every model, checked or not: wheel, llama.cpp or ik"),
     Variable("ENGINES", "engines", _path, "directory of the engines that serow engine builds"),
     Variable("LLAMA_SERVER", "llama_server", _path, "a llama-server executable for every model; ENGINE says of what kind"),
+    Variable("SLOTS", "slots", _path, "directory for prompts while their model is out of memory; slots in the user's cache"),
+    Variable("SLOT_CACHE", "slot_cache", _size, "most disk space for such prompts, as 500MiB or 2GiB; 0 keeps none"),
     Variable("LOAD_TIMEOUT", "load_timeout", _seconds, "longest time a model may take to load"),
     Variable("STALL_TIMEOUT", "stall_timeout", _seconds, "longest time a working engine may make no progress"),
     Variable("MAX_BODY", "max_body", _count, "largest request body in bytes"),

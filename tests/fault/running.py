@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -135,7 +135,7 @@ class Client:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """Serve with these settings, on a port of the system's choice, while the context lasts."""
-    app = create_app(settings)
+    app = create_app(replace(settings, slot_cache=0))  # models are the same in all tests; prompts are to be read anew
     config = uvicorn.Config(
         app, port=0, log_level="critical", access_log=False, timeout_graceful_shutdown=5, timeout_keep_alive=30
     )

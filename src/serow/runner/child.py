@@ -36,6 +36,7 @@ def adopt(kind: type[T], on_orphaned: Callable[[], object] = lambda: None) -> tu
     The parent holds the other end of that pipe and nothing else does, so it ends however the parent ends.
     """
     die_with_parent()
+    os.umask(0o077)  # what an engine writes are users' texts
     assignment = msgspec.json.decode(sys.stdin.buffer.readline(), type=Assignment)
     threading.Thread(target=_end_with_stdin, args=(on_orphaned,), daemon=True).start()
     return assignment.listen, msgspec.json.decode(assignment.spec, type=kind)

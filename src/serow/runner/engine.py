@@ -48,6 +48,7 @@ class Kind:
     flag_sets: tuple[FlagSet, ...] = (DEFAULT_FLAGS,)  # those worth a check
     has_unix_sockets: bool = True
     is_endless: bool = True  # whether it takes -1 tokens as without end
+    takes_last_slot: bool = True  # for a new prompt, of slots that were never used; else the first
 
 
 WHEEL_KIND = Kind("wheel", "llama.cpp from the xllamacpp wheel")
@@ -60,6 +61,7 @@ IK = Kind(
     flag_sets=(FlagSet(True), FlagSet(False), FlagSet(True, 1)),
     has_unix_sockets=False,
     is_endless=False,
+    takes_last_slot=False,
 )
 KINDS = {kind.name: kind for kind in (WHEEL_KIND, LLAMA_CPP, IK)}
 

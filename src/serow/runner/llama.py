@@ -1,5 +1,6 @@
 """A language model in a llama.cpp server of its own: the TextRunner."""
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeVar
@@ -14,11 +15,14 @@ from serow.runner.llama_errors import explain_load, refusal
 from serow.runner.llama_events import ChunkBuilder, EventReader, Fault
 from serow.runner.llama_params import describe
 from serow.runner.llama_request import completion_body
+from serow.runner.llama_slots import SlotKeeper
 from serow.runner.process import CONNECT_TIMEOUT, ChildProcess
+from serow.runner.slots import SlotCache
 from serow.runner.watchdog import Watchdog
 from serow.settings import Settings
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _TEMPLATE_TIMEOUT = 30.0  # seconds that a model's own template may run
 _WATCHED = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)  # its silence is the watchdog's business
 
@@ -49,18 +53,14 @@ class _Failure(Struct):
 
 
 class LlamaRunner:
-    """A model in the engine that its request to load names."""
+    """A model in the engine that its request to load names. With a SlotCache its prompts survive an unload."""
 
-    def __init__(self, request: LoadRequest, settings: Settings) -> None:
+    def __init__(self, request: LoadRequest, settings: Settings, slots: SlotCache | None = None) -> None:
+        self._request = request
+        self._settings = settings
         self._kind = request.engine.kind
-        self._child = ChildProcess(
-            "serow.runner.llama_launcher" if self._kind.flags else "serow.runner.llama_worker",
-            describe(request),
-            load_timeout=settings.load_timeout,
-            stall_timeout=settings.stall_timeout,
-            explain=explain_load,
-            may_use_unix_socket=self._kind.has_unix_sockets,
-        )
+        self._slots = SlotKeeper(slots.place(request) if slots else None, request, self._call)
+        self._child = self._new_child()
         self._template_limit = aiohttp.ClientTimeout(total=min(_TEMPLATE_TIMEOUT, settings.stall_timeout))
         stalled = f"the engine made no progress for {settings.stall_timeout:g} seconds"
         self._watchdog = Watchdog(settings.stall_timeout, lambda: self._child.kill(stalled))
@@ -97,18 +97,52 @@ class LlamaRunner:
             raise EngineDied("the engine is not running")
         return self._props
 
+    def _new_child(self) -> ChildProcess:
+        return ChildProcess(
+            "serow.runner.llama_launcher" if self._kind.flags else "serow.runner.llama_worker",
+            describe(self._request, self._slots.path),
+            load_timeout=self._settings.load_timeout,
+            stall_timeout=self._settings.stall_timeout,
+            explain=explain_load,
+            may_use_unix_socket=self._kind.has_unix_sockets,
+        )
+
     async def load(self) -> None:
         """Start the engine and wait until the model is in memory; raises LoadError."""
-        await self._child.start()
         try:
-            self._props = await self._call("GET", "/props", None, _Props)
+            await self._slots.open()
+            await self._start()
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """End the engine; returns when its process is gone."""
-        await self._child.close()
+        """Save the slots of an engine that works, and end it; returns when its process is gone."""
+        try:
+            if self._props and self.is_alive:
+                await self._slots.save(self.num_ctx)
+        finally:
+            await self._child.close()
+            await self._slots.close()
+
+    async def _start(self) -> None:
+        """Start a process with the slots that were saved, or, when it falls over them, another one without."""
+        await self._start_child()
+        try:
+            await self._slots.restore()
+            self._props = await self._call("GET", "/props", None, _Props)
+        except (EngineDied, TimeoutError) as error:
+            if not self._slots.forget():
+                raise
+            _log.warning("the engine fell over a saved slot and is started again without: %s", error)
+            self._child.kill("the engine hangs")
+            await self._child.close()
+            await self._start_child()
+            self._props = await self._call("GET", "/props", None, _Props)
+
+    async def _start_child(self) -> None:
+        self._child = self._new_child()
+        await self._child.start()
 
     async def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         """Token ids of a text; special tokens written out in it count as such."""

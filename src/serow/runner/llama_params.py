@@ -12,8 +12,8 @@ _MIB = 1 << 20
 _INT32 = 2**31 - 1
 
 
-def describe(request: LoadRequest) -> LlamaSpec:
-    """The spec for a request to load; numbers out of range become the nearest that works."""
+def describe(request: LoadRequest, slots: str = "") -> LlamaSpec:
+    """The spec for a request to load; numbers out of range become the nearest that works. `slots`: see LlamaSpec."""
     options = request.options
     return LlamaSpec(
         kind=request.engine.name,
@@ -30,6 +30,7 @@ def describe(request: LoadRequest) -> LlamaSpec:
         num_thread=min(options.num_thread, usable_cores()) if options.num_thread > 0 else physical_cores(),
         prompt_cache=prompt_cache_size() // _MIB,
         flash_attention=request.flags.flash_attention,
+        slots=slots,
     )
 
 
@@ -59,6 +60,8 @@ def common_params(spec: LlamaSpec, listen: Listen) -> Any:
         modes = xllamacpp.llama_load_mode
         params.load_mode = modes.LLAMA_LOAD_MODE_MMAP if spec.use_mmap else modes.LLAMA_LOAD_MODE_NONE
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = spec.num_thread
+    if spec.slots:
+        params.slot_save_path = f"{spec.slots}/"  # the engine puts the name of a file behind it
     if spec.flash_attention is not None:
         modes = xllamacpp.llama_flash_attn_type
         on, off = modes.LLAMA_FLASH_ATTN_TYPE_ENABLED, modes.LLAMA_FLASH_ATTN_TYPE_DISABLED

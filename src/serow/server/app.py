@@ -27,6 +27,7 @@ from serow.runner import socket_directory
 from serow.runner.base import LoadRequest, Runner
 from serow.runner.image import ImageRunner
 from serow.runner.llama import LlamaRunner
+from serow.runner.slots import SlotCache
 from serow.scheduler.scheduler import Scheduler
 from serow.server import bind, inference, log, metrics, models, openapi
 from serow.server.connection import bounded
@@ -102,11 +103,11 @@ HANDLERS = {
 @asynccontextmanager
 async def _lifespan(settings: Settings, counted: Metrics, traces: "Traces | None", app: Starlette) -> AsyncIterator[None]:
     """What lives as long as the server: the store, the scheduler with its engines, the numbers and traces."""
-    store = Store(settings.models)
-    await asyncio.to_thread(store.sweep)
-    await asyncio.to_thread(socket_directory.sweep)
-    async with Scheduler(settings, partial(_start, settings)) as scheduler:
-        app.state.settings, app.state.store, app.state.scheduler = settings, store, scheduler
+    store, slots = Store(settings.models), SlotCache(settings.slot_directory, settings.slot_cache)
+    for sweep in (store.sweep, slots.sweep, socket_directory.sweep):
+        await asyncio.to_thread(sweep)
+    async with Scheduler(settings, partial(_start, settings, slots)) as scheduler:
+        app.state.settings, app.state.store, app.state.slots, app.state.scheduler = settings, store, slots, scheduler
         app.state.generation = Generation(store, scheduler, settings.max_pixels)
         app.state.metrics = counted
         counted.follow(scheduler)
@@ -117,8 +118,8 @@ async def _lifespan(settings: Settings, counted: Metrics, traces: "Traces | None
         await asyncio.to_thread(traces.close)
 
 
-def _start(settings: Settings, request: LoadRequest) -> Runner:
-    return (ImageRunner if request.model.is_image else LlamaRunner)(request, settings)
+def _start(settings: Settings, slots: SlotCache, request: LoadRequest) -> Runner:
+    return ImageRunner(request, settings) if request.model.is_image else LlamaRunner(request, settings, slots)
 
 
 class _Server(uvicorn.Server):

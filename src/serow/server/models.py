@@ -140,7 +140,7 @@ async def copy(request: Request) -> Response:
         raise ModelNotFound(wanted.source, quote='"')
     replaced = _known(store, destination)
     await asyncio.to_thread(store.copy, source, destination)
-    _forget(request.app.state, replaced)
+    await _forget(request.app.state, replaced)
     return Response()
 
 
@@ -153,7 +153,7 @@ async def delete(request: Request) -> Response:
         raise ModelNotFound(wanted.text)
     removed = _known(store, name)
     await asyncio.to_thread(store.delete, name)
-    _forget(request.app.state, removed)
+    await _forget(request.app.state, removed)
     return Response()
 
 
@@ -304,7 +304,7 @@ async def _create(state: State, name: Name, recipe: Recipe) -> AsyncIterator[dic
     replaced = _known(store, name)
     async for status in _steps(store.create(name, recipe)):
         yield {"status": status}
-    _forget(state, replaced)
+    await _forget(state, replaced)
     yield {"status": "success"}
 
 
@@ -313,7 +313,7 @@ async def _pull(state: State, name: Name) -> AsyncIterator[dict[str, Any]]:
     async with aclosing(pull(str(name), state.store)) as records:
         async for record in records:
             if record.get("status") == "success":
-                _forget(state, replaced)
+                await _forget(state, replaced)
             yield record
 
 
@@ -331,7 +331,8 @@ def _known(store: Store, name: Name) -> Model | None:
         return None
 
 
-def _forget(state: State, model: Model | None) -> None:
-    """Let the scheduler unload a model whose files have changed."""
+async def _forget(state: State, model: Model | None) -> None:
+    """Let the scheduler unload a model whose files have changed; what its users said goes with its weights."""
     if model is not None:
         state.scheduler.forget(model)
+        await asyncio.to_thread(state.slots.sweep)
