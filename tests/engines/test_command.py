@@ -77,6 +77,18 @@ async def test_a_program_that_is_left_is_ended_with_those_that_it_started(log: P
     assert psutil.wait_procs([child], DEADLINE)[1] == []
 
 
+async def test_nothing_stays_open_of_a_program_that_nobody_has_read_to_the_end(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "CHUNK", 100)
+    argv = ["/bin/sh", "-c", "exec cat /dev/zero"]
+    before = psutil.Process().num_fds()
+    with log.open("wb", buffering=0) as file:
+        async with aclosing(run(argv, file, environ=os.environ, silence=DEADLINE, hint="")) as output:
+            assert len(await anext(output)) == 100
+    assert psutil.Process().num_fds() == before
+
+
 async def test_a_program_that_will_not_end_is_killed(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_END_TIMEOUT", 0.1)
     with pytest.raises(BuildError, match="made no progress"):

@@ -18,9 +18,11 @@ from serow.engines.edit import BuildError
 
 CHUNK = 64 << 10  # bytes
 _END_TIMEOUT = 10.0  # seconds that a program may take to end those that it started
+_KILL_TIMEOUT = 60.0  # seconds for the system to take a killed one away
 _TAIL = 64 << 10  # bytes of output that are searched for what went wrong
 _LINES, _LONGEST_LINE = 8, 300
 _TELLING = re.compile(r"\berror\b|^FAILED|Killed|no space left|undefined reference", re.IGNORECASE)
+_KILL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -37,6 +39,7 @@ async def run(
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=STDOUT,
+        limit=CHUNK,
         env=environ,
         start_new_session=True,
         preexec_fn=_end_with_parent if sys.platform == "linux" else None,
@@ -64,15 +67,20 @@ def _end_with_parent() -> None:
 
 
 async def _end(process: Process) -> None:
-    """Return when it has ended: by itself, politely, by force."""
-    if process.returncode is not None:
-        return
-    _signal(process.pid, signal.SIGTERM)
-    try:
-        await asyncio.wait_for(process.wait(), _END_TIMEOUT)
-    except TimeoutError:
-        _signal(process.pid, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
-        await process.wait()
+    """Return when it has ended, by itself, politely or by force, and its output is read to the end."""
+    for number, timeout in ((signal.SIGTERM, _END_TIMEOUT), (_KILL, _KILL_TIMEOUT)):
+        if process.returncode is None:
+            _signal(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(_drain(process), timeout)
+            return
+
+
+async def _drain(process: Process) -> None:
+    assert process.stdout is not None
+    while await process.stdout.read(CHUNK):
+        continue
+    await process.wait()
 
 
 def _signal(pid: int, number: int) -> None:
