@@ -49,6 +49,9 @@ class Kind:
     flag_sets: tuple[FlagSet, ...] = (DEFAULT_FLAGS,)  # those worth a check
     has_unix_sockets: bool = True
     is_endless: bool = True  # whether it takes -1 tokens as without end
+    # Tokens of prompts taken in at once on a CPU. An engine hears of a client that left between two batches; larger ones gain
+    # nothing, or little (measured: with 64 llama.cpp is at 0.95 of its best; ik at 0.70, with 128 at 0.90).
+    cpu_batch: int = 64
     takes_last_slot: bool = True  # for a new prompt, of slots that were never used; else the first
 
 
@@ -68,6 +71,7 @@ IK = Kind(
     flag_sets=(FlagSet(True), FlagSet(True, drafts=True), FlagSet(False), FlagSet(True, 1)),
     has_unix_sockets=False,
     is_endless=False,
+    cpu_batch=128,
     takes_last_slot=False,
 )
 KINDS = {kind.name: kind for kind in (WHEEL_KIND, LLAMA_CPP, IK)}

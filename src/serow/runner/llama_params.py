@@ -24,6 +24,7 @@ def describe(request: LoadRequest, slots: str = "") -> LlamaSpec:
         num_ctx=_within(options.num_ctx, 1, _INT32 // request.num_parallel),
         num_parallel=request.num_parallel,
         num_batch=_within(options.num_batch, max(SMALLEST_BATCH, request.num_parallel), _INT32),
+        cpu_batch=request.engine.kind.cpu_batch,
         num_gpu=_within(options.num_gpu, -1, _INT32),
         main_gpu=_within(options.main_gpu, 0, _INT32),
         use_mmap=options.use_mmap,

@@ -8,7 +8,6 @@ from msgspec import Struct
 DEFAULT_BATCH = 512
 _BLOCK = 256  # tokens
 SMALLEST_BATCH = 32  # below the number of slots, or 2, the engine aborts
-_CPU_BATCH = 64  # an engine hears of a client that left between two batches; on a CPU larger ones gain nothing (measured)
 
 ENVIRON = {
     "GGML_NO_BACKTRACE": "1",  # an abort would start a debugger
@@ -29,6 +28,7 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
     num_ctx: int  # tokens for each slot
     num_parallel: int
     num_batch: int
+    cpu_batch: int  # what it is held to on a CPU
     num_gpu: int
     main_gpu: int
     use_mmap: bool | None
@@ -55,7 +55,7 @@ def batch_size(spec: LlamaSpec, *, has_gpu: bool) -> int:
         return max(spec.num_batch, DEFAULT_BATCH)
     if has_gpu and spec.num_gpu != 0:
         return spec.num_batch
-    return min(spec.num_batch, max(_CPU_BATCH, spec.num_parallel))
+    return min(spec.num_batch, max(spec.cpu_batch, spec.num_parallel))
 
 
 def whole_blocks(num_ctx: int) -> int:
