@@ -16,6 +16,7 @@ SerowError                    500
   EngineError                 500  the engine's fault
     EngineDied                500  its process is gone
     LoadError                 500  it could not load the model
+    BuildError                500  it could not be built on this machine (`engines.edit`)
     NotEnoughMemory           500
   PullError                   500  a download that failed or did not match its digest
   StoreError                  500  the model store can't be read or written: a full disk, no permission
