@@ -10,6 +10,7 @@ import click
 
 from serow import settings
 from serow.cli import progress
+from serow.cli.engine_check import check
 from serow.cli.table import columns, human_time
 
 if TYPE_CHECKING:
@@ -137,3 +138,6 @@ def rm(name: str) -> None:
     """Remove an engine, and what a build of it has left."""
     home().remove(name)
     click.echo(f"removed '{name}'")
+
+
+engine.add_command(check)

@@ -14,13 +14,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from serow.engines.home import disk_errors
 from serow.errors import StoreError
 from serow.registry.lock import FileLock
-from serow.runner.engine import Engine, FlagSet
+from serow.runner.engine import WHEEL, Engine, FlagSet
 from serow.store.model import Model
 
 _LARGEST_FILE = 16 << 20  # bytes
-_LOCK_TIMEOUT = 5.0  # seconds
+_LOCK_TIMEOUT = 1.0  # seconds; who holds it writes one small file
 _log = logging.getLogger(__name__)
 
 
@@ -46,16 +47,24 @@ class Check(Struct, frozen=True, kw_only=True):
     flags: FlagSet
     reason: str = ""
     speeds: Speeds | None = None
+    wheel: Speeds | None = None  # the wheel's, asked in turn with the engine: other moments are no measure
+    wheel_build: str = WHEEL.build  # of the wheel that it was compared with
     checked_at: str = ""  # RFC 3339
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast as the wheel; 0 for what has not passed."""
+        return self.speeds.over(self.wheel) if self.speeds and self.wheel and not self.reason else 0.0
 
     @property
     def passed(self) -> bool:
         """Whether models may run so by default."""
-        return not self.reason and self.speeds is not None
+        return self.speedup > 0
 
     def is_about(self, engine: Engine, model: Model) -> bool:
-        """Whether it holds for this build of the engine and this model."""
-        return (self.engine, self.build, self.model) == (engine.name, engine.build, model_key(model))
+        """Whether it holds for this build of the engine and this model, and was compared with the wheel that is here."""
+        named = self.engine, self.build, self.model, self.wheel_build
+        return named == (engine.name, engine.build, model_key(model), WHEEL.build)
 
     def replaces(self, other: "Check") -> bool:
         """Whether it makes the other one obsolete: newer, of the same engine, model and flags; whichever build it was."""
@@ -63,8 +72,9 @@ class Check(Struct, frozen=True, kw_only=True):
 
 
 def model_key(model: Model) -> str:
-    """What results of a model are kept by: the name of its weights in the store, which is their digest."""
-    return model.weights.name
+    """What results of a model are kept by: the names of its files in the store, which are their digests."""
+    files = (model.weights, model.projector, *model.adapters)
+    return "+".join(file.name for file in files if file)
 
 
 class Checks:
@@ -72,20 +82,19 @@ class Checks:
 
     def __init__(self, root: Path) -> None:
         self._path = root / "checks.json"
-        self._read_at = 0  # the file's time in ns, when it was last read
+        self._stamp: tuple[int, ...] = ()  # tells the file that was read last from every other
         self._checks: tuple[Check, ...] = ()
 
     def all(self) -> tuple[Check, ...]:
         """Every result; none when there is no file, or none that can be read."""
         try:
             status = self._path.stat()
-            if status.st_mtime_ns != self._read_at and status.st_size <= _LARGEST_FILE:
-                self._checks = msgspec.json.decode(self._path.read_bytes(), type=tuple[Check, ...])
-                self._read_at = status.st_mtime_ns
-        except FileNotFoundError:
-            self._checks = ()
-        except (OSError, msgspec.DecodeError) as error:
-            _log.warning("the results of engine checks can't be read: %s", error)
+        except OSError:
+            self._stamp, self._checks = (), ()
+            return ()
+        stamp = status.st_mtime_ns, status.st_ino, status.st_size
+        if stamp != self._stamp:
+            self._stamp, self._checks = stamp, self._read()
         return self._checks
 
     def about(self, engine: Engine, model: Model) -> list[Check]:
@@ -94,21 +103,31 @@ class Checks:
 
     def put(self, new: Iterable[Check]) -> None:
         """Keep results in place of those that they replace; raises StoreError."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        added = tuple(new)
+        with disk_errors():
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(self._path.with_suffix(".lock")) as lock:
                 _await(lock)
-                self._write(new)
-        except OSError as error:
-            raise StoreError(f"the result of the check can't be kept: {(error.strerror or 'unknown fault').lower()}") from error
+                kept = (old for old in self.all() if not any(each.replaces(old) for each in added))
+                self._write((*kept, *added))
 
-    def _write(self, new: Iterable[Check]) -> None:
-        added = tuple(new)
-        kept = tuple(old for old in self.all() if not any(each.replaces(old) for each in added))
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".checks-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode((*kept, *added)), indent=1))
-        Path(name).replace(self._path)
+    def _read(self) -> tuple[Check, ...]:
+        try:
+            with self._path.open("rb") as file:
+                return msgspec.json.decode(file.read(_LARGEST_FILE), type=tuple[Check, ...])
+        except (OSError, msgspec.DecodeError) as error:
+            _log.warning("the results of engine checks can't be read: %s", error)
+            return ()
+
+    def _write(self, checks: tuple[Check, ...]) -> None:
+        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".checks-")  # for its owner alone
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(checks), indent=1))
+            Path(name).replace(self._path)
+        except BaseException:
+            Path(name).unlink()
+            raise
 
 
 def _await(lock: FileLock) -> None:

@@ -1,0 +1,112 @@
+"""`serow engine check`: whether models may run on an engine."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import click
+
+from serow import settings
+from serow.cli import progress
+from serow.cli.table import columns
+
+if TYPE_CHECKING:
+    from serow.engines.checks import Check
+    from serow.runner.engine import Engine, FlagSet
+    from serow.settings import Settings
+    from serow.store.model import Model
+
+
+@click.command(short_help="Try and measure an engine with models.")
+@click.argument("name")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option("-v", "--verbose", is_flag=True, help="Show the last words of engines that fail.")
+@click.pass_context
+def check(context: click.Context, name: str, models: tuple[str, ...], verbose: bool) -> None:
+    """Try an engine with models of this machine, all language models when none is named.
+
+    Each way to start it is tried beside the wheel: the same texts, several requests at once, clients that leave, texts
+    beyond the context. What passes is measured, and a server runs the model on the fastest from the next load on. The exit
+    status is 1 when a model passed with none. Other work on this machine makes the numbers worth little.
+    """
+    import asyncio
+    import logging
+
+    from serow.engines.home import EngineHome
+
+    logging.basicConfig(level=logging.WARNING if verbose else logging.CRITICAL, format="%(message)s")
+    configured = settings.load()
+    engine = EngineHome(configured.engines).find(name)
+    results = [asyncio.run(_check(engine, model, configured)) for model in _find(models, configured)]
+    if not all(results):
+        context.exit(1)
+
+
+def _find(names: Sequence[str], configured: "Settings") -> "list[Model]":
+    """The models of these names; without one all language models, each file once."""
+    from serow.engines.checks import model_key
+    from serow.errors import NotFound
+    from serow.store.store import Store
+
+    store = Store(configured.models)
+    if names:
+        return [store.resolve(name) for name in names]
+    found = [model for model in store.list() if "completion" in model.capabilities and not model.projector]
+    if not found:
+        raise NotFound("there are no language models to check", hint="pull one: serow pull smollm2:135m")
+    return list({model_key(model): model for model in reversed(found)}.values())
+
+
+async def _check(engine: "Engine", model: "Model", configured: "Settings") -> bool:
+    """Check one model, keep and show the results; whether one has passed."""
+    from serow.engines.check import check
+    from serow.engines.checks import Checks
+
+    name, kept, results = model.name.display_shortest, Checks(configured.engines), []
+    with progress.bar(is_bytes=False) as bar:
+
+        def tell(flags: "FlagSet | None", done: int, total: int) -> None:
+            bar.update(f"{name}: {_words(flags) if flags else 'the wheel'}", done, total)
+
+        async with aclosing(check(engine, model, configured, tell)) as checked:
+            async for result in checked:
+                kept.put([result])
+                results.append(result)
+    click.echo(_table(name, results))
+    click.echo(_outcome(model, configured))
+    return any(result.passed for result in results)
+
+
+def _words(flags: "FlagSet") -> str:
+    """A set of flags as people say it: "8 slots, flash attention"."""
+    slots = f"{flags.num_parallel} slot{'s' * (flags.num_parallel != 1)}"
+    attention = {None: "", True: ", flash attention", False: ", no flash attention"}[flags.flash_attention]
+    return slots + attention + ", drafts" * flags.drafts
+
+
+def _table(name: str, results: "Sequence[Check]") -> str:
+    """How each set of flags did; speeds as multiples of the wheel's."""
+    rows = [(_words(each.flags), "passed" if each.passed else "failed", *_multiples(each)) for each in results]
+    reasons = [f"{_words(each.flags)} failed: {each.reason}" for each in results if each.reason]
+    return "\n".join([columns([(name.upper(), "RESULT", "PROMPT", "DECODE", "8 STREAMS"), *rows]), *reasons])
+
+
+def _multiples(result: "Check") -> tuple[str, str, str]:
+    if not (result.speeds and result.wheel):
+        return "", "", ""
+    ours, wheel = result.speeds, result.wheel
+    pairs = (ours.prompt, wheel.prompt), (ours.decode, wheel.decode), (ours.together, wheel.together)
+    prompt, decode, together = (f"{one / other:.2f}" for one, other in pairs)
+    return prompt, decode, together
+
+
+def _outcome(model: "Model", configured: "Settings") -> str:
+    """What a server makes of it."""
+    from serow.engines.selection import Selection
+    from serow.runner.engine import WHEEL
+
+    choice = Selection(configured).choose(model, frozenset())
+    name = model.name.display_shortest
+    if choice.engine == WHEEL:
+        return f"{name} runs on the wheel"
+    return f"{name} runs on {choice.engine.name}, {_words(choice.flags)}: used from the next load on"

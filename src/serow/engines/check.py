@@ -1,0 +1,116 @@
+"""Whether an engine may run a model: every set of flags that is worth it is tried and measured, beside the wheel."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from serow.api.types import LoadOptions
+from serow.engines.baseline import Baseline, listen
+from serow.engines.checks import Check, model_key
+from serow.engines.speed import Race, medians, race
+from serow.engines.trials import TRIALS, Bench, within
+from serow.errors import EngineError, RequestError
+from serow.runner.base import LoadRequest, TextRunner
+from serow.runner.engine import DEFAULT_FLAGS, WHEEL, Engine, Feature, FlagSet
+from serow.runner.llama import LlamaRunner
+from serow.runner.llama_params import describe
+from serow.runner.llama_spec import batch_size
+from serow.settings import Settings
+from serow.store.model import Model
+
+# What is tried, None for the wheel itself; how many of how many steps are done.
+Tell = Callable[[FlagSet | None, int, int], None]
+
+_ROUNDS = 3  # of races
+NUM_STEPS = len(TRIALS) + _ROUNDS  # of a set of flags
+_HANGS = 60.0  # seconds without progress, after which an engine is given up
+_LONGEST = 10  # times as long may a whole trial take
+_SMALLEST_CONTEXT = 512  # tokens; one prompt fills it, so it is kept small
+_BATCHES = 4  # that a context holds
+
+
+async def check(engine: Engine, model: Model, settings: Settings, tell: Tell) -> AsyncGenerator[Check, None]:
+    """Try an engine with a model: a result for each set of flags, as they come. Failures of the engine are results.
+
+    Raises RequestError for a model that the engine can't be checked with, EngineError when the wheel itself fails.
+    """
+    _refuse(engine, model)
+    patient = replace(settings, stall_timeout=min(settings.stall_timeout, _HANGS))
+    request = _request(engine, model, settings)
+    tell(None, 0, 1)
+    async with _loaded(replace(request, engine=WHEEL), patient) as wheel:
+        baseline = await listen(wheel, _batch(request))
+        for flags in engine.kind.flag_sets:
+            asked = replace(request, flags=flags, num_parallel=flags.num_parallel)
+            yield await _try(asked, wheel, baseline, patient, tell)
+
+
+def _refuse(engine: Engine, model: Model) -> None:
+    """Raise RequestError when there is nothing to check."""
+    name = model.name.display_shortest
+    if engine == WHEEL:
+        raise RequestError("the wheel is what other engines are measured by", hint="check one of them: serow engine check ik")
+    if model.is_image:
+        raise RequestError(f"{name} draws pictures; engines are for language models")
+    if model.projector and not engine.can(frozenset({Feature.VISION})):
+        raise RequestError(f"the engine {engine.name} can't {Feature.VISION}, and {name} does", hint="it runs on the wheel")
+
+
+def _request(engine: Engine, model: Model, settings: Settings) -> LoadRequest:
+    """The engine with the default flags, and a context that takes several batches."""
+    request = LoadRequest(model, LoadOptions(num_thread=settings.num_thread), DEFAULT_FLAGS.num_parallel, engine)
+    num_ctx = max(_BATCHES * _batch(request), _SMALLEST_CONTEXT)
+    options = LoadOptions(num_thread=settings.num_thread, num_ctx=min(num_ctx, model.context_length or num_ctx))
+    return replace(request, options=options)
+
+
+def _batch(request: LoadRequest) -> int:
+    return batch_size(describe(request), has_gpu=bool(request.engine.has_gpu))
+
+
+async def _try(request: LoadRequest, wheel: TextRunner, baseline: Baseline, settings: Settings, tell: Tell) -> Check:
+    """All trials with one set of flags, then its speed."""
+    begun = ""
+    try:
+        tell(request.flags, 0, NUM_STEPS)
+        async with _loaded(request, settings) as runner:
+            bench = Bench(request.model, wheel, runner, request.num_parallel, settings.stall_timeout / 2, baseline)
+            for done, (name, trial) in enumerate(TRIALS.items(), 1):
+                begun = name
+                async with within(_LONGEST * settings.stall_timeout, "it was not done"):
+                    await trial(bench)
+                tell(request.flags, done, NUM_STEPS)
+            begun, races = "speed", []
+            for number in range(_ROUNDS):
+                races.append(await race(wheel, runner, baseline, number))
+                tell(request.flags, len(TRIALS) + number + 1, NUM_STEPS)
+    except (EngineError, RequestError) as error:
+        if not wheel.is_alive:
+            raise
+        return _result(request, reason=f"{begun}: {error}" if begun else str(error))
+    return _result(request, measured=medians(races))
+
+
+def _result(request: LoadRequest, *, reason: str = "", measured: Race | None = None) -> Check:
+    return Check(
+        engine=request.engine.name,
+        build=request.engine.build,
+        model=model_key(request.model),
+        flags=request.flags,
+        reason=reason,
+        speeds=measured.engine if measured else None,
+        wheel=measured.wheel if measured else None,
+        checked_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+@asynccontextmanager
+async def _loaded(request: LoadRequest, settings: Settings) -> AsyncIterator[TextRunner]:
+    """The model in an engine, while the context lasts."""
+    runner = LlamaRunner(request, settings)
+    await runner.load()
+    try:
+        yield runner
+    finally:
+        await runner.close()
