@@ -134,6 +134,50 @@ _SLOTS = (
     Edit("ggml/src/iqk/iqk_flash_attn.cpp", "if (n_swa > 0 && mask) {", "if (false) {"),
 )
 
+
+def _unpush(indent: int) -> Edit:
+    """The token that ended an answer was sampled, not decoded: kept in the cache it would leave a hole behind the answer."""
+    start = "\n" + " " * indent
+    end = f"{start}send_final_response(slot);"
+    return Edit(_SERVER, f"{start}slot.cache_tokens.push_back(slot.sampled);{start}slot.n_past++;{end}", end)
+
+
+_CACHE = (
+    *(_unpush(indent) for indent in (20, 12, 8)),
+    # An answer that comes before it is waited for would be lost, and its thread with it: saving a slot takes microseconds.
+    Edit(
+        "examples/server/server.cpp",
+        "const int id_task = ctx_server.queue_tasks.post(std::move(task));\n"
+        "        ctx_server.queue_results.add_waiting_task_id(id_task);\n",
+        "const int id_task = task.id = ctx_server.queue_tasks.get_new_id();\n"
+        "        ctx_server.queue_results.add_waiting_task_id(id_task);\n"
+        "        ctx_server.queue_tasks.post(std::move(task));\n",
+        count=7,
+    ),
+    # That a file can't be restored would be told to nobody.
+    Edit(
+        _SERVER,
+        '            send_error(task, "Unable to restore slot, no available space in KV cache or invalid slot save file", '
+        "ERROR_TYPE_INVALID_REQUEST);\n",
+        "            server_task_result refusal;\n"
+        "            refusal.id = task.id;\n"
+        "            refusal.stop = true;\n"
+        "            refusal.error = true;\n"
+        '            refusal.data = format_error_response("invalid slot save file", ERROR_TYPE_INVALID_REQUEST);\n'
+        "            queue_results.send(refusal);\n",
+    ),
+)
+
+_KERNELS = (
+    # It works in steps of 128 and leaves out what is left of a row: the last 64 of SmolLM2's 576 weights.
+    Edit(
+        "ggml/src/iqk/iqk_gemm_legacy_quants.cpp",
+        "            IQK_SET_MUL_MAT_FUNCTIONS(mul_mat_q8_1_r8_q8_2, kernels)",
+        "            if (ne00%(4*QK8_0) != 0) return false;\n"
+        "            IQK_SET_MUL_MAT_FUNCTIONS(mul_mat_q8_1_r8_q8_2, kernels)",
+    ),
+)
+
 _DYING = (
     # An abort would start a debugger, which keeps the dead process for seconds.
     Edit(
@@ -143,4 +187,4 @@ _DYING = (
     ),
 )
 
-IK_EDITS = (*_EVENTS, *_CANCELLING, *_REFUSALS, *_SLOTS, *_DYING)
+IK_EDITS = (*_EVENTS, *_CANCELLING, *_REFUSALS, *_SLOTS, *_CACHE, *_KERNELS, *_DYING)
