@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Self
 
 from serow.api.types import Capability, LoadOptions
+from serow.engines.selection import Selection
 from serow.runner.base import LoadRequest
+from serow.runner.engine import Feature
 from serow.scheduler.devices import Devices
 from serow.scheduler.scheduler import Lease, Scheduler
 from serow.settings import Settings
@@ -89,13 +91,18 @@ class Machine(Devices):
         return engine.request.model.size if engine.is_alive else 0
 
     @property
+    def kinds(self) -> list[str]:
+        """Names of the engines that run now, as people choose them."""
+        return [engine.request.engine.name for engine in self.engines if engine.is_alive]
+
+    @property
     def loaded(self) -> list[str]:
         """Names of the models whose engines run now."""
         return [engine.request.model.name.model for engine in self.engines if engine.is_alive]
 
-    def scheduler(self, **settings: float) -> Scheduler:
+    def scheduler(self, selection: Selection | None = None, **settings: float) -> Scheduler:
         """A scheduler for this machine."""
-        return Scheduler(Settings(**settings), self.start, self)  # type: ignore[arg-type]
+        return Scheduler(Settings(**settings), self.start, self, selection)  # type: ignore[arg-type]
 
 
 class Request:
@@ -110,11 +117,12 @@ class Request:
         client: str = "",
         options: LoadOptions | None = None,
         alone: bool = False,
+        needs: frozenset[Feature] = frozenset(),
     ) -> None:
         self.lease: Lease | None = None
         self.ending = asyncio.Event()
         self._has_lease = asyncio.Event()
-        context = scheduler.lease(wanted, options or LoadOptions(), keep_alive, client, alone=alone)
+        context = scheduler.lease(wanted, options or LoadOptions(), keep_alive, client, alone=alone, needs=needs)
 
         async def live() -> None:
             async with context as self.lease:

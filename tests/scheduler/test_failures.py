@@ -1,15 +1,30 @@
 """Engines that die or do not load."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from serow.api.types import LoadOptions
+from serow.engines.selection import Selection
 from serow.errors import EngineDied, LoadError
-from tests.scheduler.machine import Machine, Request, model, names
+from serow.runner.engine import Feature
+from tests.engines.test_checks import result
+from tests.engines.test_selection import Place
+from tests.scheduler.machine import GIB, Machine, Request, model, names
 from tests.scheduler.virtual import settle, virtual_time
 
 A = model("a")
+STRUCK_OFF = "the engine ik is not used for this model any more"
+
+
+@pytest.fixture
+def selection(tmp_path: Path) -> Selection:
+    """One that takes ik for the model `a`."""
+    place = Place(tmp_path)
+    place.build("ik")
+    place.checks.put([result()])
+    return place.selection()
 
 
 @pytest.mark.req("LIFE-06")
@@ -114,3 +129,66 @@ async def test_a_fault_of_ours_while_loading_fails_the_request_and_nothing_else(
             await Request(scheduler, A).begun()
         await (await Request(scheduler, A).begun()).end()
     assert "the task of an engine failed" in caplog.text
+
+
+@pytest.mark.req("LIFE-06")
+@virtual_time
+async def test_an_engine_that_died_is_struck_off_and_the_next_request_gets_another_one(selection: Selection) -> None:
+    machine = Machine()
+    async with machine.scheduler(selection) as scheduler:
+        with pytest.raises(EngineDied, match=f"^the engine ended with signal 9; {STRUCK_OFF}$") as caught:
+            async with scheduler.lease(A, LoadOptions(), None):
+                assert machine.kinds == ["ik"]
+                raise EngineDied("the engine ended with signal 9")
+        assert caught.value.hint == "ask again: another engine takes over"
+        await (await Request(scheduler, A).begun()).end()
+        assert machine.kinds == ["wheel"]
+
+
+@pytest.mark.req("LIFE-06")
+@virtual_time
+async def test_an_engine_that_does_not_load_is_struck_off_and_the_next_request_gets_another_one(selection: Selection) -> None:
+    machine = Machine()
+    machine.load_errors = [LoadError("could not load the model")]
+    async with machine.scheduler(selection) as scheduler:
+        requests = [Request(scheduler, A) for _ in range(2)]
+        for request in requests:
+            with pytest.raises(LoadError, match=f"^could not load the model; {STRUCK_OFF}$"):
+                await request.begun()
+        await (await Request(scheduler, A).begun()).end()
+        assert [engine.request.engine.name for engine in machine.engines] == ["ik", "wheel"]
+
+
+@virtual_time
+async def test_a_load_that_was_given_up_strikes_nothing_off(selection: Selection) -> None:
+    machine = Machine()
+    async with machine.scheduler(selection) as scheduler:
+        Request(scheduler, A)
+        await settle()
+    assert selection.choose(A, frozenset()).engine.name == "ik"
+
+
+@virtual_time
+async def test_what_an_engine_lacks_runs_on_the_wheel_beside_it_and_both_are_unloaded(selection: Selection) -> None:
+    machine = Machine()
+    async with machine.scheduler(selection) as scheduler:
+        plain = await Request(scheduler, A).begun()
+        needy = await Request(scheduler, A, needs=frozenset({Feature.LLGUIDANCE})).begun()
+        assert machine.kinds == ["ik", "wheel"]
+        assert names(scheduler) == ["a", "a"]
+        for request in (plain, needy):
+            await request.end()
+        await (await Request(scheduler, A).begun()).end()
+        await (await Request(scheduler, A, needs=frozenset({Feature.LLGUIDANCE})).begun()).end()
+        assert len(machine.engines) == 2
+        await scheduler.unload(A)
+        assert machine.kinds == []
+
+
+@virtual_time
+async def test_an_engine_leaves_for_the_wheel_when_both_do_not_fit(selection: Selection) -> None:
+    machine = Machine(memory=2 * GIB)
+    async with machine.scheduler(selection) as scheduler:
+        await (await Request(scheduler, A).begun()).end()
+        await (await Request(scheduler, A, needs=frozenset({Feature.LLGUIDANCE})).begun()).end()
+        assert machine.kinds == ["wheel"]

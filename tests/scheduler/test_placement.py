@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from serow.api.types import LoadOptions
+from serow.engines.selection import WHEEL_CHOICE, Choice
 from serow.runner.base import LoadRequest
+from serow.runner.engine import IK, WHEEL, Engine, Feature, FlagSet
 from serow.scheduler.placement import Decision, Load, Refuse, Use, Wait, fits, plan, resolve
 from serow.scheduler.resident import Resident, State
 from serow.settings import Settings
@@ -23,10 +25,11 @@ def resident(
     leaving: bool = False,
     state: State = State.READY,
     options: LoadOptions = DEFAULT,
+    engine: Engine = WHEEL,
 ) -> Resident:
     """A model of a GiB in memory, with four places."""
     return Resident(
-        LoadRequest(model(name), options, 4),
+        LoadRequest(model(name), options, 4, engine),
         memory=GIB,
         uncounted=GIB if state is State.LOADING else 0,
         num_running=running,
@@ -41,9 +44,12 @@ def decide(
     free: int = 64 * GIB,
     wanted: Model | None = None,
     options: LoadOptions = UNSET,
+    needs: frozenset[Feature] = frozenset(),
+    choice: Choice = WHEEL_CHOICE,
     **settings: int,
 ) -> Decision:
-    return plan(wanted or model("a"), options, residents, lambda: free, Settings(**settings))  # type: ignore[arg-type]
+    settled = Settings(**settings)  # type: ignore[arg-type]
+    return plan(wanted or model("a"), options, residents, lambda: free, settled, needs=needs, choose=lambda: choice)
 
 
 def leavers(*residents: Resident, free: int = 64 * GIB, max_loaded_models: int = 0) -> list[str]:
@@ -153,6 +159,26 @@ def test_an_image_model_draws_one_picture_at_a_time() -> None:
     decision = decide(wanted=model("a", capabilities=("image",)), num_parallel=4)
     assert isinstance(decision, Load)
     assert decision.num_parallel == 1
+
+
+@pytest.mark.parametrize(("most", "free", "parallel"), [(1, 64 * GIB, 1), (8, 64 * GIB, 8), (8, 2 * GIB, 3)])
+def test_there_are_no_more_places_than_the_engine_was_checked_with(most: int, free: int, parallel: int) -> None:
+    choice = Choice(Engine(IK), FlagSet(True, most))
+    decision = decide(free=free, choice=choice)
+    assert isinstance(decision, Load)
+    assert (decision.num_parallel, decision.choice) == (parallel, choice)
+
+
+@pytest.mark.parametrize("state", [State.READY, State.LOADING])
+def test_an_engine_that_lacks_what_is_needed_counts_like_another_model(state: State) -> None:
+    here = resident("a", engine=Engine(IK), state=state)
+    needs = frozenset({Feature.LLGUIDANCE})
+    assert decide(here) == Use(here)
+    decision = decide(here, needs=needs)
+    assert isinstance(decision, Load)
+    assert (decision.after, decision.choice) == ((), WHEEL_CHOICE)
+    wheel = resident("a")
+    assert decide(here, wheel, needs=needs) == Use(wheel)
 
 
 @pytest.mark.req("LIFE-04")

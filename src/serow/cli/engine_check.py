@@ -33,12 +33,19 @@ def check(context: click.Context, name: str, models: tuple[str, ...], verbose: b
     import logging
 
     from serow.engines.home import EngineHome
+    from serow.errors import EngineError
 
     logging.basicConfig(level=logging.WARNING if verbose else logging.CRITICAL, format="%(message)s")
     configured = settings.load()
     engine = EngineHome(configured.engines).find(name)
-    results = [asyncio.run(_check(engine, model, configured)) for model in _find(models, configured)]
-    if not all(results):
+    passed = []
+    for model in _find(models, configured):
+        try:
+            passed.append(asyncio.run(_check(engine, model, configured)))
+        except EngineError as error:  # of the wheel; the other models may be sound
+            click.echo(f"error: {model.name.display_shortest} can't be checked: {error}", err=True)
+            passed.append(False)
+    if not all(passed):
         context.exit(1)
 
 
@@ -72,8 +79,7 @@ async def _check(engine: "Engine", model: "Model", configured: "Settings") -> bo
             async for result in checked:
                 kept.put([result])
                 results.append(result)
-    click.echo(_table(name, results))
-    click.echo(_outcome(model, configured))
+    click.echo(f"{_table(results)}\n{_outcome(model, configured)}")
     return any(result.passed for result in results)
 
 
@@ -84,11 +90,11 @@ def _words(flags: "FlagSet") -> str:
     return slots + attention + ", drafts" * flags.drafts
 
 
-def _table(name: str, results: "Sequence[Check]") -> str:
+def _table(results: "Sequence[Check]") -> str:
     """How each set of flags did; speeds as multiples of the wheel's."""
     rows = [(_words(each.flags), "passed" if each.passed else "failed", *_multiples(each)) for each in results]
     reasons = [f"{_words(each.flags)} failed: {each.reason}" for each in results if each.reason]
-    return "\n".join([columns([(name.upper(), "RESULT", "PROMPT", "DECODE", "8 STREAMS"), *rows]), *reasons])
+    return "\n".join([columns([("FLAGS", "RESULT", "PROMPT", "DECODE", "8 STREAMS"), *rows]), *reasons])
 
 
 def _multiples(result: "Check") -> tuple[str, str, str]:

@@ -1,0 +1,144 @@
+"""`serow engine check`, with an engine that is the wheel behind a proxy."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serow.cli.main import main
+from serow.engines.checks import Checks
+from serow.engines.home import Build, EngineHome
+from serow.runner.engine import DEFAULT_FLAGS, LLAMA_CPP
+from serow.store.store import Store
+from tests.conftest import create
+from tests.engines.test_check import make_executable
+
+DEADLINE = 60.0  # seconds
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the fake engine as llama.cpp."""
+    home = EngineHome(tmp_path / "engines")
+    home.root.mkdir()
+    home.install("llama.cpp", make_executable(tmp_path), Build(sha256="ab" * 32, source="", built_at=""))
+    monkeypatch.setenv("SEROW_ENGINES", str(home.root))
+    monkeypatch.setenv("SEROW_NUM_THREAD", "1")
+    return home.root
+
+
+@pytest.fixture
+def store(tmp_path: Path, zoo: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store with zoo-think under two names, and a model that sees."""
+    store = Store(tmp_path / "models")
+    create(store, "zoo-think", zoo / "zoo-think.gguf")
+    create(store, "other", zoo / "zoo-think.gguf")
+    create(store, "zoo-vision", zoo / "zoo-vision.gguf", zoo / "zoo-vision-mmproj.gguf")
+    monkeypatch.setenv("SEROW_MODELS", str(store.root))
+    return store
+
+
+@pytest.fixture
+def run(engines: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `serow engine check …`: exit status, stdout, stderr."""
+
+    def run(*args: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(["engine", "check", *args])
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_what_passed_is_a_table_of_multiples_and_is_kept(run: Run, engines: Path) -> None:
+    EngineHome(engines).use("llama.cpp")  # as a server would, were it not for the proxy
+    code, out, err = run("llama.cpp", "zoo-think")
+    head, *rows, outcome = out.splitlines()
+    assert head.split() == ["FLAGS", "RESULT", "PROMPT", "DECODE", "8", "STREAMS"]
+    assert [row.split("  ")[0] for row in rows] == ["8 slots", "8 slots, drafts"]
+    kept = Checks(engines).all()
+    assert [check.flags for check in kept] == list(LLAMA_CPP.flag_sets)
+    for row, check in zip(rows, kept, strict=True):
+        assert check.speeds and check.wheel
+        decode = f"{check.speeds.decode / check.wheel.decode:.2f}"
+        assert row.split()[-4] == "passed" and row.split()[-2] == decode
+    best = max(kept, key=lambda check: check.speedup)
+    words = "8 slots, drafts" if best.flags.drafts else "8 slots"
+    assert (code, outcome) == (0, f"zoo-think:latest runs on llama.cpp, {words}: used from the next load on")
+    assert err.splitlines() == ["zoo-think:latest: the wheel", "zoo-think:latest: 8 slots", "zoo-think:latest: 8 slots, drafts"]
+
+
+def test_what_failed_is_told_with_its_reason_and_the_status(run: Run, engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_FAULT", "rope")
+    code, out, _ = run("llama.cpp", "zoo-think")
+    assert code == 1
+    _, first, second, *reasons, outcome = out.splitlines()
+    assert first.split() == ["8", "slots", "failed"] and second.split() == ["8", "slots,", "drafts", "failed"]
+    assert reasons[0].startswith("8 slots failed: texts: the log-probabilities of token")
+    assert outcome == "zoo-think:latest runs on the wheel"
+    assert [check.passed for check in Checks(engines).all()] == [False, False]
+
+
+def test_without_a_name_all_language_models_are_checked_each_file_once(
+    run: Run, engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FAULT", "rope")
+    code, out, _ = run("llama.cpp")
+    assert (code, out.count("RESULT")) == (1, 1)
+    assert len({check.model for check in Checks(engines).all()}) == 1
+
+
+def test_a_model_that_the_wheel_can_not_load_does_not_end_the_check_of_the_others(
+    run: Run, store: Store, zoo: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "strange.gguf"
+    weights.write_bytes((zoo / "zoo-think.gguf").read_bytes().replace(b"qwen3", b"qwen9"))
+    create(store, "strange", weights)
+    code, out, err = run("llama.cpp", "strange", "zoo-think")
+    assert (code, out.count("RESULT"), out.count("passed")) == (1, 1, 2)
+    reason = "could not load the model: the engine does not know the architecture qwen9"
+    assert f"error: strange:latest can't be checked: {reason}" in err.splitlines()
+
+
+MISTAKES = [
+    (("wheel",), "the wheel is what other engines are measured by"),
+    (("nimble",), "there is no engine 'nimble'"),
+    (("ik",), "the engine ik is not built"),
+    (("llama.cpp", "absent"), "model 'absent' not found"),
+]
+
+
+@pytest.mark.parametrize(("args", "error"), MISTAKES, ids=[args[-1] for args, _ in MISTAKES])
+def test_a_mistake_is_one_line_with_a_hint(run: Run, engines: Path, args: tuple[str, ...], error: str) -> None:
+    code, out, err = run(*args)
+    assert (code, out, err.splitlines()[0]) == (1, "", f"error: {error}")
+    assert err.splitlines()[1].startswith("hint: ")
+    assert Checks(engines).all() == ()
+
+
+def test_an_empty_store_has_nothing_to_check(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEROW_MODELS", str(tmp_path / "none"))
+    code, _, err = run("llama.cpp")
+    assert (code, err.splitlines()[0]) == (1, "error: there are no language models to check")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_keeps_the_results_that_came_and_leaves_no_process(engines: Path, store: Store) -> None:
+    environ = {**os.environ, "FAKE_FAULT": "slow"}
+    argv = [sys.executable, "-m", "serow", "engine", "check", "llama.cpp", "zoo-think"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        assert process.stderr is not None
+        assert [process.stderr.readline().strip() for _ in range(3)][-1] == "zoo-think:latest: 8 slots, drafts"
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=DEADLINE)
+    assert (process.returncode, len(children) > 0) == (130, True)
+    assert psutil.wait_procs(children, timeout=DEADLINE)[1] == []
+    assert [(check.flags, check.passed) for check in Checks(engines).all()] == [(DEFAULT_FLAGS, True)]
