@@ -61,14 +61,14 @@ def test_what_passed_is_a_table_of_multiples_and_is_kept(run: Run, engines: Path
     EngineHome(engines).use("llama.cpp")  # as a server would, were it not for the proxy
     code, out, err = run("llama.cpp", "zoo-think")
     head, *rows, outcome = out.splitlines()
-    assert head.split() == ["FLAGS", "RESULT", "PROMPT", "DECODE", "8", "STREAMS"]
+    assert head.split() == ["FLAGS", "RESULT", "PROMPT", "DECODE", "REPEATS", "8", "STREAMS"]
     assert [row.split("  ")[0] for row in rows] == ["8 slots", "8 slots, drafts"]
     kept = Checks(engines).all()
     assert [check.flags for check in kept] == list(LLAMA_CPP.flag_sets)
     for row, check in zip(rows, kept, strict=True):
         assert check.speeds and check.wheel
         decode = f"{check.speeds.decode / check.wheel.decode:.2f}"
-        assert row.split()[-4] == "passed" and row.split()[-2] == decode
+        assert row.split()[-5] == "passed" and row.split()[-3] == decode
     best = max(kept, key=lambda check: check.speedup)
     words = "8 slots, drafts" if best.flags.drafts else "8 slots"
     assert (code, outcome) == (0, f"zoo-think:latest runs on llama.cpp, {words}: used from the next load on")
