@@ -164,6 +164,14 @@ SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"logit_bias": ((5, -1.5),)}, {"logit_bias": [{"bias": -1.5, "token": 5}]}),
     ({}, {"temperature": 0.0, "top_k": 40, "repeat_last_n": 64, "min_p": 0.0, "mirostat": 0, "dry_multiplier": 0.0}),
 ]
+@pytest.mark.req("GEN-06")
+async def test_no_option_is_left_for_the_next_request(think: LlamaRunner) -> None:
+    prompt = await chat(think, "What is 3 + 4?")
+    await text_of(think, completion(prompt, 5, logit_bias=((20, 1000.0),)))
+    for _ in range(len(await slots(think))):  # whichever slot it gets
+        assert await text_of(think, completion(prompt)) == "3 + 4 = 7."
+
+
 UNTOLD_BY_IK = ("xtc_probability", "xtc_threshold", "logit_bias")  # it takes them, and lists them otherwise or not at all
 
 

@@ -72,7 +72,7 @@ def sampling_fields(options: Options, num_ctx: int) -> dict[str, Any]:
         "xtc_probability": _real(options.xtc_probability, 0, 1),
         "xtc_threshold": _real(options.xtc_threshold, 0, 1),
         "min_keep": _whole(options.min_keep, 0, _INT32),
-        "logit_bias": [[token, _real(bias)] for token, bias in options.logit_bias] or None,
+        "logit_bias": [[token, _real(bias)] for token, bias in options.logit_bias],  # without it ik keeps the last request's
     }
     return {name: value for name, value in fields.items() if value is not None}
 
