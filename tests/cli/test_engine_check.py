@@ -61,18 +61,22 @@ def test_what_passed_is_a_table_of_multiples_and_is_kept(run: Run, engines: Path
     EngineHome(engines).use("llama.cpp")  # as a server would, were it not for the proxy
     code, out, err = run("llama.cpp", "zoo-think")
     head, *rows, outcome = out.splitlines()
-    assert head.split() == ["FLAGS", "RESULT", "PROMPT", "DECODE", "REPEATS", "8", "STREAMS"]
-    assert [row.split("  ")[0] for row in rows] == ["8 slots", "8 slots, drafts"]
+    assert head.split() == ["FLAGS", "RESULT", "PROMPT", "DECODE", "8", "STREAMS"]
+    assert [row.split("  ")[0] for row in rows] == ["8 slots", "8 slots, no flash attention"]
     kept = Checks(engines).all()
     assert [check.flags for check in kept] == list(LLAMA_CPP.flag_sets)
     for row, check in zip(rows, kept, strict=True):
         assert check.speeds and check.wheel
         decode = f"{check.speeds.decode / check.wheel.decode:.2f}"
-        assert row.split()[-5] == "passed" and row.split()[-3] == decode
+        assert row.split()[-4] == "passed" and row.split()[-2] == decode
     best = max(kept, key=lambda check: check.speedup)
-    words = "8 slots, drafts" if best.flags.drafts else "8 slots"
+    words = "8 slots, no flash attention" if best.flags.flash_attention is False else "8 slots"
     assert (code, outcome) == (0, f"zoo-think:latest runs on llama.cpp, {words}: used from the next load on")
-    assert err.splitlines() == ["zoo-think:latest: the wheel", "zoo-think:latest: 8 slots", "zoo-think:latest: 8 slots, drafts"]
+    assert err.splitlines() == [
+        "zoo-think:latest: the wheel",
+        "zoo-think:latest: 8 slots",
+        "zoo-think:latest: 8 slots, no flash attention",
+    ]
 
 
 def test_what_failed_is_told_with_its_reason_and_the_status(run: Run, engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +84,7 @@ def test_what_failed_is_told_with_its_reason_and_the_status(run: Run, engines: P
     code, out, _ = run("llama.cpp", "zoo-think")
     assert code == 1
     _, first, second, *reasons, outcome = out.splitlines()
-    assert first.split() == ["8", "slots", "failed"] and second.split() == ["8", "slots,", "drafts", "failed"]
+    assert first.split() == ["8", "slots", "failed"] and second.split() == ["8", "slots,", "no", "flash", "attention", "failed"]
     assert reasons[0].startswith("8 slots failed: texts: the log-probabilities of token")
     assert outcome == "zoo-think:latest runs on the wheel"
     assert [check.passed for check in Checks(engines).all()] == [False, False]
@@ -135,7 +139,7 @@ def test_ctrl_c_keeps_the_results_that_came_and_leaves_no_process(engines: Path,
     argv = [sys.executable, "-m", "serow", "engine", "check", "llama.cpp", "zoo-think"]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environ) as process:
         assert process.stderr is not None
-        assert [process.stderr.readline().strip() for _ in range(3)][-1] == "zoo-think:latest: 8 slots, drafts"
+        assert [process.stderr.readline().strip() for _ in range(3)][-1] == "zoo-think:latest: 8 slots, no flash attention"
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=DEADLINE)

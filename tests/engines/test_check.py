@@ -167,7 +167,7 @@ async def test_what_can_not_be_checked_is_refused_in_words(
 @pytest.mark.native
 @pytest.mark.parametrize(
     ("kind", "flags"),
-    [(kind, flags) for kind in EXECUTABLES for flags in KINDS[kind].flag_sets if not flags.drafts],
+    [(kind, flags) for kind in EXECUTABLES for flags in KINDS[kind].flag_sets],
     ids=str,
 )
 async def test_an_engine_of_this_machine_passes(smollm2: Path, kind: str, flags: FlagSet) -> None:

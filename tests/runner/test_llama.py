@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from serow.errors import EngineDied, EngineError, FormatError, LoadError, RequestError, TemplateError
-from serow.runner.engine import IK, LLAMA_CPP, Engine, Feature, FlagSet
+from serow.runner.engine import IK, LLAMA_CPP, Engine, Feature
 from serow.runner.llama import LlamaRunner
 from serow.runner.llama_request import completion_body
 from serow.settings import Settings
@@ -164,6 +164,8 @@ SETTINGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"logit_bias": ((5, -1.5),)}, {"logit_bias": [{"bias": -1.5, "token": 5}]}),
     ({}, {"temperature": 0.0, "top_k": 40, "repeat_last_n": 64, "min_p": 0.0, "mirostat": 0, "dry_multiplier": 0.0}),
 ]
+
+
 @pytest.mark.req("GEN-06")
 async def test_no_option_is_left_for_the_next_request(think: LlamaRunner) -> None:
     prompt = await chat(think, "What is 3 + 4?")
@@ -403,22 +405,3 @@ async def test_weights_are_mapped_when_asked(engine: Engine, zoo: Path, use_mmap
     process = [psutil.Process(runner.pid), *psutil.Process(runner.pid).children()][-1]
     assert any("zoo-think.gguf" in mapped.path for mapped in process.memory_maps()) is use_mmap
     await runner.close()
-
-
-async def test_drafts_are_confirmed_and_do_not_change_the_text(engine: Engine, smollm2: Path) -> None:
-    base = load_request(smollm2, engine=engine)
-    texts, drafted, accepted = [], [], []
-    for drafts in (False, True):
-        runner = LlamaRunner(replace(base, flags=FlagSet(drafts=drafts)), Settings())
-        await runner.load()
-        request = completion(await runner.tokenize("1 2 3 4 5 6 7 8 9 " * 6, add_special=False), 60)
-        body = completion_body(request, runner.num_ctx, engine.kind) | {"stream": False, "response_fields": []}
-        async with runner._child.session.post("/completion", json=body) as response:
-            timings = (await response.json())["timings"]
-        texts.append(await text_of(runner, request))
-        drafted.append(timings.get("draft_n", 0))
-        accepted.append(timings.get("draft_n_accepted", 0))
-        await runner.close()
-    assert texts[0] == texts[1]
-    if engine.kind is not IK:  # which keeps the count to itself
-        assert drafted[0] == 0 < drafted[1] // 2 < accepted[1]

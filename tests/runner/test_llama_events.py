@@ -61,3 +61,8 @@ def test_usage_says_why_it_ended(stop_type: str, truncated: bool, evaluated: int
     usage = ChunkBuilder(top_logprobs=0, num_ctx=10).finish(last, "").usage
     assert usage is not None
     assert (usage.done_reason, usage.is_shifted) == (done_reason, is_shifted)
+
+
+def test_an_end_that_comes_with_the_last_token_is_an_end() -> None:
+    events = (Event(stop=True, stopped_limit=True, stopped_eos=is_end) for is_end in (False, True))
+    assert [event.is_limit for event in events] == [True, False]

@@ -15,7 +15,6 @@ from serow.runner.base import TextRunner
 _NUM_STREAMS = 8
 _NUM_DECODE = 24  # tokens of one stream
 _NUM_TOGETHER = 12  # tokens of each of several
-_REPEATED, _REPEATS = 16, 6  # tokens of a prompt that repeats itself, and how often they stand there
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,6 @@ def _median(rounds: Sequence[Speeds]) -> Speeds:
     return Speeds(
         prompt=median(each.prompt for each in rounds),
         decode=median(each.decode for each in rounds),
-        repeat=median(each.repeat for each in rounds),
         together=median(each.together for each in rounds),
     )
 
@@ -58,23 +56,20 @@ def _median(rounds: Sequence[Speeds]) -> Speeds:
 async def _round(runner: TextRunner, prompt: list[int], others: Sequence[list[int]]) -> Speeds:
     new, _ = await _run(runner, prompt, 1), await _run(runner, others[0], 1)  # the other one to have its prompt read
     one = await _run(runner, others[0], _NUM_DECODE)
-    again = await _run(runner, others[0][:_REPEATED] * _REPEATS, _NUM_DECODE, is_forced=True)
     began = perf_counter()
     streams = [_run(runner, others[number % len(others)], _NUM_TOGETHER) for number in range(_NUM_STREAMS)]
     num_tokens = sum(stream.num_tokens for stream in await together(*streams))
     return Speeds(
         prompt=len(prompt) / new.first,
         decode=one.num_tokens / one.last,
-        repeat=again.num_tokens / (again.last - again.first),
         together=num_tokens / (perf_counter() - began),
     )
 
 
-async def _run(runner: TextRunner, prompt: Sequence[int], num_predict: int, *, is_forced: bool = False) -> _Run:
-    """Time a natural text, or one that is forced to be long and repeats itself, which flatters engines that guess ahead."""
-    wanted = replace(greedy(prompt, num_predict, words=prompt if is_forced else ()), logprobs=False)
+async def _run(runner: TextRunner, prompt: Sequence[int], num_predict: int) -> _Run:
+    """Time a natural text: one that is forced to be long would repeat itself, which flatters engines that guess ahead."""
     began, times, num_tokens = perf_counter(), [], 0
-    async with aclosing(runner.complete(wanted)) as stream:
+    async with aclosing(runner.complete(replace(greedy(prompt, num_predict), logprobs=False))) as stream:
         async for chunk in stream:
             times.append(perf_counter() - began)
             num_tokens = chunk.num_tokens

@@ -32,7 +32,6 @@ class FlagSet(Struct, frozen=True):
 
     flash_attention: bool | None = None  # None: as the engine itself decides
     num_parallel: int = MAX_SLOTS  # most slots
-    drafts: bool = False  # whether it guesses at several tokens from what stands in the text already, and checks them at once
 
 
 DEFAULT_FLAGS = FlagSet()
@@ -61,14 +60,14 @@ LLAMA_CPP = Kind(
     "llama.cpp, built for this machine",
     flags=llama_cpp_flags,
     lacks=frozenset({Feature.LLGUIDANCE}),
-    flag_sets=(DEFAULT_FLAGS, FlagSet(drafts=True)),
+    flag_sets=(DEFAULT_FLAGS, FlagSet(False)),
 )
 IK = Kind(
     "ik",
     "ik_llama.cpp, built for this machine",
     flags=ik_flags,
     lacks=frozenset(Feature),
-    flag_sets=(FlagSet(True), FlagSet(True, drafts=True), FlagSet(False), FlagSet(True, 1)),
+    flag_sets=(FlagSet(True), FlagSet(False), FlagSet(True, 1)),
     has_unix_sockets=False,
     is_endless=False,
     cpu_batch=128,

@@ -65,7 +65,8 @@ class Event(Struct):
     tokens_evaluated: int = 0
     completion_probabilities: list[Probability] = []
     stop_type: str = ""
-    stopped_limit: bool = False  # as ik_llama.cpp says it
+    stopped_limit: bool = False  # as ik_llama.cpp says it, also when the end of the text comes with the last token
+    stopped_eos: bool = False
     stopping_word: str = ""
     truncated: bool = False
     timings: Timings | None = None
@@ -75,7 +76,7 @@ class Event(Struct):
     @property
     def is_limit(self) -> bool:
         """Whether the number of tokens ended it."""
-        return self.stopped_limit or self.stop_type == "limit"
+        return self.stop_type == "limit" or (self.stopped_limit and not self.stopped_eos)
 
 
 _decode = msgspec.json.Decoder(Event).decode

@@ -46,7 +46,6 @@ def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> dict[str, s
         "--threads": spec.num_thread,
         "--cache-ram": spec.prompt_cache,
         "--slot-save-path": spec.slots,
-        "--spec-type": "ngram-simple" if spec.drafts else "",
         "--flash-attn": {None: "auto", True: "on", False: "off"}[spec.flash_attention],
     }
 

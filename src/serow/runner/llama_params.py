@@ -31,7 +31,6 @@ def describe(request: LoadRequest, slots: str = "") -> LlamaSpec:
         num_thread=min(options.num_thread, usable_cores()) if options.num_thread > 0 else physical_cores(),
         prompt_cache=prompt_cache_size() // _MIB,
         flash_attention=request.flags.flash_attention,
-        drafts=request.flags.drafts,
         slots=slots,
     )
 
@@ -68,8 +67,6 @@ def common_params(spec: LlamaSpec, listen: Listen) -> Any:
         modes = xllamacpp.llama_flash_attn_type
         on, off = modes.LLAMA_FLASH_ATTN_TYPE_ENABLED, modes.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.flash_attn_type = on if spec.flash_attention else off
-    if spec.drafts:
-        params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
     params.ctx_shift, params.use_jinja, params.fit_params = True, True, False
     params.cache_ram_mib = spec.prompt_cache
     params.ui, params.cors_origins, params.offline = False, "", True

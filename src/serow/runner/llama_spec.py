@@ -35,7 +35,6 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
     num_thread: int
     prompt_cache: int  # MiB of memory for prompts that left their slot
     flash_attention: bool | None  # None: as the engine decides
-    drafts: bool
     slots: str  # the directory that slots are saved to and restored from, "" for none
 
 

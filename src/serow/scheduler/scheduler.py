@@ -207,6 +207,7 @@ class Scheduler:
         """Bring everything up to date after an event."""
         for resident in self._residents:
             if resident.is_dead and not resident.unused.is_set():
+                self._died(resident, EngineDied("it ended by itself"))
                 resident.abort()
         for key in self._queue.models():
             while (waiter := self._queue.head(key)) and self._place(waiter):
