@@ -276,7 +276,6 @@ class Scheduler:
             if resident.is_dead:
                 self.counts.deaths[_name(resident)] += 1
                 logger.warning("the engine of %s died", _name(resident))
-                self._died(resident, EngineDied("it ended by itself"))
         finally:
             resident.state = State.CLOSING
             resident.is_leaving = True
