@@ -2,7 +2,7 @@
 
     serow engine build llama.cpp && serow engine build ik
     serow engine check llama.cpp qwen2.5-coder:0.5b && serow engine check ik qwen2.5-coder:0.5b
-    python -m bench.engines qwen2.5-coder:0.5b                    # of the store; --rounds 7, --plot docs/engines.svg
+    python -m bench.engines qwen2.5-coder:0.5b    # --rounds 7; --plot docs/engines.svg needs serow[bench]
 
 Each side is a server of its own with the model loaded; they are asked in turn, in a new order every round, with prompts that
 none has seen. Medians, and their ratios to the first side. The last side is what Serow chooses by itself. A resumed
