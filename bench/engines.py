@@ -64,7 +64,7 @@ class Side:
 
     async def running(self) -> str:
         """The engine that has the model, as /api/ps tells it."""
-        async with self.session.get("/api/ps") as response:
+        async with self.session.get("/api/ps?verbose=1") as response:
             loaded = (await response.json())["models"][0]
         return f"{loaded['engine']}, {loaded['num_parallel']} slots, flash attention {loaded['flash_attention']}"
 

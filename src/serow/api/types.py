@@ -179,7 +179,7 @@ class TagsModel(Struct, frozen=True, kw_only=True):
 
 
 class PsModel(Struct, frozen=True, kw_only=True):
-    """A loaded model of /api/ps. Sizes in bytes. Beyond the peer: what it runs on and how."""
+    """A loaded model of /api/ps. Sizes in bytes."""
 
     name: str
     model: str
@@ -189,11 +189,6 @@ class PsModel(Struct, frozen=True, kw_only=True):
     expires_at: str
     size_vram: int
     context_length: int
-    engine: str
-    num_parallel: int  # slots
-    num_thread: int | UnsetType = UNSET
-    num_batch: int | UnsetType = UNSET  # tokens of prompts taken in at once
-    flash_attention: str | UnsetType = UNSET  # on, off, or auto: as the engine decides
 
 
 class TensorInfo(Struct, frozen=True):

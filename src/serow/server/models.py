@@ -115,7 +115,7 @@ async def tags(request: Request) -> Response:
 
 
 async def ps(request: Request) -> Response:
-    """GET /api/ps: the models in memory, the longest to stay first. Beyond the peer, `?verbose=1` tells who runs and waits."""
+    """GET /api/ps: the models in memory, the longest to stay first. Beyond the peer, `?verbose=1` tells more: engines, queue."""
     scheduler, max_queue = request.app.state.scheduler, request.app.state.settings.max_queue
     if request.query_params.get("verbose") not in ("1", "true"):
         return json_response({"models": [_ps_model(each) for each in scheduler.loaded()]})
@@ -255,8 +255,6 @@ def _ps_model(loaded: Any) -> PsModel:
         expires_at=_time(loaded.expires_at),
         size_vram=loaded.size_vram,
         context_length=loaded.request.options.num_ctx,
-        num_parallel=loaded.request.num_parallel,
-        **_engine(loaded.request),
     )
 
 
@@ -274,8 +272,12 @@ def _engine(request: LoadRequest) -> dict[str, Any]:
 
 
 def _verbose(loaded: Any) -> dict[str, Any]:
-    numbers = {name: getattr(loaded, name) for name in ("num_running", "num_waiting")}
-    return asdict(_ps_model(loaded)) | numbers
+    numbers = {
+        "num_parallel": loaded.request.num_parallel,
+        "num_running": loaded.num_running,
+        "num_waiting": loaded.num_waiting,
+    }
+    return asdict(_ps_model(loaded)) | _engine(loaded.request) | numbers
 
 
 def _time(moment: datetime) -> str:
