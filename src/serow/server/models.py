@@ -115,7 +115,7 @@ async def tags(request: Request) -> Response:
 
 
 async def ps(request: Request) -> Response:
-    """GET /api/ps: the models in memory, the longest to stay first. Beyond the peer, `?verbose=1` tells more: engines, queue."""
+    """GET /api/ps: the models in memory, the longest to stay first. `?verbose=1` tells of engines and queue."""
     scheduler, max_queue = request.app.state.scheduler, request.app.state.settings.max_queue
     if request.query_params.get("verbose") not in ("1", "true"):
         return json_response({"models": [_ps_model(each) for each in scheduler.loaded()]})
