@@ -24,10 +24,11 @@ END_DEADLINE = 30  # seconds
 
 @pytest.fixture(scope="session", autouse=True)
 def fresh_prompts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what slots held in no user's cache, and over an unload only where a test asks for it."""
+    """Keep what slots held in no user's cache, and over an unload only where a test asks for it; use no user's engines."""
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEROW_SLOT_CACHE", "0")
+        patch.setenv("SEROW_ENGINES", str(cache / "engines"))
         patch.setattr(platformdirs, "user_cache_path", lambda name: cache / name)
         yield
 
