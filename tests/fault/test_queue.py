@@ -66,7 +66,8 @@ async def test_a_waiting_client_that_leaves_frees_its_place(server: Running) -> 
 
 async def test_an_unload_does_not_wait_in_the_queue(server: Running) -> None:
     await server.load("zoo-think")
-    async with server.post(SHORT) as running_one, server.post(SHORT), server.post(SHORT):
+    longer = {**SHORT, "options": {**ENDLESS, "num_predict": 4000}}  # than the others take to arrive, on a fast machine too
+    async with server.post(longer) as running_one, server.post(SHORT), server.post(SHORT):
         await until(lambda: server.loaded.num_waiting == 2)
         async with server.post({"model": "zoo-think", "keep_alive": 0}) as unload:
             assert (await unload.answer())[1][0]["done_reason"] == "unload"
