@@ -12,22 +12,19 @@ stands the same without saved slots.
 
 import argparse
 import asyncio
-import os
 import random
 import statistics
 import sys
 import time
-from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import msgspec
 
-from bench.spine import DEADLINE, machine, prompt
+from bench.spine import machine, medians, prompt, serow_server
 from serow.settings import load
 
 FIRST_TOKENS, STREAM_TOKENS, MANY_TOKENS, NUM_STREAMS = 4, 128, 64, 8
@@ -47,9 +44,9 @@ class Side:
     session: aiohttp.ClientSession
     model: str
 
-    async def ask(self, text: str, num_predict: int, **fields: Any) -> tuple[float, int, float]:
+    async def ask(self, text: str, num_predict: int) -> tuple[float, int, float]:
         """Seconds to the first record, tokens, seconds from the first to the last one."""
-        body = {"model": self.model, "prompt": text, "raw": True, "options": {**OPTIONS, "num_predict": num_predict}, **fields}
+        body = {"model": self.model, "prompt": text, "raw": True, "options": {**OPTIONS, "num_predict": num_predict}}
         started, first, last = time.perf_counter(), 0.0, b""
         async with self.session.post("/api/generate", json=body) as response:
             response.raise_for_status()
@@ -72,17 +69,8 @@ class Side:
 @asynccontextmanager
 async def server(name: str, model: str, environ: dict[str, str]) -> AsyncIterator[Side]:
     """`serow serve` with these variables, on a free port."""
-    env = {**os.environ, "SEROW_HOST": "127.0.0.1:0", "SEROW_KEEP_ALIVE": "-1", **environ}
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "serow", "serve", env=env, stdout=PIPE, stderr=DEVNULL)
-    assert process.stdout is not None
-    url = (await process.stdout.readline()).decode().split()[-1]
-    try:
-        connector, timeout = aiohttp.TCPConnector(force_close=True), aiohttp.ClientTimeout(DEADLINE)
-        async with aiohttp.ClientSession(url, connector=connector, timeout=timeout) as session:
-            yield Side(name, session, model)
-    finally:
-        process.terminate()
-        await asyncio.wait_for(process.wait(), DEADLINE)
+    async with serow_server(SEROW_KEEP_ALIVE="-1", **environ) as (session, _, _):
+        yield Side(name, session, model)
 
 
 async def short_round(side: Side) -> Row:
@@ -131,11 +119,7 @@ async def measure(model: str, rounds: int, slots: Path) -> dict[str, Row]:
             for side in random.sample(sides, len(sides)):
                 long[side.name].append(await resume(side))
             print(f"resumed {number + 1} of {RESUMES}", file=sys.stderr)
-    return {name: _medians(rows[name]) | {RESUMED: statistics.median(long[name])} for name in rows}
-
-
-def _medians(rows: list[Row]) -> Row:
-    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    return {name: medians(rows[name]) | {RESUMED: statistics.median(long[name])} for name in rows}
 
 
 def table(results: dict[str, Row]) -> list[str]:

@@ -115,9 +115,9 @@ async def _ask_engine(session: aiohttp.ClientSession, text: str, num_predict: in
 
 
 @asynccontextmanager
-async def serow_server(models: Path) -> AsyncIterator[tuple[aiohttp.ClientSession, psutil.Process, float]]:
+async def serow_server(**environ: str) -> AsyncIterator[tuple[aiohttp.ClientSession, psutil.Process, float]]:
     """`serow serve` on a free port; yields a session, its process, and seconds to the first answer."""
-    env = {**os.environ, "SEROW_HOST": "127.0.0.1:0", "SEROW_MODELS": str(models), "SEROW_NUM_PARALLEL": str(NUM_PARALLEL)}
+    env = {**os.environ, "SEROW_HOST": "127.0.0.1:0", **environ}
     started = time.perf_counter()
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "serow", "serve", env=env, stdout=PIPE, stderr=DEVNULL)
     assert process.stdout is not None
@@ -173,7 +173,8 @@ async def measure(weights: Path, rounds: int) -> list[str]:
         store = Store(Path(root))
         create(store, weights)
         model = store.resolve(NAME)
-        async with serow_server(store.root) as (session, process, start), bare_engine(model) as engine:
+        server = serow_server(SEROW_MODELS=str(store.root), SEROW_NUM_PARALLEL=str(NUM_PARALLEL))
+        async with server as (session, process, start), bare_engine(model) as engine:
             sides = _sides(session, engine, model)
             for side in sides:
                 await side.ask(prompt(), 8)
@@ -206,8 +207,13 @@ def _sides(session: aiohttp.ClientSession, engine: aiohttp.ClientSession, model:
     return [Side("Serow", ask_serow, cold_serow), Side("bare engine", ask_engine, cold_engine)]
 
 
+def medians(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The median of each figure."""
+    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+
+
 def _table(results: dict[str, list[dict[str, float]]]) -> list[str]:
-    serow, bare = ({key: statistics.median(row[key] for row in rows) for key in rows[0]} for rows in results.values())
+    serow, bare = (medians(rows) for rows in results.values())
     lines = ["| median | Serow | bare engine | ratio |", "|---|---|---|---|"]
     return lines + [f"| {key} | {serow[key]:.1f} | {bare[key]:.1f} | {serow[key] / bare[key]:.3f} |" for key in serow]
 
