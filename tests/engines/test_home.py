@@ -59,7 +59,7 @@ def test_an_installation_that_fails_leaves_the_old_engine(home: EngineHome, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("serow.engines.home._write", full)
+        patch.setattr("serow.store.blobs.write_atomic", full)
         with pytest.raises(StoreError, match=r"^no space left on the disk of the engines$"):
             install(home, text="new")
     engine = home.find("ik")

@@ -3,12 +3,11 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from serow.api.types import LoadOptions
 from serow.engines.baseline import Baseline, listen
-from serow.engines.checks import Check, model_key
-from serow.engines.speed import Race, medians, race
+from serow.engines.checks import Check
+from serow.engines.speed import medians, race
 from serow.engines.trials import TRIALS, Bench, within
 from serow.errors import EngineError, RequestError
 from serow.runner.base import LoadRequest, TextRunner
@@ -88,21 +87,9 @@ async def _try(request: LoadRequest, wheel: TextRunner, baseline: Baseline, sett
     except (EngineError, RequestError) as error:
         if not wheel.is_alive:
             raise
-        return _result(request, reason=f"{begun}: {error}" if begun else str(error))
-    return _result(request, measured=medians(races))
-
-
-def _result(request: LoadRequest, *, reason: str = "", measured: Race | None = None) -> Check:
-    return Check(
-        engine=request.engine.name,
-        build=request.engine.build,
-        model=model_key(request.model),
-        flags=request.flags,
-        reason=reason,
-        speeds=measured.engine if measured else None,
-        wheel=measured.wheel if measured else None,
-        checked_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+        return Check.of(request.engine, request.flags, request.model, reason=f"{begun}: {error}" if begun else str(error))
+    measured = medians(races)
+    return Check.of(request.engine, request.flags, request.model, speeds=measured.engine, wheel=measured.wheel)
 
 
 @asynccontextmanager

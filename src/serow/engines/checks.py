@@ -5,10 +5,9 @@ directory, which servers and the command line change under a lock, always as a w
 """
 
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -18,6 +17,7 @@ from serow.engines.home import disk_errors
 from serow.errors import StoreError
 from serow.registry.lock import FileLock
 from serow.runner.engine import WHEEL, Engine, FlagSet
+from serow.store.blobs import write_atomic
 from serow.store.model import Model
 
 _LARGEST_FILE = 16 << 20  # bytes
@@ -50,6 +50,29 @@ class Check(Struct, frozen=True, kw_only=True):
     wheel: Speeds | None = None  # the wheel's, asked in turn with the engine: other moments are no measure
     wheel_build: str = WHEEL.build  # of the wheel that it was compared with
     checked_at: str = ""  # RFC 3339
+
+    @classmethod
+    def of(
+        cls,
+        engine: Engine,
+        flags: FlagSet,
+        model: Model,
+        *,
+        reason: str = "",
+        speeds: Speeds | None = None,
+        wheel: Speeds | None = None,
+    ) -> "Check":
+        """The result of this moment."""
+        return cls(
+            engine=engine.name,
+            build=engine.build,
+            model=model_key(model),
+            flags=flags,
+            reason=reason,
+            speeds=speeds,
+            wheel=wheel,
+            checked_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
 
     @property
     def speedup(self) -> float:
@@ -109,7 +132,7 @@ class Checks:
             with FileLock(self._path.with_suffix(".lock")) as lock:
                 _await(lock)
                 kept = (old for old in self.all() if not any(each.replaces(old) for each in added))
-                self._write((*kept, *added))
+                write_atomic(self._path, msgspec.json.format(msgspec.json.encode((*kept, *added)), indent=1), 0o600)
 
     def _read(self) -> tuple[Check, ...]:
         try:
@@ -118,16 +141,6 @@ class Checks:
         except (OSError, msgspec.DecodeError) as error:
             _log.warning("the results of engine checks can't be read: %s", error)
             return ()
-
-    def _write(self, checks: tuple[Check, ...]) -> None:
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".checks-")  # for its owner alone
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(checks), indent=1))
-            Path(name).replace(self._path)
-        except BaseException:
-            Path(name).unlink()
-            raise
 
 
 def _await(lock: FileLock) -> None:

@@ -2,19 +2,20 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import re
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import psutil
 
 from serow.engines.edit import BuildError
+from serow.runner.child import die_with_parent
 
 CHUNK = 64 << 10  # bytes
 _END_TIMEOUT = 10.0  # seconds that a program may take to end those that it started
@@ -23,7 +24,6 @@ _TAIL = 64 << 10  # bytes of output that are searched for what went wrong
 _LINES, _LONGEST_LINE = 8, 300
 _TELLING = re.compile(r"\berror\b|^FAILED|Killed|no space left|undefined reference", re.IGNORECASE)
 _KILL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 async def run(
@@ -42,7 +42,8 @@ async def run(
         limit=CHUNK,
         env=environ,
         start_new_session=True,
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        # ninja then ends its compilers, which SIGKILL would leave behind
+        preexec_fn=partial(die_with_parent, signal.SIGTERM) if sys.platform == "linux" else None,
     )
     assert process.stdout is not None
     tail = bytearray()
@@ -59,11 +60,6 @@ async def run(
         await _end(process)
     if status:
         raise BuildError(f"{_name(argv)} ended with {_exit_name(status)}{_errors(tail)}", hint=hint)
-
-
-def _end_with_parent() -> None:
-    """Let the kernel send SIGTERM when we are gone: ninja then ends its compilers, which SIGKILL would leave behind."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 async def _end(process: Process) -> None:

@@ -8,22 +8,23 @@
 <root>/build/<name>.lock      held by who builds or removes that engine
 """
 
-import errno
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from serow.errors import NotFound, RequestError, StoreError
+from serow.errors import NotFound, RequestError
 from serow.registry.lock import FileLock
 from serow.runner.engine import KINDS, LLAMA_CPP, WHEEL, Engine, find_kind
 from serow.settings import Settings
+from serow.store import blobs
 
 EXECUTABLE = "llama-server.exe" if sys.platform == "win32" else "llama-server"
 _LONGEST_RECORD = 64 << 10  # bytes
@@ -38,17 +39,14 @@ class Build(Struct, frozen=True, kw_only=True):
     backends: tuple[str, ...] = ()  # beside the CPU: "cuda", "vulkan" …
 
 
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """Turn an OSError of the engines' disk into a StoreError without a path."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "free some, or set SEROW_ENGINES to another disk; then try again"
-            raise StoreError("no space left on the disk of the engines", hint=hint) from error
-        reason = os.strerror(error.errno).lower() if error.errno else "unknown fault"
-        raise StoreError(f"the directory of the engines failed: {reason}", hint="see SEROW_ENGINES") from error
+# Turns an OSError of the engines' disk into a StoreError without a path.
+disk_errors = partial(
+    blobs.disk_errors,
+    "the engines",
+    "the directory of the engines",
+    when_full="free some, or set SEROW_ENGINES to another disk; then try again",
+    hint="see SEROW_ENGINES",
+)
 
 
 class EngineHome:
@@ -115,7 +113,7 @@ class EngineHome:
             with executable.open("rb") as file:
                 os.fsync(file.fileno())
             executable.replace(new / EXECUTABLE)
-            _write(new / "engine.json", msgspec.json.format(msgspec.json.encode(build), indent=1))
+            blobs.write_atomic(new / "engine.json", msgspec.json.format(msgspec.json.encode(build), indent=1), 0o600)
             if target.exists():
                 target.rename(old)
             new.rename(target)
@@ -128,8 +126,7 @@ class EngineHome:
         with disk_errors():
             if name:
                 self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _write(path.with_name(".used"), name.encode())
-                path.with_name(".used").replace(path)
+                blobs.write_atomic(path, name.encode(), 0o600)
             else:
                 path.unlink(missing_ok=True)
 
@@ -153,14 +150,6 @@ class EngineHome:
         if build is None or not executable.is_file():
             return None
         return Engine(KINDS[name], build.sha256[:12], executable, has_gpu=bool(build.backends))
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file of ours alone, and wait until the disk has it."""
-    with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def forced(settings: Settings) -> Engine | None:

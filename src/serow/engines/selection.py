@@ -2,9 +2,8 @@
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from serow.engines.checks import Check, Checks, model_key
+from serow.engines.checks import Check, Checks
 from serow.engines.home import EngineHome, forced
 from serow.errors import RequestError, StoreError
 from serow.runner.engine import DEFAULT_FLAGS, WHEEL, Engine, Feature, FlagSet
@@ -58,7 +57,7 @@ class Selection:
         self._disproved.update(believed)
         _log.warning("the engine %s is struck off for %s: %s", choice.engine.name, model.name.display_shortest, reason)
         try:
-            self._checks.put([_failed(choice, model, reason)])
+            self._checks.put([Check.of(choice.engine, choice.flags, model, reason=reason)])
         except StoreError as error:
             _log.warning("%s", error)
         return True
@@ -81,14 +80,3 @@ class Selection:
     def _safest(self, engine: Engine) -> FlagSet:
         """The last of its flags, which it bears best, that have the slots which are set."""
         return max(reversed(engine.kind.flag_sets), key=lambda flags: min(flags.num_parallel, self._num_parallel))
-
-
-def _failed(choice: Choice, model: Model, reason: str) -> Check:
-    return Check(
-        engine=choice.engine.name,
-        build=choice.engine.build,
-        model=model_key(model),
-        flags=choice.flags,
-        reason=reason,
-        checked_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )

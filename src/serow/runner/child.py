@@ -42,10 +42,13 @@ def adopt(kind: type[T], on_orphaned: Callable[[], object] = lambda: None) -> tu
     return assignment.listen, msgspec.json.decode(assignment.spec, type=kind)
 
 
-def die_with_parent() -> None:
-    """On Linux let the kernel kill this process when its parent ends, also while a long call keeps Python from running."""
+def die_with_parent(number: int | None = None) -> None:
+    """On Linux let the kernel signal this process when its parent ends, also while a long call keeps Python from running.
+
+    `number` is the signal, SIGKILL if it is None.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if number is None else number)
 
 
 def _end_with_stdin(on_orphaned: Callable[[], object]) -> None:

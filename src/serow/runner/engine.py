@@ -42,7 +42,6 @@ class Kind:
     """One kind of engine. `flags` makes the arguments of its executable; the wheel has none and is a module of ours."""
 
     name: str
-    title: str
     flags: Callable[[LlamaSpec, Listen, bool], Iterator[str]] | None = None
     lacks: frozenset[Feature] = frozenset()
     flag_sets: tuple[FlagSet, ...] = (DEFAULT_FLAGS,)  # those worth a check
@@ -54,17 +53,15 @@ class Kind:
     takes_last_slot: bool = True  # for a new prompt, of slots that were never used; else the first
 
 
-WHEEL_KIND = Kind("wheel", "llama.cpp from the xllamacpp wheel")
+WHEEL_KIND = Kind("wheel")
 LLAMA_CPP = Kind(
     "llama.cpp",
-    "llama.cpp, built for this machine",
     flags=llama_cpp_flags,
     lacks=frozenset({Feature.LLGUIDANCE}),
     flag_sets=(DEFAULT_FLAGS, FlagSet(False)),
 )
 IK = Kind(
     "ik",
-    "ik_llama.cpp, built for this machine",
     flags=ik_flags,
     lacks=frozenset(Feature),
     flag_sets=(FlagSet(True), FlagSet(False), FlagSet(True, 1)),

@@ -46,7 +46,7 @@ def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> dict[str, s
         "--threads": spec.num_thread,
         "--cache-ram": spec.prompt_cache,
         "--slot-save-path": spec.slots,
-        "--flash-attn": {None: "auto", True: "on", False: "off"}[spec.flash_attention],
+        "--flash-attn": spec.flash_attention_word,
     }
 
 

@@ -37,6 +37,11 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
     flash_attention: bool | None  # None: as the engine decides
     slots: str  # the directory that slots are saved to and restored from, "" for none
 
+    @property
+    def flash_attention_word(self) -> str:
+        """As engines and people say it: auto, on, off."""
+        return {None: "auto", True: "on", False: "off"}[self.flash_attention]
+
 
 def usable_cores() -> int:
     """Cores that this process may use, hyper-threads counted each: more threads would only wait for one another."""

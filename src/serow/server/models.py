@@ -267,7 +267,7 @@ def _engine(request: LoadRequest) -> dict[str, Any]:
         "engine": spec.kind,
         "num_thread": spec.num_thread,
         "num_batch": batch_size(spec, has_gpu=bool(spec.has_gpu)),
-        "flash_attention": {None: "auto", True: "on", False: "off"}[spec.flash_attention],
+        "flash_attention": spec.flash_attention_word,
     }
 
 

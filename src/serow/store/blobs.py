@@ -34,15 +34,21 @@ def hex_of(digest: str) -> str:
 
 
 @contextmanager
-def disk_errors() -> Iterator[None]:
-    """Turn an OSError of the store's disk into a StoreError without a path."""
+def disk_errors(
+    owner: str = "the model store",
+    place: str = "the model store",
+    *,
+    when_full: str = "remove a model: serow rm NAME",
+    hint: str = "",
+) -> Iterator[None]:
+    """Turn an OSError of a disk into a StoreError without a path: of `owner`'s disk that is full, of a `place` that fails."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError("no space left on the disk of the model store", hint="remove a model: serow rm NAME") from error
+            raise StoreError(f"no space left on the disk of {owner}", hint=when_full) from error
         reason = os.strerror(error.errno).lower() if error.errno else "unknown fault"
-        raise StoreError(f"the model store failed: {reason}") from error
+        raise StoreError(f"{place} failed: {reason}", hint=hint) from error
 
 
 class Blobs:
@@ -182,7 +188,7 @@ class BlobWriter:
         await asyncio.to_thread(self._partial.append, data)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Put a small file in place in one step: a reader sees the old one, the new one, never half of either."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=_PARTIAL, dir=path.parent)
@@ -192,7 +198,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        partial.chmod(0o644)
+        partial.chmod(mode)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
