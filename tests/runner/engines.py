@@ -1,5 +1,6 @@
 """What the tests of the runner share: how to name a model, ask for a text, and see a process end."""
 
+import asyncio
 import os
 import select
 from contextlib import aclosing
@@ -12,10 +13,12 @@ import pytest
 from serow.api.types import LoadOptions, Options
 from serow.runner.base import Chunk, CompletionRequest, LoadRequest, TextRunner
 from serow.runner.engine import KINDS, WHEEL, Engine
+from serow.runner.llama import LlamaRunner
 from serow.store.model import Model
 from serow.store.name import Name
 
 DEADLINE = 20.0  # seconds
+ENDLESS: dict[str, Any] = {"logit_bias": ((0, -1e9), (2, -1e9)), "temperature": 1.0, "seed": 1}  # it can't end
 ZOO = Path(__file__).parents[1] / "models" / "zoo" / "lm"
 EXECUTABLES = {"llama.cpp": "SEROW_TEST_LLAMA_SERVER", "ik": "SEROW_TEST_IK_SERVER"}  # variables that name them
 
@@ -67,3 +70,16 @@ def ends(pidfd: int) -> bool:
         return bool(select.select([pidfd], [], [], DEADLINE)[0])
     finally:
         os.close(pidfd)
+
+
+async def slots(runner: LlamaRunner) -> list[bool]:
+    """Which slots of the engine are at work."""
+    async with runner._child.session.get("/slots") as response:
+        return [slot["is_processing"] for slot in await response.json()]
+
+
+async def until_slots(runner: LlamaRunner, wanted: list[bool]) -> None:
+    """Wait until so many of them are."""
+    async with asyncio.timeout(DEADLINE):
+        while sorted(await slots(runner)) != wanted:
+            pass

@@ -1,11 +1,7 @@
-"""llama.cpp behind the runner, from the wheel and from an executable: texts, options, log-probabilities, pictures, failures."""
+"""llama.cpp behind the runner, from the wheel and from an executable: texts, options, log-probabilities, pictures, loads."""
 
-import asyncio
 import json
-import os
-import signal
 import sys
-from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,26 +9,12 @@ from typing import Any
 import psutil
 import pytest
 
-from serow.errors import EngineDied, EngineError, FormatError, LoadError, RequestError, TemplateError
+from serow.errors import FormatError, LoadError, RequestError, TemplateError
 from serow.runner.engine import IK, LLAMA_CPP, Engine, Feature
 from serow.runner.llama import LlamaRunner
 from serow.runner.llama_request import completion_body
 from serow.settings import Settings
-from tests.runner.engines import DEADLINE, chat, chunks_of, completion, load_request, text_of
-
-ENDLESS: dict[str, Any] = {"logit_bias": ((0, -1e9), (2, -1e9)), "temperature": 1.0, "seed": 1}  # it can't end
-
-
-async def slots(runner: LlamaRunner) -> list[bool]:
-    """Which slots of the engine are at work."""
-    async with runner._child.session.get("/slots") as response:
-        return [slot["is_processing"] for slot in await response.json()]
-
-
-async def until_slots(runner: LlamaRunner, wanted: list[bool]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while sorted(await slots(runner)) != wanted:
-            pass
+from tests.runner.engines import ENDLESS, chat, chunks_of, completion, load_request, slots, text_of
 
 
 async def test_a_greedy_answer_is_the_known_one(think: LlamaRunner) -> None:
@@ -281,78 +263,6 @@ async def test_a_picture_is_seen(vision: LlamaRunner, zoo: Path, case: int) -> N
 async def test_a_picture_that_can_not_be_read_is_the_request_s_fault(vision: LlamaRunner) -> None:
     with pytest.raises(RequestError, match=r"^the engine can't read one of the images$"):
         await chunks_of(vision, completion(vision.media_marker, images=(b"no picture",)))
-
-
-@pytest.mark.req("LIFE-05")
-async def test_closing_the_iterator_frees_the_slot(think: LlamaRunner) -> None:
-    async with aclosing(think.complete(completion(await chat(think, "Hello"), -1, **ENDLESS))) as chunks:
-        await anext(chunks)
-        await until_slots(think, [False, False, False, True])
-    await until_slots(think, [False] * 4)
-
-
-@pytest.mark.req("LIFE-05")
-async def test_cancelling_the_task_frees_the_slot(think: LlamaRunner) -> None:
-    task = asyncio.create_task(chunks_of(think, completion(await chat(think, "Hello"), -1, **ENDLESS)))
-    await until_slots(think, [False, False, False, True])
-    task.cancel()
-    await asyncio.wait([task], timeout=DEADLINE)
-    assert task.cancelled()
-    await until_slots(think, [False] * 4)
-
-
-@pytest.mark.req("LIFE-05")
-async def test_cancelling_stops_the_reading_of_prompts(engine: Engine, zoo: Path) -> None:
-    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", num_ctx=2048, num_batch=1, engine=engine), Settings())
-    await runner.load()
-    tasks = [asyncio.create_task(chunks_of(runner, completion([5] * 2000, 1))) for _ in range(4)]
-    await until_slots(runner, [True] * 4)
-    for task in tasks:
-        task.cancel()
-    await until_slots(runner, [False] * 4)
-    async with runner._child.session.get("/slots") as response:
-        read = [slot["n_prompt_tokens"] for slot in await response.json()]
-    assert sum(read) < 8000
-    await runner.close()
-
-
-@pytest.mark.req("LIFE-02")
-async def test_requests_run_together(think: LlamaRunner) -> None:
-    prompt = await chat(think, "Hello")
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(chunks_of(think, completion(prompt, -1, **ENDLESS))) for _ in range(4)]
-        await until_slots(think, [True] * 4)
-        for task in tasks:
-            task.cancel()
-
-
-@pytest.mark.req("LIFE-06")
-async def test_an_engine_that_is_killed_fails_its_requests(engine: Engine, zoo: Path) -> None:
-    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", engine=engine), Settings())
-    await runner.load()
-    prompt = await chat(runner, "Hello")
-    tasks = [asyncio.create_task(chunks_of(runner, completion(prompt, -1, **ENDLESS))) for _ in range(2)]
-    await until_slots(runner, [False, False, True, True])
-    os.kill(runner.pid, signal.SIGKILL)
-    async with asyncio.timeout(DEADLINE):
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [(type(outcome), str(outcome)) for outcome in outcomes] == [(EngineDied, "the engine ended with signal 9")] * 2
-    assert not runner.is_alive
-    with pytest.raises(EngineDied):
-        await runner.tokenize("Hello", add_special=True)
-    await runner.close()
-
-
-async def test_an_engine_that_hangs_is_given_up(engine: Engine, zoo: Path) -> None:
-    runner = LlamaRunner(load_request(zoo / "zoo-think.gguf", engine=engine), Settings(stall_timeout=0.5))
-    await runner.load()
-    for part in (psutil.Process(runner.pid), *psutil.Process(runner.pid).children()):
-        part.suspend()
-    with pytest.raises(EngineError, match=r"^the engine does not answer$"):
-        while True:  # the signal takes its time to stop every thread
-            await runner.tokenize("Hello", add_special=True)
-    assert not runner.is_alive
-    await runner.close()
 
 
 BROKEN = [
