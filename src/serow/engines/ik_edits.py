@@ -44,6 +44,24 @@ _EVENTS = (
         '            slot_data["is_processing"] = slot.is_processing();\n'
         '            slot_data["n_prompt_tokens"] = slot.cache_tokens.size();\n',
     ),
+    # A long prompt would be read in silence, as if the engine hung.
+    Edit(
+        _SERVER,
+        "                if (slot.command == SLOT_COMMAND_LOAD_PROMPT) {\n"
+        "                    if (slot.do_checkpoint) {\n",
+        "                if (slot.command == SLOT_COMMAND_LOAD_PROMPT) {\n"
+        "                    if (slot.task && slot.params.stream) {\n"
+        "                        auto progress = std::make_unique<server_task_result_cmpl_partial>();\n"
+        "                        progress->id = slot.id_task;\n"
+        "                        progress->id_multi = slot.id_multi;\n"
+        "                        progress->index = slot.task->index;\n"
+        "                        progress->final_result = progress->error = progress->stop = false;\n"
+        "                        progress->stream = true;\n"
+        '                        progress->data = {{"prompt_progress", {{"processed", slot.n_prompt_tokens_processed}}}};\n'
+        "                        queue_results.send(std::move(progress));\n"
+        "                    }\n"
+        "                    if (slot.do_checkpoint) {\n",
+    ),
 )
 
 _CANCELLING = (
@@ -178,6 +196,24 @@ _KERNELS = (
     ),
 )
 
+_MEMORY = (
+    # Clearing the key-value cache takes longer than all else of a load, and claims all its memory: fresh memory is empty
+    # already, and what a cell held when it is free nobody looks at.
+    Edit("ggml/src/ggml-backend.cpp", "    void * data = malloc(size); // TODO", "    void * data = calloc(1, size); // TODO"),
+    Edit(
+        "src/llama.cpp",
+        '            ggml_backend_buffer_clear(buf, 0);\n            LLAMA_LOG_INFO("%s: %10s KV',
+        "            const bool is_fresh = ggml_backend_buffer_get_type(buf) == ggml_backend_cpu_buffer_type();\n"
+        "            if (!is_fresh) ggml_backend_buffer_clear(buf, 0);\n"
+        '            LLAMA_LOG_INFO("%s: %10s KV',
+    ),
+    Edit(
+        "src/llama.cpp",
+        "    cache.used = 0;\n\n    for (auto & buf : cache.bufs) {\n        ggml_backend_buffer_clear(buf, 0);\n    }\n",
+        "    cache.used = 0;\n",
+    ),
+)
+
 _DYING = (
     # An abort would start a debugger, which keeps the dead process for seconds.
     Edit(
@@ -187,4 +223,35 @@ _DYING = (
     ),
 )
 
-IK_EDITS = (*_EVENTS, *_CANCELLING, *_REFUSALS, *_SLOTS, *_CACHE, *_KERNELS, *_DYING)
+_DRAFTS = (
+    # How much was guessed, and rightly.
+    Edit(
+        _SERVER,
+        '        {"prompt_ms",              t_prompt_processing},\n',
+        '        {"prompt_ms",              t_prompt_processing},\n'
+        '        {"draft_n",                n_draft_total},\n'
+        '        {"draft_n_accepted",       n_draft_accepted},\n',
+    ),
+    # A batch of guesses comes without log-probabilities; and who guesses wrong three times in four only loses time.
+    Edit(
+        _SERVER,
+        "    if (!can_speculate()) {\n        return 0;",
+        "    const bool mostly_fail = n_draft_total >= 64 && n_draft_accepted < n_draft_total/4;\n"
+        "    if (!can_speculate() || sparams.n_probs > 0 || mostly_fail) {\n        return 0;",
+    ),
+    # Without a guess it goes the way of everybody else.
+    Edit(
+        _SERVER,
+        "if (slot.params.speculative.n_min > (int)draft.size()) {",
+        "if (draft.empty() || slot.params.speculative.n_min > (int)draft.size()) {",
+    ),
+    # Tokens are counted as they are told: all at once they would be over the limit before the first of them is.
+    Edit(_SERVER, "        slot.n_decoded += ids.size();\n", ""),
+    Edit(
+        _SERVER,
+        "            result.tok = ids[i];\n",
+        "            result.tok = ids[i];\n            slot.n_decoded += 1;\n",
+    ),
+)
+
+IK_EDITS = (*_EVENTS, *_CANCELLING, *_REFUSALS, *_SLOTS, *_CACHE, *_KERNELS, *_MEMORY, *_DYING, *_DRAFTS)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from serow.engines.edit import Edit
 from serow.engines.ik_edits import IK_EDITS
+from serow.engines.llama_cpp_edits import LLAMA_CPP_EDITS
 from serow.errors import RequestError
 from serow.registry.distribution import Distribution
 from serow.runner.engine import find_kind
@@ -79,6 +80,7 @@ _LLAMA_CPP = Recipe(
         Backend.METAL: "GGML_METAL",
         Backend.VULKAN: "GGML_VULKAN",
     },
+    edits=LLAMA_CPP_EDITS,
 )
 
 _IK_BUILD_INFO = """\
