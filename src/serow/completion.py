@@ -151,5 +151,7 @@ def _sum(first: Usage, second: Usage) -> Usage:
         prompt_eval_duration=first.prompt_eval_duration + second.prompt_eval_duration,
         eval_count=first.eval_count + second.eval_count,
         eval_duration=first.eval_duration + second.eval_duration,
+        draft_count=first.draft_count + second.draft_count,
+        draft_accepted_count=first.draft_accepted_count + second.draft_accepted_count,
         is_shifted=first.is_shifted or second.is_shifted,
     )

@@ -47,7 +47,7 @@ class Metrics:
         )
         self._tokens = Counter(
             "serow_tokens",
-            "Tokens by kind: prompt (cached ones included), cached, generated.",
+            "Tokens by kind: prompt (cached ones included), cached, generated; drafted by the engine, accepted of these.",
             ("model", "kind"),
             registry=self.registry,
         )
@@ -73,6 +73,8 @@ class Metrics:
             ("prompt", timeline.prompt_eval_count),
             ("cached", timeline.prompt_cached_count),
             ("generated", timeline.eval_count),
+            ("drafted", timeline.draft_count),
+            ("accepted", timeline.draft_accepted_count),
         ):
             if count:
                 self._tokens.labels(timeline.model, kind).inc(count)

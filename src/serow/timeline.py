@@ -23,6 +23,8 @@ class Timeline:
         self.prompt_eval_count = 0
         self.prompt_cached_count = 0
         self.eval_count = 0
+        self.draft_count = 0
+        self.draft_accepted_count = 0
         self.gaps = [0] * (len(BOUNDS) + 1)  # how many were up to each of BOUNDS, and above
         self.gaps_duration = 0  # ns, all of them together
         self._num_tokens = 0  # of this try
@@ -57,3 +59,5 @@ class Timeline:
         self.prompt_eval_count += usage.prompt_eval_count
         self.prompt_cached_count += usage.prompt_cached_count
         self.eval_count += max(0, usage.eval_count - self._num_tokens)
+        self.draft_count += usage.draft_count
+        self.draft_accepted_count += usage.draft_accepted_count

@@ -13,7 +13,7 @@ import pytest
 from serow.cli.main import main
 from serow.engines.checks import Checks
 from serow.engines.home import Build, EngineHome
-from serow.runner.engine import DEFAULT_FLAGS, LLAMA_CPP
+from serow.runner.engine import LLAMA_CPP, FlagSet
 from serow.store.store import Store
 from tests.conftest import create
 from tests.engines.test_check import make_executable
@@ -61,19 +61,20 @@ def test_what_passed_is_a_table_of_multiples_and_is_kept(run: Run, engines: Path
     EngineHome(engines).use("llama.cpp")  # as a server would, were it not for the proxy
     code, out, err = run("llama.cpp", "zoo-think")
     head, *rows, outcome = out.splitlines()
-    assert head.split() == ["FLAGS", "RESULT", "PROMPT", "DECODE", "8", "STREAMS"]
-    assert [row.split("  ")[0] for row in rows] == ["8 slots", "8 slots, no flash attention"]
+    assert head.split() == ["FLAGS", "RESULT", "PROMPT", "DECODE", "REPEATS", "8", "STREAMS"]
+    assert [row.split("  ")[0] for row in rows] == ["8 slots, drafts", "8 slots", "8 slots, no flash attention"]
     kept = Checks(engines).all()
     assert [check.flags for check in kept] == list(LLAMA_CPP.flag_sets)
     for row, check in zip(rows, kept, strict=True):
         assert check.speeds and check.wheel
         decode = f"{check.speeds.decode / check.wheel.decode:.2f}"
-        assert row.split()[-4] == "passed" and row.split()[-2] == decode
+        assert row.split()[-5] == "passed" and row.split()[-3] == decode
     best = max(kept, key=lambda check: check.speedup)
-    words = "8 slots, no flash attention" if best.flags.flash_attention is False else "8 slots"
+    words = next(row.split("  ")[0] for row, check in zip(rows, kept, strict=True) if check is best)
     assert (code, outcome) == (0, f"zoo-think:latest runs on llama.cpp, {words}: used from the next load on")
     assert err.splitlines() == [
         "zoo-think:latest: the wheel",
+        "zoo-think:latest: 8 slots, drafts",
         "zoo-think:latest: 8 slots",
         "zoo-think:latest: 8 slots, no flash attention",
     ]
@@ -83,11 +84,13 @@ def test_what_failed_is_told_with_its_reason_and_the_status(run: Run, engines: P
     monkeypatch.setenv("FAKE_FAULT", "rope")
     code, out, _ = run("llama.cpp", "zoo-think")
     assert code == 1
-    _, first, second, *reasons, outcome = out.splitlines()
-    assert first.split() == ["8", "slots", "failed"] and second.split() == ["8", "slots,", "no", "flash", "attention", "failed"]
-    assert reasons[0].startswith("8 slots failed: texts: the log-probabilities of token")
+    _, *rows, first, second, third, outcome = out.splitlines()
+    assert [row.split("  ")[0] for row in rows] == ["8 slots, drafts", "8 slots", "8 slots, no flash attention"]
+    assert all(row.endswith("failed") for row in rows)
+    assert first.startswith("8 slots, drafts failed: texts: the log-probabilities of token")
+    assert second.startswith("8 slots failed: ") and third.startswith("8 slots, no flash attention failed: ")
     assert outcome == "zoo-think:latest runs on the wheel"
-    assert [check.passed for check in Checks(engines).all()] == [False, False]
+    assert [check.passed for check in Checks(engines).all()] == [False, False, False]
 
 
 def test_without_a_name_all_language_models_are_checked_each_file_once(
@@ -106,7 +109,7 @@ def test_a_model_that_the_wheel_can_not_load_does_not_end_the_check_of_the_other
     weights.write_bytes((zoo / "zoo-think.gguf").read_bytes().replace(b"qwen3", b"qwen9"))
     create(store, "strange", weights)
     code, out, err = run("llama.cpp", "strange", "zoo-think")
-    assert (code, out.count("RESULT"), out.count("passed")) == (1, 1, 2)
+    assert (code, out.count("RESULT"), out.count("passed")) == (1, 1, 3)
     reason = "could not load the model: the engine does not know the architecture qwen9"
     assert f"error: strange:latest can't be checked: {reason}" in err.splitlines()
 
@@ -139,10 +142,10 @@ def test_ctrl_c_keeps_the_results_that_came_and_leaves_no_process(engines: Path,
     argv = [sys.executable, "-m", "serow", "engine", "check", "llama.cpp", "zoo-think"]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environ) as process:
         assert process.stderr is not None
-        assert [process.stderr.readline().strip() for _ in range(3)][-1] == "zoo-think:latest: 8 slots, no flash attention"
+        assert [process.stderr.readline().strip() for _ in range(3)][-1] == "zoo-think:latest: 8 slots"
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=DEADLINE)
     assert (process.returncode, len(children) > 0) == (130, True)
     assert psutil.wait_procs(children, timeout=DEADLINE)[1] == []
-    assert [(check.flags, check.passed) for check in Checks(engines).all()] == [(DEFAULT_FLAGS, True)]
+    assert [(check.flags, check.passed) for check in Checks(engines).all()] == [(FlagSet(drafts=True), True)]

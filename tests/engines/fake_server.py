@@ -10,6 +10,11 @@
     mute     never be healthy
     stops    end a text at the end of the context
     slow     take some time for every event
+    silent   guess at tokens also where log-probabilities are wanted, and not tell those
+    guessless  be told to guess and not do it
+    overshoots  say one token more where it guesses
+
+Told to guess, it says that it does, and doesn't: the wheel can't leave it for one request.
 """  # fmt: skip
 
 import asyncio
@@ -26,6 +31,7 @@ import xllamacpp
 from aiohttp import web
 
 FAULT = os.environ.get("FAKE_FAULT", "")
+IS_DRAFTING = "--spec-type" in sys.argv
 KEY = os.environ.get("LLAMA_API_KEY", "")
 _NUM_ANSWERED = 10  # by one that hangs
 _PAUSES = {"slow": 0.005, "dies": 0.002, "mixes": 0.002}  # seconds before each event, so that requests overlap
@@ -41,6 +47,10 @@ def params_of(flags: dict[str, str], listen: str) -> Any:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(flags["--threads"])
     params.use_jinja, params.fit_params, params.ui, params.verbosity = True, False, False, 1
     params.ctx_shift = FAULT != "stops"
+    if FAULT == "silent":
+        params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
+        params.speculative.ngram_simple.size_n = int(flags["--spec-ngram-simple-size-n"])
+        params.speculative.ngram_simple.size_m = int(flags["--spec-ngram-simple-size-m"])
     if FAULT == "rope":
         params.rope_freq_scale = 0.5
     return params
@@ -64,8 +74,10 @@ class Proxy:
         if request.path != "/completion":
             return await self._pass(request, body)
         fields = msgspec.json.decode(body)
+        is_guessing = IS_DRAFTING and not fields["n_probs"] and FAULT != "guessless"
+        fields["n_predict"] += is_guessing and FAULT == "overshoots"
         async with self._runs(fields):
-            return await self._pass(request, msgspec.json.encode(fields))
+            return await self._pass(request, msgspec.json.encode(fields), is_guessing=is_guessing)
 
     @contextlib.asynccontextmanager
     async def _runs(self, fields: dict[str, Any]) -> AsyncIterator[None]:
@@ -89,7 +101,7 @@ class Proxy:
         finally:
             self._running.remove(prompt)
 
-    async def _pass(self, request: web.Request, body: bytes) -> web.StreamResponse:
+    async def _pass(self, request: web.Request, body: bytes, *, is_guessing: bool = False) -> web.StreamResponse:
         headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
         async with self._session.request(request.method, request.path_qs, data=body, headers=headers) as answer:
             response = web.StreamResponse(status=answer.status)
@@ -99,6 +111,9 @@ class Proxy:
                 event = msgspec.json.decode(line[6:]) if line.startswith(b"data: ") else {}
                 if "prompt_progress" not in event:
                     self._said += event.get("tokens", [])
+                if is_guessing and event.get("stop"):
+                    event["timings"] |= {"draft_n": 2, "draft_n_accepted": 1}
+                    line = b"data: " + msgspec.json.encode(event) + b"\n"
                 with contextlib.suppress(*[ConnectionError] * (FAULT == "keeps")):
                     await response.write(line)
         return response

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from msgspec.structs import astuple
 
 from serow.engines.check import NUM_STEPS, check
 from serow.engines.checks import Check
@@ -51,7 +52,7 @@ async def test_an_engine_that_does_as_the_wheel_does_passes_with_its_speeds(zoo:
     assert [(result.flags, result.reason, result.passed) for result in results] == [(TWO_SLOTS, "", True), (ONE_SLOT, "", True)]
     for result in results:
         assert result.speeds and result.wheel
-        assert min(result.speeds.prompt, result.speeds.decode, result.speeds.together) > 0
+        assert min(astuple(result.speeds)) > 0
         assert (result.engine, result.build, result.model) == ("llama.cpp", "build 1", "zoo-think.gguf")
 
 
@@ -75,6 +76,23 @@ async def test_an_engine_that_misbehaves_fails_with_the_reason_in_words(
     (result,) = await results_of(fake(tmp_path, FlagSet(num_parallel=4)), think(zoo), impatient)
     assert result.reason.startswith(reason)
     assert not result.passed
+
+
+DRAFTING = [
+    ("", ""),
+    ("guessless", "drafts: it guesses nothing right of a text that repeats itself"),
+    ("silent", "drafts: it tells no log-probabilities of what it guesses"),
+    ("overshoots", "drafts: what it guesses changes the text"),
+]
+
+
+@pytest.mark.parametrize(("fault", "reason"), DRAFTING)
+async def test_an_engine_that_guesses_must_guess_right_and_leave_the_text_as_it_is(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
+) -> None:
+    monkeypatch.setenv("FAKE_FAULT", fault)
+    (result,) = await results_of(fake(tmp_path, FlagSet(drafts=True)), think(zoo))
+    assert result.reason == reason
 
 
 async def test_a_conversation_that_lost_a_token_is_noticed(

@@ -21,12 +21,12 @@ from tests.scheduler.machine import model
 DEADLINE = 30.0  # seconds
 A = model("a")
 ENGINE = Engine(IK, "build 1")
-WHEEL_SPEEDS = Speeds(prompt=100, decode=10, together=20)
+WHEEL_SPEEDS = Speeds(prompt=100, decode=10, repeat=10, together=20)
 
 
 def result(flags: FlagSet = IK.flag_sets[0], *, speedup: float = 2.0, **fields: Any) -> Check:
     """One that has passed, of ENGINE with the model `a`, so many times as fast as the wheel."""
-    speeds = Speeds(prompt=100 * speedup, decode=10 * speedup, together=20 * speedup)
+    speeds = Speeds(prompt=100 * speedup, decode=10 * speedup, repeat=10 * speedup, together=20 * speedup)
     known: dict[str, Any] = {"engine": "ik", "build": "build 1", "model": model_key(A), "flags": flags}
     return Check(**known | {"speeds": speeds, "wheel": WHEEL_SPEEDS} | fields)
 
@@ -88,8 +88,8 @@ def test_only_what_was_measured_and_did_not_fail_has_passed(check: Check, speedu
     assert check.passed is (speedup > 0)
 
 
-def test_speeds_are_compared_by_all_three_alike() -> None:
-    assert Speeds(prompt=800, decode=10, together=20).over(WHEEL_SPEEDS) == pytest.approx(2.0)
+def test_speeds_are_compared_by_all_four_alike() -> None:
+    assert Speeds(prompt=1600, decode=10, repeat=10, together=20).over(WHEEL_SPEEDS) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("content", [b"", b"[", b'[{"engine": 1}]', b"\xff", b"[" + b" " * (16 << 20) + b"]"])

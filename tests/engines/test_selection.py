@@ -101,7 +101,8 @@ def test_the_fastest_of_all_engines_and_flags_is_chosen(place: Place, ik: Engine
 
 def test_each_speed_is_compared_with_the_wheel_of_the_same_minute(place: Place, ik: Engine) -> None:
     place.build("llama.cpp")
-    idle_wheel, idle_engine = Speeds(prompt=200, decode=20, together=40), Speeds(prompt=240, decode=24, together=48)
+    idle_wheel = Speeds(prompt=200, decode=20, repeat=20, together=40)
+    idle_engine = Speeds(prompt=240, decode=24, repeat=24, together=48)
     idle = result(FlagSet(), engine="llama.cpp", speeds=idle_engine, wheel=idle_wheel)
     busy = result(speedup=1.5)
     assert busy.speeds and busy.speeds.decode < idle_engine.decode

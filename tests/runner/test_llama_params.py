@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import msgspec
 import pytest
 
 from serow.runner.child import Listen
+from serow.runner.engine import FlagSet
 from serow.runner.llama_flags import ik_flags, llama_cpp_flags
 from serow.runner.llama_params import common_params, describe
-from serow.runner.llama_spec import LlamaSpec, batch_size, physical_cores, usable_cores
+from serow.runner.llama_spec import LlamaSpec, batch_size, draft_sizes, physical_cores, usable_cores
 from tests.runner.engines import ZOO, load_request
 
 HUGE = 2**63 - 1
@@ -55,6 +57,27 @@ def test_batches_are_short_on_a_cpu_and_hold_a_picture(
 ) -> None:
     spec = describe(load_request(ZOO / "zoo-think.gguf", projector, **options))
     assert batch_size(spec, has_gpu=has_gpu) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_parallel", "options", "has_gpu", "expected"),
+    [
+        (8, {}, False, (8, 15)),  # in batches of 128
+        (1, {}, False, (8, 15)),
+        (8, {"num_batch": 64}, False, (7, 7)),
+        (8, {"num_batch": 1024}, True, (8, 15)),
+        (32, {"num_batch": 32}, False, None),
+    ],
+)
+def test_the_guesses_of_all_slots_fit_in_a_batch(
+    num_parallel: int, options: dict[str, Any], has_gpu: bool, expected: tuple[int, int] | None
+) -> None:
+    request = load_request(ZOO / "zoo-think.gguf", num_parallel=num_parallel, **options)
+    spec = describe(replace(request, flags=FlagSet(drafts=True)))
+    batch = batch_size(spec, has_gpu=has_gpu)
+    assert draft_sizes(spec, batch) == expected
+    assert num_parallel * (1 + (expected or (0, 0))[1]) <= batch
+    assert draft_sizes(describe(request), batch) is None
 
 
 def test_physical_cores_are_those_that_may_be_used() -> None:

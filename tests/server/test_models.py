@@ -212,7 +212,7 @@ async def test_a_loaded_model_is_listed_and_forgotten_when_it_changes(client: ht
     assert loaded["size"] > 0 and loaded["expires_at"].endswith("Z")
     verbose = (await client.get("/api/ps?verbose=1")).json()
     (model,) = verbose["models"]
-    chosen = {"num_parallel": 8, "num_thread": physical_cores(), "num_batch": 64, "flash_attention": "auto"}
+    chosen = {"num_parallel": 8, "num_thread": physical_cores(), "num_batch": 64, "flash_attention": "auto", "num_draft": 0}
     assert {name: model[name] for name in model.keys() - loaded.keys()} == {
         "engine": "wheel",
         "num_running": 0,

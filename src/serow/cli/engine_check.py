@@ -5,6 +5,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import astuple
 
 from serow import settings
 from serow.cli import progress
@@ -87,23 +88,20 @@ def _words(flags: "FlagSet") -> str:
     """A set of flags as people say it: "8 slots, flash attention"."""
     slots = f"{flags.num_parallel} slot{'s' * (flags.num_parallel != 1)}"
     attention = {None: "", True: ", flash attention", False: ", no flash attention"}[flags.flash_attention]
-    return slots + attention
+    return slots + attention + ", drafts" * flags.drafts
 
 
 def _table(results: "Sequence[Check]") -> str:
     """How each set of flags did; speeds as multiples of the wheel's."""
     rows = [(_words(each.flags), "passed" if each.passed else "failed", *_multiples(each)) for each in results]
     reasons = [f"{_words(each.flags)} failed: {each.reason}" for each in results if each.reason]
-    return "\n".join([columns([("FLAGS", "RESULT", "PROMPT", "DECODE", "8 STREAMS"), *rows]), *reasons])
+    return "\n".join([columns([("FLAGS", "RESULT", "PROMPT", "DECODE", "REPEATS", "8 STREAMS"), *rows]), *reasons])
 
 
-def _multiples(result: "Check") -> tuple[str, str, str]:
+def _multiples(result: "Check") -> list[str]:
     if not (result.speeds and result.wheel):
-        return "", "", ""
-    ours, wheel = result.speeds, result.wheel
-    pairs = (ours.prompt, wheel.prompt), (ours.decode, wheel.decode), (ours.together, wheel.together)
-    prompt, decode, together = (f"{one / other:.2f}" for one, other in pairs)
-    return prompt, decode, together
+        return [""] * 4
+    return [f"{ours / wheel:.2f}" for ours, wheel in zip(astuple(result.speeds), astuple(result.wheel), strict=True)]
 
 
 def _outcome(model: "Model", configured: "Settings") -> str:

@@ -13,6 +13,8 @@ _NUM_PLACES = 6  # at the end of each text, whose next token is asked for alone
 _NUM_BEYOND = 16  # tokens before the context is full, and behind it
 _LONGEST_PROMPT = 160  # tokens of a new prompt
 _SHARE = 2  # a prompt takes one part in so many of the context
+_REPEATED, _REPEATS = 16, 4  # tokens of a prompt that says the same again and again, and how often
+_NUM_REPEATING = 48  # tokens behind it
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ class Baseline:
         prompts = [text.prompt for text in texts if text.prompt is not self.long] or [self.long]
         first %= len(prompts)
         return prompts[first:] + prompts[:first]
+
+    @property
+    def repeating(self) -> list[CompletionRequest]:
+        """Requests for texts of few words, which repeat themselves and have no end before their limit."""
+        words = [text.prompt[:_REPEATED] for text in self.texts]
+        return [greedy(each * _REPEATS, _NUM_REPEATING, words=each) for each in words]
 
     def overflow(self, words: Sequence[int] = ()) -> CompletionRequest:
         """A request that goes on beyond the context; without words the text may end by itself before."""

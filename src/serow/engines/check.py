@@ -74,7 +74,8 @@ async def _try(request: LoadRequest, wheel: TextRunner, baseline: Baseline, sett
     try:
         tell(request.flags, 0, NUM_STEPS)
         async with _loaded(request, settings) as runner:
-            bench = Bench(request.model, wheel, runner, request.num_parallel, settings.stall_timeout / 2, baseline)
+            deadline = settings.stall_timeout / 2
+            bench = Bench(request.model, wheel, runner, request.num_parallel, request.flags.drafts, deadline, baseline)
             for done, (name, trial) in enumerate(TRIALS.items(), 1):
                 begun = name
                 async with within(_LONGEST * settings.stall_timeout, "it was not done"):

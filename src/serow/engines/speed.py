@@ -10,7 +10,7 @@ from serow.engines.answers import greedy, together
 from serow.engines.baseline import Baseline
 from serow.engines.checks import Speeds
 from serow.errors import EngineError
-from serow.runner.base import TextRunner
+from serow.runner.base import CompletionRequest, TextRunner
 
 _NUM_STREAMS = 8
 _NUM_DECODE = 24  # tokens of one stream
@@ -26,6 +26,15 @@ class Race:
 
 
 @dataclass(frozen=True)
+class _Course:
+    """What both sides of a race are asked."""
+
+    new: list[int]  # a prompt that neither has seen
+    lasting: Sequence[list[int]]  # prompts of natural texts: a forced one repeats itself, which flatters who guesses
+    repeating: CompletionRequest  # so one of these is measured beside them
+
+
+@dataclass(frozen=True)
 class _Run:
     """One answer: when its first and its last token came, in seconds after the request."""
 
@@ -36,8 +45,8 @@ class _Run:
 
 async def race(wheel: TextRunner, engine: TextRunner, baseline: Baseline, number: int) -> Race:
     """One round of each, with a prompt that neither has seen, and the texts that begin with the one of that number."""
-    prompt, others = baseline.new_prompt(), baseline.lasting(number)
-    return Race(await _round(wheel, prompt, others), await _round(engine, prompt, others))
+    course = _Course(baseline.new_prompt(), baseline.lasting(number), baseline.repeating[number % len(baseline.repeating)])
+    return Race(await _round(wheel, course), await _round(engine, course))
 
 
 def medians(races: Sequence[Race]) -> Race:
@@ -49,30 +58,39 @@ def _median(rounds: Sequence[Speeds]) -> Speeds:
     return Speeds(
         prompt=median(each.prompt for each in rounds),
         decode=median(each.decode for each in rounds),
+        repeat=median(each.repeat for each in rounds),
         together=median(each.together for each in rounds),
     )
 
 
-async def _round(runner: TextRunner, prompt: list[int], others: Sequence[list[int]]) -> Speeds:
-    new, _ = await _run(runner, prompt, 1), await _run(runner, others[0], 1)  # the other one to have its prompt read
-    one = await _run(runner, others[0], _NUM_DECODE)
+async def _round(runner: TextRunner, course: _Course) -> Speeds:
+    new = await _run(runner, greedy(course.new, 1))
+    decode = await _decode(runner, greedy(course.lasting[0], _NUM_DECODE))
+    repeat = await _decode(runner, course.repeating)
     began = perf_counter()
-    streams = [_run(runner, others[number % len(others)], _NUM_TOGETHER) for number in range(_NUM_STREAMS)]
-    num_tokens = sum(stream.num_tokens for stream in await together(*streams))
+    wanted = [greedy(course.lasting[number % len(course.lasting)], _NUM_TOGETHER) for number in range(_NUM_STREAMS)]
+    num_tokens = sum(stream.num_tokens for stream in await together(*(_run(runner, each) for each in wanted)))
     return Speeds(
-        prompt=len(prompt) / new.first,
-        decode=one.num_tokens / one.last,
+        prompt=len(course.new) / new.first,
+        decode=decode,
+        repeat=repeat,
         together=num_tokens / (perf_counter() - began),
     )
 
 
-async def _run(runner: TextRunner, prompt: Sequence[int], num_predict: int) -> _Run:
-    """Time a natural text: one that is forced to be long would repeat itself, which flatters engines that guess ahead."""
+async def _decode(runner: TextRunner, wanted: CompletionRequest) -> float:
+    """Tokens a second of an answer to a prompt that is read already."""
+    await _run(runner, replace(wanted, num_predict=1))
+    answer = await _run(runner, wanted)
+    return answer.num_tokens / answer.last
+
+
+async def _run(runner: TextRunner, wanted: CompletionRequest) -> _Run:
     began, times, num_tokens = perf_counter(), [], 0
-    async with aclosing(runner.complete(replace(greedy(prompt, num_predict), logprobs=False))) as stream:
+    async with aclosing(runner.complete(replace(wanted, logprobs=False))) as stream:
         async for chunk in stream:
             times.append(perf_counter() - began)
             num_tokens = chunk.num_tokens
-    if num_tokens < min(num_predict, 2):
-        raise EngineError(f"it ends after {num_tokens} of {num_predict} tokens")
+    if num_tokens < min(wanted.num_predict, 2):
+        raise EngineError(f"it ends after {num_tokens} of {wanted.num_predict} tokens")
     return _Run(times[0], times[-1], num_tokens)

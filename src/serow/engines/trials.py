@@ -35,6 +35,7 @@ class Bench:
     wheel: TextRunner
     runner: TextRunner
     num_parallel: int
+    has_drafts: bool
     deadline: float  # seconds that a slot may take to be free again
     baseline: Baseline
     alone: list[Answer] = field(default_factory=list)  # what it said itself to each text, when nobody else asked
@@ -173,6 +174,28 @@ async def beyond(bench: Bench) -> None:
     _require("beyond its context", differs(bench.baseline.beyond.steps, answer.steps))
 
 
+async def drafts(bench: Bench) -> None:
+    """Guesses are right at times, and never change a text: not one alone, nor with every slot at work, nor where it ends."""
+    if not bench.has_drafts:
+        return
+    wanted = [replace(each, num_predict=each.num_predict - number) for number, each in enumerate(bench.baseline.repeating)]
+    expected = [await ask(bench.runner, each) for each in wanted]  # with log-probabilities nothing is guessed
+    if any(answer.usage.draft_count for answer in expected):
+        raise EngineError("it tells no log-probabilities of what it guesses")
+    guessed = [replace(each, logprobs=False) for each in wanted]
+    alone = [await ask(bench.runner, each) for each in guessed]
+    at_once = await together(*(ask(bench.runner, each) for each in guessed))
+    if not any(answer.usage.draft_accepted_count for answer in alone):
+        raise EngineError("it guesses nothing right of a text that repeats itself")
+    for one, *others in zip(expected, alone, at_once, strict=True):
+        if any(_outcome(other) != _outcome(one) for other in others):
+            raise EngineError("what it guesses changes the text")
+
+
+def _outcome(answer: Answer) -> tuple[str, int, str]:
+    return answer.text, answer.usage.eval_count, answer.usage.done_reason
+
+
 def _require(where: str, difference: str) -> None:
     if difference:
         raise EngineError(f"{where} {difference}".strip())
@@ -186,4 +209,5 @@ TRIALS: dict[str, Callable[[Bench], Awaitable[None]]] = {  # by what they are ca
     "slots": slots,
     "leaving clients": leaving,
     "long text": beyond,
+    "drafts": drafts,
 }

@@ -49,6 +49,8 @@ class Usage:
     eval_duration: int
     is_shifted: bool  # the context was full and its oldest half was dropped
     stopping_word: str = ""  # which of the stop strings ended it
+    draft_count: int = 0  # tokens that the engine guessed
+    draft_accepted_count: int = 0  # of these, how many were right
 
 
 @dataclass(frozen=True)

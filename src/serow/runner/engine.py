@@ -32,6 +32,7 @@ class FlagSet(Struct, frozen=True):
 
     flash_attention: bool | None = None  # None: as the engine itself decides
     num_parallel: int = MAX_SLOTS  # most slots
+    drafts: bool = False  # guess at the next tokens of a text that repeats itself; a built engine only
 
 
 DEFAULT_FLAGS = FlagSet()
@@ -44,7 +45,7 @@ class Kind:
     name: str
     flags: Callable[[LlamaSpec, Listen, bool], Iterator[str]] | None = None
     lacks: frozenset[Feature] = frozenset()
-    flag_sets: tuple[FlagSet, ...] = (DEFAULT_FLAGS,)  # those worth a check
+    flag_sets: tuple[FlagSet, ...] = (DEFAULT_FLAGS,)  # those worth a check, what asks most of the engine first
     has_unix_sockets: bool = True
     is_endless: bool = True  # whether it takes -1 tokens as without end
     # Tokens of prompts taken in at once on a CPU. An engine hears of a client that left between two batches; larger ones gain
@@ -58,13 +59,13 @@ LLAMA_CPP = Kind(
     "llama.cpp",
     flags=llama_cpp_flags,
     lacks=frozenset({Feature.LLGUIDANCE}),
-    flag_sets=(DEFAULT_FLAGS, FlagSet(False)),
+    flag_sets=(FlagSet(drafts=True), DEFAULT_FLAGS, FlagSet(False)),
 )
 IK = Kind(
     "ik",
     flags=ik_flags,
     lacks=frozenset(Feature),
-    flag_sets=(FlagSet(True), FlagSet(False), FlagSet(True, 1)),
+    flag_sets=(FlagSet(True, drafts=True), FlagSet(True), FlagSet(False), FlagSet(True, 1)),
     has_unix_sockets=False,
     is_endless=False,
     cpu_batch=128,

@@ -37,6 +37,8 @@ class Timings(Struct):
     prompt_n: int = 0  # of the prompt, read and not taken from the cache
     prompt_ms: float = 0.0
     predicted_ms: float = 0.0
+    draft_n: int = 0  # tokens that were guessed
+    draft_n_accepted: int = 0
 
 
 class Fault(Struct):
@@ -148,6 +150,8 @@ class ChunkBuilder:
             eval_duration=int(timings.predicted_ms * _NS),
             is_shifted=event.truncated and event.tokens_evaluated + event.tokens_predicted > self._num_ctx,
             stopping_word=event.stopping_word,
+            draft_count=timings.draft_n,
+            draft_accepted_count=timings.draft_n_accepted,
         )
 
 

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator
 
 from serow.runner.child import Listen
-from serow.runner.llama_spec import DEFAULT_BATCH, LlamaSpec, batch_size, whole_blocks
+from serow.runner.llama_spec import DEFAULT_BATCH, LlamaSpec, batch_size, draft_sizes, whole_blocks
 
 
 def llama_cpp_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
     """The spec as arguments of llama.cpp's `llama-server`."""
-    yield from _spell(_shared_flags(spec, listen, has_gpu) | {"--fit": "off", "--log-verbosity": 1})
+    drafts = _draft_flags(spec, has_gpu, "--spec-ngram-simple-size")
+    yield from _spell(_shared_flags(spec, listen, has_gpu) | drafts | {"--fit": "off", "--log-verbosity": 1})
     if spec.use_mmap is not None:
         yield "--mmap" if spec.use_mmap else "--no-mmap"
     yield from ("--no-kv-unified", "--context-shift", "--jinja", "--slots", "--metrics", "--no-webui", "--offline")
@@ -23,7 +24,8 @@ def ik_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
     """The spec as arguments of ik_llama.cpp's `llama-server`, which has other names for some things and lacks others."""
     key: dict[str, str | int] = {"--api-key": listen.key} if sys.platform == "win32" else {"--api-key-file": "/dev/stdin"}
     context = {"--ctx-size": whole_blocks(spec.num_ctx) * spec.num_parallel}  # it divides what it gets among its slots
-    yield from _spell(_shared_flags(spec, listen, has_gpu) | context | {"--webui": "none"} | key)
+    drafts = _draft_flags(spec, has_gpu, "--spec-ngram-size")
+    yield from _spell(_shared_flags(spec, listen, has_gpu) | context | drafts | {"--webui": "none"} | key)
     if spec.use_mmap is False:
         yield "--no-mmap"
     yield from ("--context-shift", "on", "--jinja", "--metrics")
@@ -48,6 +50,13 @@ def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> dict[str, s
         "--slot-save-path": spec.slots,
         "--flash-attn": spec.flash_attention_word,
     }
+
+
+def _draft_flags(spec: LlamaSpec, has_gpu: bool, size: str) -> dict[str, str | int]:
+    """Guess at what follows from what followed the same tokens before; `size` begins the names of the two sizes."""
+    if (sizes := draft_sizes(spec, batch_size(spec, has_gpu=has_gpu))) is None:
+        return {}
+    return {"--spec-type": "ngram-simple", f"{size}-n": sizes[0], f"{size}-m": sizes[1]}
 
 
 def _spell(values: dict[str, str | int]) -> Iterator[str]:

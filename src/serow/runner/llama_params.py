@@ -6,7 +6,15 @@ import psutil
 
 from serow.runner.base import LoadRequest
 from serow.runner.child import Listen
-from serow.runner.llama_spec import DEFAULT_BATCH, SMALLEST_BATCH, LlamaSpec, batch_size, physical_cores, usable_cores
+from serow.runner.llama_spec import (
+    DEFAULT_BATCH,
+    NUM_DRAFT,
+    SMALLEST_BATCH,
+    LlamaSpec,
+    batch_size,
+    physical_cores,
+    usable_cores,
+)
 
 _MIB = 1 << 20
 _INT32 = 2**31 - 1
@@ -31,6 +39,7 @@ def describe(request: LoadRequest, slots: str = "") -> LlamaSpec:
         num_thread=min(options.num_thread, usable_cores()) if options.num_thread > 0 else physical_cores(),
         prompt_cache=prompt_cache_size() // _MIB,
         flash_attention=request.flags.flash_attention,
+        num_draft=NUM_DRAFT if request.flags.drafts else 0,
         slots=slots,
     )
 

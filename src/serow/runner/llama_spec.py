@@ -8,6 +8,8 @@ from msgspec import Struct
 DEFAULT_BATCH = 512
 _BLOCK = 256  # tokens
 SMALLEST_BATCH = 32  # below the number of slots, or 2, the engine aborts
+NUM_DRAFT = 15  # tokens that are guessed at once: of eight slots as many as a batch of 128 takes in
+_NUM_LOOKUP = 8  # tokens that must have stood in the text before; with fewer, other texts became slower (measured)
 
 ENVIRON = {
     "GGML_NO_BACKTRACE": "1",  # an abort would start a debugger
@@ -35,6 +37,7 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
     num_thread: int
     prompt_cache: int  # MiB of memory for prompts that left their slot
     flash_attention: bool | None  # None: as the engine decides
+    num_draft: int  # 0: nothing is guessed
     slots: str  # the directory that slots are saved to and restored from, "" for none
 
     @property
@@ -59,7 +62,13 @@ def batch_size(spec: LlamaSpec, *, has_gpu: bool) -> int:
         return max(spec.num_batch, DEFAULT_BATCH)
     if has_gpu and spec.num_gpu != 0:
         return spec.num_batch
-    return min(spec.num_batch, max(spec.cpu_batch, spec.num_parallel))
+    return min(spec.num_batch, max(spec.cpu_batch, spec.num_parallel * (1 + spec.num_draft)))
+
+
+def draft_sizes(spec: LlamaSpec, batch: int) -> tuple[int, int] | None:
+    """Tokens to look up and to guess, so that the guesses of all slots fit in a batch: engines can't split them. None: none."""
+    num_draft = min(spec.num_draft, batch // spec.num_parallel - 1)
+    return (min(_NUM_LOOKUP, num_draft), num_draft) if num_draft > 0 else None
 
 
 def whole_blocks(num_ctx: int) -> int:

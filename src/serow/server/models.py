@@ -268,6 +268,7 @@ def _engine(request: LoadRequest) -> dict[str, Any]:
         "num_thread": spec.num_thread,
         "num_batch": batch_size(spec, has_gpu=bool(spec.has_gpu)),
         "flash_attention": spec.flash_attention_word,
+        "num_draft": spec.num_draft,
     }
 
 
