@@ -12,13 +12,14 @@ import psutil
 import pytest
 from msgspec.structs import astuple
 
-from serow.engines.check import NUM_STEPS, check
+from serow.engines.check import NUM_STEPS, _worth_a_try, check
 from serow.engines.checks import Check
 from serow.errors import LoadError, RequestError
 from serow.runner.engine import IK, KINDS, LLAMA_CPP, WHEEL, Engine, FlagSet
 from serow.settings import Settings
 from serow.store.model import Model
 from tests.engines import fake_server
+from tests.engines.test_checks import result as known
 from tests.runner.engines import DEADLINE, EXECUTABLES, engine_of, load_request
 
 TWO_SLOTS, ONE_SLOT = FlagSet(num_parallel=2), FlagSet(num_parallel=1)
@@ -93,6 +94,29 @@ async def test_an_engine_that_guesses_must_guess_right_and_leave_the_text_as_it_
     monkeypatch.setenv("FAKE_FAULT", fault)
     (result,) = await results_of(fake(tmp_path, FlagSet(drafts=True)), think(zoo))
     assert result.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("speedups", "wished", "tried"),
+    [
+        ([2.0, 1.5, 1.9], 0, [4]),
+        ([2.0, 1.5, 2.1, 2.0], 0, [4, 2]),
+        ([2.0, 1.5, 2.1, 2.2], 0, [4, 2]),  # one thread has never all the bandwidth
+        ([0.0, 0.0], 0, []),
+        ([2.0, 1.5], 8, []),
+    ],
+)
+def test_half_as_many_threads_are_tried_as_long_as_they_are_faster(
+    zoo: Path, monkeypatch: pytest.MonkeyPatch, speedups: list[float], wished: int, tried: list[int]
+) -> None:
+    monkeypatch.setattr("serow.engines.check.physical_cores", lambda: 8)
+    engine = Engine(replace(LLAMA_CPP, flag_sets=(TWO_SLOTS, ONE_SLOT)))
+    results: list[Check] = []
+    flag_sets = _worth_a_try(load_request(zoo / "zoo-think.gguf", engine=engine, num_thread=wished), results)
+    for flags, speedup in zip(flag_sets, speedups, strict=True):
+        results.append(known(flags, speedup=speedup, reason="" if speedup else "texts"))
+    assert [each.flags for each in results[:2]] == [TWO_SLOTS, ONE_SLOT]
+    assert [each.flags for each in results[2:]] == [FlagSet(num_parallel=2, num_thread=number) for number in tried]
 
 
 async def test_a_conversation_that_lost_a_token_is_noticed(

@@ -60,6 +60,19 @@ def test_batches_are_short_on_a_cpu_and_hold_a_picture(
 
 
 @pytest.mark.parametrize(
+    ("chosen", "wished", "expected"), [(0, 0, (8, 8)), (4, 0, (4, 8)), (16, 0, (8, 8)), (4, 6, (6, 6)), (4, HUGE, (16, 16))]
+)
+def test_fewer_threads_decode_where_that_is_faster_unless_the_user_wishes_otherwise(
+    monkeypatch: pytest.MonkeyPatch, chosen: int, wished: int, expected: tuple[int, int]
+) -> None:
+    monkeypatch.setattr("serow.runner.llama_params.physical_cores", lambda: 8)
+    monkeypatch.setattr("serow.runner.llama_params.usable_cores", lambda: 16)
+    request = load_request(ZOO / "zoo-think.gguf", num_thread=wished)
+    spec = describe(replace(request, flags=FlagSet(num_thread=chosen)))
+    assert (spec.num_thread, spec.num_thread_batch) == expected
+
+
+@pytest.mark.parametrize(
     ("num_parallel", "options", "has_gpu", "expected"),
     [
         (8, {}, False, (8, 15)),  # in batches of 128
@@ -99,6 +112,7 @@ def test_the_wheel_and_an_executable_are_told_the_same(flags: Flags) -> None:
         "--n-gpu-layers": params.n_gpu_layers,
         "--main-gpu": params.main_gpu,
         "--threads": params.cpuparams.n_threads,
+        "--threads-batch": params.cpuparams_batch.n_threads,
         "--cache-ram": params.cache_ram_mib,
     }
     assert {name: told[told.index(name) + 1] for name in spoken} == {name: str(value) for name, value in spoken.items()}

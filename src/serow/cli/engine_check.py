@@ -88,7 +88,8 @@ def _words(flags: "FlagSet") -> str:
     """A set of flags as people say it: "8 slots, flash attention"."""
     slots = f"{flags.num_parallel} slot{'s' * (flags.num_parallel != 1)}"
     attention = {None: "", True: ", flash attention", False: ", no flash attention"}[flags.flash_attention]
-    return slots + attention + ", drafts" * flags.drafts
+    threads = f", {flags.num_thread} thread{'s' * (flags.num_thread != 1)}" if flags.num_thread else ""
+    return slots + attention + ", drafts" * flags.drafts + threads
 
 
 def _table(results: "Sequence[Check]") -> str:

@@ -1,8 +1,10 @@
 """Whether an engine may run a model: every set of flags that is worth it is tried and measured, beside the wheel."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+
+import msgspec
 
 from serow.api.types import LoadOptions
 from serow.engines.baseline import Baseline, listen
@@ -14,7 +16,7 @@ from serow.runner.base import LoadRequest, TextRunner
 from serow.runner.engine import DEFAULT_FLAGS, WHEEL, Engine, Feature, FlagSet
 from serow.runner.llama import LlamaRunner
 from serow.runner.llama_params import describe
-from serow.runner.llama_spec import batch_size
+from serow.runner.llama_spec import batch_size, physical_cores
 from serow.settings import Settings
 from serow.store.model import Model
 
@@ -27,6 +29,7 @@ _HANGS = 60.0  # seconds without progress, after which an engine is given up
 _LONGEST = 10  # times as long may a whole trial take
 _SMALLEST_CONTEXT = 512  # tokens; one prompt fills it, so it is kept small
 _BATCHES = 4  # that a context holds
+_MANY_THREADS = 4  # so many may be more than decoding has a use for
 
 
 async def check(engine: Engine, model: Model, settings: Settings, tell: Tell) -> AsyncGenerator[Check, None]:
@@ -40,9 +43,11 @@ async def check(engine: Engine, model: Model, settings: Settings, tell: Tell) ->
     tell(None, 0, 1)
     async with _loaded(replace(request, engine=WHEEL), patient) as wheel:
         baseline = await listen(wheel, _batch(request))
-        for flags in engine.kind.flag_sets:
+        results: list[Check] = []
+        for flags in _worth_a_try(request, results):
             asked = replace(request, flags=flags, num_parallel=flags.num_parallel)
-            yield await _try(asked, wheel, baseline, patient, tell)
+            results.append(await _try(asked, wheel, baseline, patient, tell))
+            yield results[-1]
 
 
 def _refuse(engine: Engine, model: Model) -> None:
@@ -62,6 +67,23 @@ def _request(engine: Engine, model: Model, settings: Settings) -> LoadRequest:
     num_ctx = max(_BATCHES * _batch(request), _SMALLEST_CONTEXT)
     options = LoadOptions(num_thread=settings.num_thread, num_ctx=min(num_ctx, model.context_length or num_ctx))
     return replace(request, options=options)
+
+
+def _worth_a_try(request: LoadRequest, results: Sequence[Check]) -> Iterator[FlagSet]:
+    """The flag sets of the engine; then the fastest with half as many threads, again and again, as long as that is faster.
+
+    Decoding waits for the memory: threads beyond those that use all its bandwidth only wait for one another.
+    """
+    yield from request.engine.kind.flag_sets
+    fastest, num_thread = max(results, key=lambda result: result.speedup), physical_cores()
+    if request.options.num_thread or not fastest.passed:
+        return
+    while num_thread >= _MANY_THREADS:
+        num_thread //= 2
+        yield msgspec.structs.replace(fastest.flags, num_thread=num_thread)
+        if results[-1].speedup <= fastest.speedup:
+            return
+        fastest = results[-1]
 
 
 def _batch(request: LoadRequest) -> int:

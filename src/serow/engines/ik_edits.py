@@ -47,8 +47,7 @@ _EVENTS = (
     # A long prompt would be read in silence, as if the engine hung.
     Edit(
         _SERVER,
-        "                if (slot.command == SLOT_COMMAND_LOAD_PROMPT) {\n"
-        "                    if (slot.do_checkpoint) {\n",
+        "                if (slot.command == SLOT_COMMAND_LOAD_PROMPT) {\n                    if (slot.do_checkpoint) {\n",
         "                if (slot.command == SLOT_COMMAND_LOAD_PROMPT) {\n"
         "                    if (slot.task && slot.params.stream) {\n"
         "                        auto progress = std::make_unique<server_task_result_cmpl_partial>();\n"

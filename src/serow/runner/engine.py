@@ -32,6 +32,7 @@ class FlagSet(Struct, frozen=True):
 
     flash_attention: bool | None = None  # None: as the engine itself decides
     num_parallel: int = MAX_SLOTS  # most slots
+    num_thread: int = 0  # that decode one stream; 0: all that the model has
     drafts: bool = False  # guess at the next tokens of a text that repeats itself; a built engine only
 
 

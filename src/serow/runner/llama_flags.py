@@ -46,6 +46,7 @@ def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> dict[str, s
         "--n-gpu-layers": spec.num_gpu if spec.num_gpu >= 0 else "",
         "--main-gpu": spec.main_gpu,
         "--threads": spec.num_thread,
+        "--threads-batch": spec.num_thread_batch,
         "--cache-ram": spec.prompt_cache,
         "--slot-save-path": spec.slots,
         "--flash-attn": spec.flash_attention_word,

@@ -23,6 +23,8 @@ _INT32 = 2**31 - 1
 def describe(request: LoadRequest, slots: str = "") -> LlamaSpec:
     """The spec for a request to load; numbers out of range become the nearest that works. `slots`: see LlamaSpec."""
     options = request.options
+    num_thread = min(options.num_thread, usable_cores()) if options.num_thread > 0 else physical_cores()
+    is_wished = options.num_thread > 0 or not request.flags.num_thread
     return LlamaSpec(
         kind=request.engine.name,
         executable=str(request.engine.executable or ""),
@@ -36,7 +38,8 @@ def describe(request: LoadRequest, slots: str = "") -> LlamaSpec:
         num_gpu=_within(options.num_gpu, -1, _INT32),
         main_gpu=_within(options.main_gpu, 0, _INT32),
         use_mmap=options.use_mmap,
-        num_thread=min(options.num_thread, usable_cores()) if options.num_thread > 0 else physical_cores(),
+        num_thread=num_thread if is_wished else min(request.flags.num_thread, num_thread),
+        num_thread_batch=num_thread,
         prompt_cache=prompt_cache_size() // _MIB,
         flash_attention=request.flags.flash_attention,
         num_draft=NUM_DRAFT if request.flags.drafts else 0,
@@ -69,7 +72,7 @@ def common_params(spec: LlamaSpec, listen: Listen) -> Any:
     if spec.use_mmap is not None:
         modes = xllamacpp.llama_load_mode
         params.load_mode = modes.LLAMA_LOAD_MODE_MMAP if spec.use_mmap else modes.LLAMA_LOAD_MODE_NONE
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = spec.num_thread
+    params.cpuparams.n_threads, params.cpuparams_batch.n_threads = spec.num_thread, spec.num_thread_batch
     if spec.slots:
         params.slot_save_path = f"{spec.slots}/"  # the engine puts the name of a file behind it
     if spec.flash_attention is not None:

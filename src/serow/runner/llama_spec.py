@@ -34,7 +34,8 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
     num_gpu: int
     main_gpu: int
     use_mmap: bool | None
-    num_thread: int
+    num_thread: int  # that decode one stream
+    num_thread_batch: int  # that read prompts, and decode several streams
     prompt_cache: int  # MiB of memory for prompts that left their slot
     flash_attention: bool | None  # None: as the engine decides
     num_draft: int  # 0: nothing is guessed
