@@ -12,6 +12,7 @@ stands the same without saved slots.
 
 import argparse
 import asyncio
+import itertools
 import random
 import statistics
 import sys
@@ -32,8 +33,27 @@ LONG_PROMPT = 500  # numbers, about 3,000 tokens
 RESUMES = 3
 OPTIONS = {"temperature": 0.0, "num_ctx": 4096}
 NEW, DECODE, TOGETHER = "new prompt to first token, ms", "decode of one stream, tokens/s", "eight streams, tokens/s"
+COPY = "decode of code that is edited, tokens/s"
 RESUMED = "3,000 tokens after an unload, ms"
+CODE = """\
+def area{0}(shapes: list[tuple[str, float, float]]) -> dict[str, float]:
+    areas: dict[str, float] = {{}}
+    for kind, width, height in shapes:
+        if kind == "rectangle":
+            areas[kind] = areas.get(kind, {0}.0) + width * height
+        elif kind == "triangle":
+            areas[kind] = areas.get(kind, {0}.0) + width * height / 2
+        elif kind == "ellipse":
+            areas[kind] = areas.get(kind, {0}.0) + 3.14159 * width * height / 4
+        else:
+            raise ValueError(f"no such shape: {{kind}}")
+    return areas
+
+
+# The same function with another name:
+def surface{0}("""
 Row = dict[str, float]
+_numbers = itertools.count(100)
 
 
 @dataclass(frozen=True)
@@ -63,7 +83,8 @@ class Side:
         """The engine that has the model, as /api/ps tells it."""
         async with self.session.get("/api/ps?verbose=1") as response:
             loaded = (await response.json())["models"][0]
-        return f"{loaded['engine']}, {loaded['num_parallel']} slots, flash attention {loaded['flash_attention']}"
+        shape = f"{loaded['num_parallel']} slots, {loaded['num_draft']} drafts, flash attention {loaded['flash_attention']}"
+        return f"{loaded['engine']}, {shape}"
 
 
 @asynccontextmanager
@@ -77,10 +98,11 @@ async def short_round(side: Side) -> Row:
     """The figures of prompts that fit a line."""
     first, _, _ = await side.ask(prompt(), FIRST_TOKENS)
     _, tokens, seconds = await side.ask(prompt(), STREAM_TOKENS)
+    _, copied, copying = await side.ask(CODE.format(next(_numbers)), STREAM_TOKENS)
     started = time.perf_counter()
     answers = await asyncio.gather(*(side.ask(prompt(), MANY_TOKENS) for _ in range(NUM_STREAMS)))
     together = sum(count for _, count, _ in answers) / (time.perf_counter() - started)
-    return {NEW: first * 1e3, DECODE: (tokens - 1) / seconds, TOGETHER: together}
+    return {NEW: first * 1e3, DECODE: (tokens - 1) / seconds, COPY: (copied - 1) / copying, TOGETHER: together}
 
 
 async def resume(side: Side) -> float:
@@ -136,13 +158,13 @@ def plot(results: dict[str, Row], path: Path, title: str) -> None:
     """Bars of the ratios to the first side, so that longer is better: times are turned round."""
     from matplotlib import pyplot
 
-    peer, keys = next(iter(results.values())), [NEW, DECODE, TOGETHER, RESUMED]
+    peer, keys = next(iter(results.values())), [NEW, DECODE, COPY, TOGETHER, RESUMED]
     figure, axes = pyplot.subplots(figsize=(9, 4.2), layout="constrained")
     for number, (name, row) in enumerate(results.items()):
         ratios = [peer[key] / row[key] if key.endswith("ms") else row[key] / peer[key] for key in keys]
         places = [index + number * 0.2 for index in range(len(keys))]
         axes.bar_label(axes.bar(places, ratios, 0.18, label=name), fmt="%.2f", fontsize=8)
-    labels = ["new prompt\nto first token", "decode,\none stream", "eight streams", "3,000 tokens\nafter an unload"]
+    labels = ["new prompt\nto first token", "decode,\none stream", "decode of\nedited code", "eight streams", "after an unload"]
     axes.set_xticks([index + 0.2 * (len(results) - 1) / 2 for index in range(len(keys))], labels)
     axes.set_yscale("log")
     axes.set_ylabel("times as fast as llama.cpp with one slot")
