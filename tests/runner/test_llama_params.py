@@ -79,18 +79,18 @@ def test_fewer_threads_decode_where_that_is_faster_unless_the_user_wishes_otherw
         (1, {}, False, (8, 15)),
         (8, {"num_batch": 64}, False, (7, 7)),
         (8, {"num_batch": 1024}, True, (8, 15)),
-        (32, {"num_batch": 32}, False, None),
+        (32, {"num_batch": 32}, False, (0, 0)),
     ],
 )
 def test_the_guesses_of_all_slots_fit_in_a_batch(
-    num_parallel: int, options: dict[str, Any], has_gpu: bool, expected: tuple[int, int] | None
+    num_parallel: int, options: dict[str, Any], has_gpu: bool, expected: tuple[int, int]
 ) -> None:
     request = load_request(ZOO / "zoo-think.gguf", num_parallel=num_parallel, **options)
     spec = describe(replace(request, flags=FlagSet(drafts=True)))
     batch = batch_size(spec, has_gpu=has_gpu)
     assert draft_sizes(spec, batch) == expected
-    assert num_parallel * (1 + (expected or (0, 0))[1]) <= batch
-    assert draft_sizes(describe(request), batch) is None
+    assert num_parallel * (1 + expected[1]) <= batch
+    assert draft_sizes(describe(request), batch) == (0, 0)
 
 
 def test_physical_cores_are_those_that_may_be_used() -> None:

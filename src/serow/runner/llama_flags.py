@@ -55,9 +55,8 @@ def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> dict[str, s
 
 def _draft_flags(spec: LlamaSpec, has_gpu: bool, size: str) -> dict[str, str | int]:
     """Guess at what follows from what followed the same tokens before; `size` begins the names of the two sizes."""
-    if (sizes := draft_sizes(spec, batch_size(spec, has_gpu=has_gpu))) is None:
-        return {}
-    return {"--spec-type": "ngram-simple", f"{size}-n": sizes[0], f"{size}-m": sizes[1]}
+    num_lookup, num_draft = draft_sizes(spec, batch_size(spec, has_gpu=has_gpu))
+    return {"--spec-type": "ngram-simple", f"{size}-n": num_lookup, f"{size}-m": num_draft} if num_draft else {}
 
 
 def _spell(values: dict[str, str | int]) -> Iterator[str]:

@@ -66,10 +66,10 @@ def batch_size(spec: LlamaSpec, *, has_gpu: bool) -> int:
     return min(spec.num_batch, max(spec.cpu_batch, spec.num_parallel * (1 + spec.num_draft)))
 
 
-def draft_sizes(spec: LlamaSpec, batch: int) -> tuple[int, int] | None:
-    """Tokens to look up and to guess, so that the guesses of all slots fit in a batch: engines can't split them. None: none."""
-    num_draft = min(spec.num_draft, batch // spec.num_parallel - 1)
-    return (min(_NUM_LOOKUP, num_draft), num_draft) if num_draft > 0 else None
+def draft_sizes(spec: LlamaSpec, batch: int) -> tuple[int, int]:
+    """Tokens to look up and to guess, so that the guesses of all slots fit in a batch: engines can't split them."""
+    num_draft = max(0, min(spec.num_draft, batch // spec.num_parallel - 1))
+    return min(_NUM_LOOKUP, num_draft), num_draft
 
 
 def whole_blocks(num_ctx: int) -> int:

@@ -20,7 +20,7 @@ from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError
 from serow.registry.pull import pull
 from serow.runner.base import LoadRequest
 from serow.runner.llama_params import describe
-from serow.runner.llama_spec import batch_size
+from serow.runner.llama_spec import batch_size, draft_sizes
 from serow.server.exchange import current
 from serow.server.responses import RecordsResponse, json_response, read_body, require
 from serow.store.create import Recipe
@@ -263,12 +263,13 @@ def _engine(request: LoadRequest) -> dict[str, Any]:
     if request.model.is_image:
         return {"engine": "diffusers"}
     spec = describe(request)
+    batch = batch_size(spec, has_gpu=bool(spec.has_gpu))
     return {
         "engine": spec.kind,
         "num_thread": spec.num_thread,
-        "num_batch": batch_size(spec, has_gpu=bool(spec.has_gpu)),
+        "num_batch": batch,
         "flash_attention": spec.flash_attention_word,
-        "num_draft": spec.num_draft,
+        "num_draft": draft_sizes(spec, batch)[1],
     }
 
 
