@@ -15,6 +15,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+_SOON, _LATER = 30.0, 300.0  # seconds over which a speed is taken; steps, of a build, take very different times
+
 
 class _Progress(Progress):
     """Shows a task without a total as its description alone."""
@@ -28,5 +30,6 @@ class _Progress(Progress):
 def progress(*, is_bytes: bool) -> Progress:
     """Bars on stderr; totals are bytes, or steps."""
     amount: tuple[ProgressColumn, ...] = (DownloadColumn(), TransferSpeedColumn()) if is_bytes else (MofNCompleteColumn(),)
+    period = _SOON if is_bytes else _LATER
     columns = (TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn())
-    return _Progress(*columns, console=Console(stderr=True, highlight=False))
+    return _Progress(*columns, console=Console(stderr=True, highlight=False), speed_estimate_period=period)

@@ -16,6 +16,7 @@ import psutil
 
 from serow.engines.edit import BuildError
 from serow.runner.child import die_with_parent
+from serow.runner.process import exit_name
 
 CHUNK = 64 << 10  # bytes
 _END_TIMEOUT = 10.0  # seconds that a program may take to end those that it started
@@ -59,7 +60,7 @@ async def run(
     finally:
         await _end(process)
     if status:
-        raise BuildError(f"{_name(argv)} ended with {_exit_name(status)}{_errors(tail)}", hint=hint)
+        raise BuildError(f"{_name(argv)} ended with {exit_name(status)}{_errors(tail)}", hint=hint)
 
 
 async def _end(process: Process) -> None:
@@ -93,10 +94,6 @@ def _signal(pid: int, number: int) -> None:
 
 def _name(argv: Sequence[str]) -> str:
     return Path(argv[0]).name
-
-
-def _exit_name(status: int) -> str:
-    return f"signal {-status}" if status < 0 else f"status {status}"
 
 
 def _errors(output: bytearray) -> str:

@@ -48,10 +48,11 @@ class State(Enum):
 
 def explain_exit(returncode: int, stderr: str) -> str:
     """The sentence for a child that ended while it started; `stderr` is the end of what it wrote."""
-    return f"the engine ended with {_exit_name(returncode)} while it started"
+    return f"the engine ended with {exit_name(returncode)} while it started"
 
 
-def _exit_name(returncode: int) -> str:
+def exit_name(returncode: int) -> str:
+    """What ended a process: "signal 9", "status 1"."""
     number = -returncode if returncode < 0 else returncode - 128  # as a shell, and our launcher, tell a signal
     return f"signal {number}" if number > 0 else f"status {returncode}"
 
@@ -143,7 +144,7 @@ class ChildProcess:
         if self._fault:
             return EngineDied(self._fault)
         code = self._process.returncode if self._process else None
-        return EngineDied("the engine is not running" if code is None else f"the engine ended with {_exit_name(code)}")
+        return EngineDied("the engine is not running" if code is None else f"the engine ended with {exit_name(code)}")
 
     async def _spawn(self) -> None:
         self._directory = SocketDirectory()
