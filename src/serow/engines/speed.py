@@ -36,10 +36,9 @@ class _Course:
 
 @dataclass(frozen=True)
 class _Run:
-    """One answer: when its first and its last token came, in seconds after the request."""
+    """One answer: when its first token came, in seconds after the request."""
 
     first: float
-    last: float
     num_tokens: int
 
 
@@ -67,30 +66,29 @@ async def _round(runner: TextRunner, course: _Course) -> Speeds:
     new = await _run(runner, greedy(course.new, 1))
     decode = await _decode(runner, greedy(course.lasting[0], _NUM_DECODE))
     repeat = await _decode(runner, course.repeating)
-    began = perf_counter()
     wanted = [greedy(course.lasting[number % len(course.lasting)], _NUM_TOGETHER) for number in range(_NUM_STREAMS)]
-    num_tokens = sum(stream.num_tokens for stream in await together(*(_run(runner, each) for each in wanted)))
     return Speeds(
         prompt=len(course.new) / new.first,
         decode=decode,
         repeat=repeat,
-        together=num_tokens / (perf_counter() - began),
+        together=await _decode(runner, *wanted),
     )
 
 
-async def _decode(runner: TextRunner, wanted: CompletionRequest) -> float:
-    """Tokens a second of an answer to a prompt that is read already."""
-    await _run(runner, replace(wanted, num_predict=1))
-    answer = await _run(runner, wanted)
-    return answer.num_tokens / answer.last
+async def _decode(runner: TextRunner, *wanted: CompletionRequest) -> float:
+    """Tokens a second of answers at once, to prompts that are read already."""
+    await together(*(_run(runner, replace(each, num_predict=1)) for each in wanted))
+    began = perf_counter()
+    answers = await together(*(_run(runner, each) for each in wanted))
+    return sum(answer.num_tokens for answer in answers) / (perf_counter() - began)
 
 
 async def _run(runner: TextRunner, wanted: CompletionRequest) -> _Run:
-    began, times, num_tokens = perf_counter(), [], 0
+    began, first, num_tokens = perf_counter(), 0.0, 0
     async with aclosing(runner.complete(replace(wanted, logprobs=False))) as stream:
         async for chunk in stream:
-            times.append(perf_counter() - began)
+            first = first or perf_counter() - began
             num_tokens = chunk.num_tokens
     if num_tokens < min(wanted.num_predict, 2):
         raise EngineError(f"it ends after {num_tokens} of {wanted.num_predict} tokens")
-    return _Run(times[0], times[-1], num_tokens)
+    return _Run(first, num_tokens)
