@@ -6,15 +6,13 @@
 
 Each side is a server of its own with the model loaded; they are asked in turn, in a new order every round, with prompts that
 none has seen. Medians, and their ratios to the first side. The last side is what Serow chooses by itself. A resumed
-conversation: some 3,000 tokens are answered, the model is unloaded, and asked again with a few tokens more; beside it
-stands the same without saved slots.
+conversation: some 3,000 tokens are answered, the model is unloaded, and asked again with a few tokens more.
 """
 
 import argparse
 import asyncio
 import itertools
 import random
-import statistics
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -34,7 +32,7 @@ RESUMES = 3
 OPTIONS = {"temperature": 0.0, "num_ctx": 4096}
 NEW, DECODE, TOGETHER = "new prompt to first token, ms", "decode of one stream, tokens/s", "eight streams, tokens/s"
 COPY = "decode of code that is edited, tokens/s"
-RESUMED = "3,000 tokens after an unload, ms"
+COMPUTED, RESUMED = "3,000 tokens that are new, after a load, ms", "3,000 tokens that were left, after a load, ms"
 CODE = """\
 def area{0}(shapes: list[tuple[str, float, float]]) -> dict[str, float]:
     areas: dict[str, float] = {{}}
@@ -50,8 +48,10 @@ def area{0}(shapes: list[tuple[str, float, float]]) -> dict[str, float]:
     return areas
 
 
-# The same function with another name:
-def surface{0}("""
+# The same function with a docstring:
+def area{0}(shapes: list[tuple[str, float, float]]) -> dict[str, float]:
+    '''Return the area of the shapes of each kind.'''
+"""
 Row = dict[str, float]
 _numbers = itertools.count(100)
 
@@ -105,19 +105,26 @@ async def short_round(side: Side) -> Row:
     return {NEW: first * 1e3, DECODE: (tokens - 1) / seconds, COPY: (copied - 1) / copying, TOGETHER: together}
 
 
-async def resume(side: Side) -> float:
-    """Milliseconds to the first token of a conversation that was left, its model unloaded; the load is in it."""
+async def long_round(side: Side) -> Row:
+    """Times to the first token of a long conversation, first a new one, then the same gone on with; a load is in both."""
     text = prompt(LONG_PROMPT)
-    await side.ask(text, FIRST_TOKENS)
     await side.unload()
-    return 1e3 * (await side.ask(f"{text} and then", FIRST_TOKENS))[0]
+    computed, _, _ = await side.ask(text, FIRST_TOKENS)
+    await side.unload()
+    resumed, _, _ = await side.ask(f"{text} and then", FIRST_TOKENS)
+    return {COMPUTED: computed * 1e3, RESUMED: resumed * 1e3}
 
 
 def variants(slots: Path) -> dict[str, dict[str, str]]:
     """The sides, the one that stands for the peer first."""
     kept = {"SEROW_SLOTS": str(slots)}
     return {
-        "llama.cpp, one slot": {"SEROW_ENGINE": "llama.cpp", "SEROW_NUM_PARALLEL": "1", "SEROW_SLOT_CACHE": "0"},
+        "llama.cpp, one slot": {
+            "SEROW_ENGINE": "llama.cpp",
+            "SEROW_NUM_PARALLEL": "1",
+            "SEROW_SLOT_CACHE": "0",
+            "SEROW_DRAFTS": "0",
+        },
         "wheel": {"SEROW_ENGINE": "wheel", **kept},
         "llama.cpp": {"SEROW_ENGINE": "llama.cpp", **kept},
         "Serow's choice": kept,
@@ -136,12 +143,12 @@ async def measure(model: str, rounds: int, slots: Path) -> dict[str, Row]:
             for side in random.sample(sides, len(sides)):
                 rows[side.name].append(await short_round(side))
             print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        long: dict[str, list[float]] = {side.name: [] for side in sides}
+        long: dict[str, list[Row]] = {side.name: [] for side in sides}
         for number in range(RESUMES):
             for side in random.sample(sides, len(sides)):
-                long[side.name].append(await resume(side))
+                long[side.name].append(await long_round(side))
             print(f"resumed {number + 1} of {RESUMES}", file=sys.stderr)
-    return {name: medians(rows[name]) | {RESUMED: statistics.median(long[name])} for name in rows}
+    return {name: medians(rows[name]) | medians(long[name]) for name in rows}
 
 
 def table(results: dict[str, Row]) -> list[str]:

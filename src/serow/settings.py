@@ -48,6 +48,7 @@ class Settings:
     engine: str = ""
     engines: Path = platformdirs.user_data_path("serow") / "engines"
     llama_server: Path | None = None
+    drafts: bool = True
     slots: Path | None = None  # None: in the user's cache
     slot_cache: int = 2 << 30
     load_timeout: float = 300.0
@@ -169,6 +170,7 @@ VARIABLES = (
     Variable("ENGINE", "engine", str, "the engine that runs every model, checked or not: wheel, llama.cpp or ik"),
     Variable("ENGINES", "engines", _path, "directory of the engines that serow engine builds"),
     Variable("LLAMA_SERVER", "llama_server", _path, "a llama-server executable for every model; ENGINE says of what kind"),
+    Variable("DRAFTS", "drafts", _flag, "0 lets no engine guess at a text that repeats itself, though a check saw it pay"),
     Variable("SLOTS", "slots", _path, "directory for prompts while their model is out of memory; slots in the user's cache"),
     Variable("SLOT_CACHE", "slot_cache", _size, "most disk space for such prompts, as 500MiB or 2GiB; 0 keeps none"),
     Variable("LOAD_TIMEOUT", "load_timeout", _seconds, "longest time a model may take to load"),

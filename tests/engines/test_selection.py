@@ -210,6 +210,14 @@ def test_the_death_of_an_old_build_does_not_strike_off_the_new_one(place: Place,
     assert selection.choose(A, NOTHING).engine.build == "build 2"
 
 
+@pytest.mark.parametrize("engine", ["", "ik"])
+def test_an_engine_that_guesses_is_chosen_unless_the_user_says_no(place: Place, ik: Engine, engine: str) -> None:
+    guessing = FlagSet(True, drafts=True)
+    place.checks.put([result(guessing, speedup=3.0), result()])
+    assert place.chosen(engine=engine) == Choice(ik, guessing)
+    assert place.chosen(engine=engine, drafts=False) == Choice(ik, FLASH)
+
+
 def test_the_wheel_and_an_engine_that_is_forced_are_never_struck_off(place: Place, ik: Engine) -> None:
     assert not place.selection().strike(WHEEL_CHOICE, A, "it ended with signal 9")
     assert not place.selection(engine="ik").strike(Choice(ik, FLASH), A, "it ended with signal 9")

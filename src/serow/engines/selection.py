@@ -30,6 +30,7 @@ class Selection:
     def __init__(self, settings: Settings) -> None:
         self._forced = forced(settings)
         self._num_parallel = settings.num_parallel  # what was checked with fewer slots does not count
+        self._drafts = settings.drafts  # nor what guesses, where that is not wanted
         self._home = EngineHome(settings.engines)
         self._checks = Checks(settings.engines)
         self._disproved: set[Check] = set()  # also where the results can't be written
@@ -67,7 +68,10 @@ class Selection:
         return [
             check
             for check in self._checks.about(engine, model)
-            if check.passed and check.flags.num_parallel >= self._num_parallel and check not in self._disproved
+            if check.passed
+            and check.flags.num_parallel >= self._num_parallel
+            and (self._drafts or not check.flags.drafts)
+            and check not in self._disproved
         ]
 
     def _force(self, engine: Engine, model: Model, needs: frozenset[Feature]) -> Choice:
