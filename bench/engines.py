@@ -171,9 +171,16 @@ def plot(results: dict[str, Row], path: Path, title: str) -> None:
         ratios = [peer[key] / row[key] if key.endswith("ms") else row[key] / peer[key] for key in keys]
         places = [index + number * 0.2 for index in range(len(keys))]
         axes.bar_label(axes.bar(places, ratios, 0.18, label=name), fmt="%.2f", fontsize=8)
-    labels = ["new prompt\nto first token", "decode,\none stream", "decode of\nedited code", "eight streams", "after an unload"]
+    labels = [
+        "new prompt\nto first token",
+        "decode,\none stream",
+        "decode of\nedited code",
+        "eight streams",
+        "3,000 tokens\nkept",
+    ]
     axes.set_xticks([index + 0.2 * (len(results) - 1) / 2 for index in range(len(keys))], labels)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("times as fast as llama.cpp with one slot")
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)

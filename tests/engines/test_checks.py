@@ -22,8 +22,6 @@ DEADLINE = 30.0  # seconds
 A = model("a")
 ENGINE = Engine(IK, "build 1")
 WHEEL_SPEEDS = Speeds(prompt=100, decode=10, repeat=10, together=20)
-
-
 FLASH = FlagSet(True)
 
 

@@ -56,6 +56,16 @@ async def test_guesses_do_not_change_the_text(runners: list[LlamaRunner], num_pr
     assert (other.eval_count, other.done_reason, other.stopping_word) == (one.eval_count, one.done_reason, one.stopping_word)
 
 
+async def test_guesses_end_before_the_context_and_go_on_behind_its_shift(runners: list[LlamaRunner]) -> None:
+    whole = await runners[0].tokenize(COUNT * 20, add_special=False)
+    wanted = completion(whole[:480], 80)  # of 512
+    plain, guessed = [await chunks_of(each, wanted) for each in runners]
+    assert "".join(chunk.text for chunk in guessed) == "".join(chunk.text for chunk in plain)
+    usage = guessed[-1].usage
+    assert usage and usage.is_shifted and usage.eval_count == 80
+    assert usage.draft_accepted_count > 0
+
+
 async def test_what_stood_there_before_is_guessed_and_most_of_it_is_right(runners: list[LlamaRunner]) -> None:
     wanted = completion(await runners[0].tokenize(COUNT, add_special=False), 60)
     plain, guessed = [await usage_of(each, wanted) for each in runners]

@@ -175,10 +175,11 @@ async def beyond(bench: Bench) -> None:
 
 
 async def drafts(bench: Bench) -> None:
-    """Guesses are right at times, and never change a text: not one alone, nor with every slot at work, nor where it ends."""
+    """Guesses are right at times, and never change a text: alone, with every slot at work, at its limit, beyond the context."""
     if not bench.has_drafts:
         return
     wanted = [replace(each, num_predict=each.num_predict - number) for number, each in enumerate(bench.baseline.repeating)]
+    wanted.append(bench.baseline.overflow())
     expected = [await ask(bench.runner, each) for each in wanted]  # with log-probabilities nothing is guessed
     if any(answer.usage.draft_count for answer in expected):
         raise EngineError("it tells no log-probabilities of what it guesses")
