@@ -1,11 +1,13 @@
 """When two answers are the same but for rounding."""
 
 import asyncio
+from typing import Literal
 
 import pytest
 
-from serow.engines.answers import Step, differs, distance, preference, together
+from serow.engines.answers import Answer, Step, departs, differs, distance, preference, together
 from serow.errors import EngineDied
+from serow.runner.base import Usage
 
 DEADLINE = 10.0  # seconds
 
@@ -68,6 +70,27 @@ def test_steps_with_prompts_of_their_own_are_compared_to_the_last() -> None:
     expected, actual = [A, SURE_OF_A], [NEARLY_B, SURE_OF_B]
     assert differs(expected, actual) == ""
     assert differs(expected, actual, is_one_text=False) == "the log-probabilities of token 2 are 4.47 nats away"
+
+
+def answer(text: str, *steps: Step, eval_count: int = 2, done_reason: Literal["stop", "length"] = "length") -> Answer:
+    """A finished answer; the costs that nobody asks for are 0."""
+    return Answer(text, steps, Usage(done_reason, 0, 0, 0, eval_count, 0, is_shifted=False))
+
+
+@pytest.mark.parametrize(
+    ("actual", "does"),
+    [
+        (answer("ab"), False),
+        (answer("ac"), True),
+        (answer("xb"), False),  # the first token is a near tie
+        (answer("a"), True),
+        (answer("abc"), True),
+        (answer("ab", eval_count=3), True),
+        (answer("ab", done_reason="stop"), True),
+    ],
+)
+def test_an_answer_departs_where_it_leaves_the_other_one_at_no_near_tie(actual: Answer, does: bool) -> None:
+    assert departs(answer("ab", A, SURE_OF_B), actual) is does
 
 
 async def test_the_first_failure_of_several_ends_the_others() -> None:

@@ -114,3 +114,16 @@ def differs(expected: Sequence[Step], actual: Sequence[Step], *, is_one_text: bo
         if not is_same and is_one_text:
             return ""
     return "" if len(expected) == len(actual) else f"it tells of {len(actual)} tokens, not {len(expected)}"
+
+
+def departs(expected: Answer, actual: Answer) -> bool:
+    """Whether an answer without log-probabilities leaves the expected one where that was no near tie, or ends otherwise."""
+    if actual.text == expected.text:
+        return (actual.usage.eval_count, actual.usage.done_reason) != (expected.usage.eval_count, expected.usage.done_reason)
+    rest = actual.text.encode()
+    for step in expected.steps:
+        if not rest.startswith(step.token):
+            first, *others = sorted(step.candidates.values(), reverse=True)
+            return not others or first - others[0] > _NEAR_TIE
+        rest = rest[len(step.token) :]
+    return True

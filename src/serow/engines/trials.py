@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 
-from serow.engines.answers import Answer, ask, collect, differs, greedy, together
+from serow.engines.answers import Answer, ask, collect, departs, differs, greedy, together
 from serow.engines.baseline import Baseline, Text, next_step
 from serow.engines.prompts import FOLLOW_UP, picture
 from serow.errors import EngineError, TemplateError
@@ -175,26 +175,27 @@ async def beyond(bench: Bench) -> None:
 
 
 async def drafts(bench: Bench) -> None:
-    """Guesses are right at times, and never change a text: alone, with every slot at work, at its limit, beyond the context."""
+    """Guesses are right at times and change no text: alone, with every slot at work, at its limit, beyond the context."""
     if not bench.has_drafts:
         return
     wanted = [replace(each, num_predict=each.num_predict - number) for number, each in enumerate(bench.baseline.repeating)]
     wanted.append(bench.baseline.overflow())
-    expected = [await ask(bench.runner, each) for each in wanted]  # with log-probabilities nothing is guessed
-    if any(answer.usage.draft_count for answer in expected):
-        raise EngineError("it tells no log-probabilities of what it guesses")
-    guessed = [replace(each, logprobs=False) for each in wanted]
-    alone = [await ask(bench.runner, each) for each in guessed]
-    at_once = await together(*(ask(bench.runner, each) for each in guessed))
-    if not any(answer.usage.draft_accepted_count for answer in alone):
+    pairs = [await _guess(bench.runner, each) for each in wanted]
+    if not any(guessed.usage.draft_accepted_count for _, guessed in pairs):
         raise EngineError("it guesses nothing right of a text that repeats itself")
-    for one, *others in zip(expected, alone, at_once, strict=True):
-        if any(_outcome(other) != _outcome(one) for other in others):
+    at_once = await together(*(ask(bench.runner, replace(each, logprobs=False)) for each in wanted))
+    for (plain, alone), other in zip(pairs, at_once, strict=True):
+        if departs(plain, alone) or departs(plain, other):
             raise EngineError("what it guesses changes the text")
 
 
-def _outcome(answer: Answer) -> tuple[str, int, str]:
-    return answer.text, answer.usage.eval_count, answer.usage.done_reason
+async def _guess(runner: TextRunner, wanted: CompletionRequest) -> tuple[Answer, Answer]:
+    """An answer without guesses and one with them, both to a prompt that is read already."""
+    await ask(runner, replace(wanted, num_predict=1))
+    plain = await ask(runner, wanted)
+    if plain.usage.draft_count:
+        raise EngineError("it tells no log-probabilities of what it guesses")
+    return plain, await ask(runner, replace(wanted, logprobs=False))
 
 
 def _require(where: str, difference: str) -> None:
