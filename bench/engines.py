@@ -15,7 +15,7 @@ import itertools
 import random
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,13 @@ OPTIONS = {"temperature": 0.0, "num_ctx": 4096}
 NEW, DECODE, TOGETHER = "new prompt to first token, ms", "decode of one stream, tokens/s", "eight streams, tokens/s"
 COPY = "decode of code that is edited, tokens/s"
 COMPUTED, RESUMED = "3,000 tokens that are new, after a load, ms", "3,000 tokens that were left, after a load, ms"
+LABELS = {  # in the picture
+    NEW: "new prompt\nto first token",
+    DECODE: "decode,\none stream",
+    COPY: "decode of\nedited code",
+    TOGETHER: "eight streams",
+    RESUMED: "3,000 tokens\nkept",
+}
 CODE = """\
 def area{0}(shapes: list[tuple[str, float, float]]) -> dict[str, float]:
     areas: dict[str, float] = {{}}
@@ -135,20 +142,22 @@ async def measure(model: str, rounds: int, slots: Path) -> dict[str, Row]:
     """The medians of every side."""
     async with AsyncExitStack() as stack:
         sides = [await stack.enter_async_context(server(name, model, env)) for name, env in variants(slots).items()]
-        rows: dict[str, list[Row]] = {side.name: [] for side in sides}
         for side in sides:
             await side.ask(prompt(), FIRST_TOKENS)
             print(f"{side.name}: {await side.running()}", file=sys.stderr)
-        for number in range(rounds):
-            for side in random.sample(sides, len(sides)):
-                rows[side.name].append(await short_round(side))
-            print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        long: dict[str, list[Row]] = {side.name: [] for side in sides}
-        for number in range(RESUMES):
-            for side in random.sample(sides, len(sides)):
-                long[side.name].append(await long_round(side))
-            print(f"resumed {number + 1} of {RESUMES}", file=sys.stderr)
-    return {name: medians(rows[name]) | medians(long[name]) for name in rows}
+        short = await in_turn(sides, short_round, rounds)
+        long = await in_turn(sides, long_round, RESUMES)
+    return {side.name: short[side.name] | long[side.name] for side in sides}
+
+
+async def in_turn(sides: Sequence[Side], one_round: Callable[[Side], Awaitable[Row]], rounds: int) -> dict[str, Row]:
+    """The medians of some rounds, each with every side, in another order every time."""
+    rows: dict[str, list[Row]] = {side.name: [] for side in sides}
+    for number in range(rounds):
+        for side in random.sample(sides, len(sides)):
+            rows[side.name].append(await one_round(side))
+        print(f"{one_round.__name__.replace('_', ' ')} {number + 1} of {rounds}", file=sys.stderr)
+    return {name: medians(each) for name, each in rows.items()}
 
 
 def table(results: dict[str, Row]) -> list[str]:
@@ -165,20 +174,13 @@ def plot(results: dict[str, Row], path: Path, title: str) -> None:
     """Bars of the ratios to the first side, so that longer is better: times are turned round."""
     from matplotlib import pyplot
 
-    peer, keys = next(iter(results.values())), [NEW, DECODE, COPY, TOGETHER, RESUMED]
+    peer = next(iter(results.values()))
     figure, axes = pyplot.subplots(figsize=(9, 4.2), layout="constrained")
     for number, (name, row) in enumerate(results.items()):
-        ratios = [peer[key] / row[key] if key.endswith("ms") else row[key] / peer[key] for key in keys]
-        places = [index + number * 0.2 for index in range(len(keys))]
+        ratios = [peer[key] / row[key] if key.endswith("ms") else row[key] / peer[key] for key in LABELS]
+        places = [index + number * 0.2 for index in range(len(LABELS))]
         axes.bar_label(axes.bar(places, ratios, 0.18, label=name), fmt="%.2f", fontsize=8)
-    labels = [
-        "new prompt\nto first token",
-        "decode,\none stream",
-        "decode of\nedited code",
-        "eight streams",
-        "3,000 tokens\nkept",
-    ]
-    axes.set_xticks([index + 0.2 * (len(results) - 1) / 2 for index in range(len(keys))], labels)
+    axes.set_xticks([index + 0.2 * (len(results) - 1) / 2 for index in range(len(LABELS))], list(LABELS.values()))
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("times as fast as llama.cpp with one slot")

@@ -12,11 +12,11 @@ from serow.engines.selection import WHEEL_CHOICE, Choice, Selection
 from serow.errors import RequestError, StoreError
 from serow.runner.engine import IK, LLAMA_CPP, Engine, Feature, FlagSet
 from serow.settings import Settings
-from tests.engines.test_checks import A, result
+from tests.engines.test_checks import FLASH, A, result
 from tests.scheduler.machine import model
 
 NOTHING: frozenset[Feature] = frozenset()
-FLASH, ONE_SLOT = FlagSet(True), FlagSet(True, 1)
+ONE_SLOT = FlagSet(True, 1)
 
 
 class Place:

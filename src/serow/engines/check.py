@@ -72,7 +72,8 @@ def _request(engine: Engine, model: Model, settings: Settings) -> LoadRequest:
 def _worth_a_try(request: LoadRequest, results: Sequence[Check]) -> Iterator[FlagSet]:
     """The flag sets of the engine; then the fastest with half as many threads, again and again, as long as that is faster.
 
-    Decoding waits for the memory: threads beyond those that use all its bandwidth only wait for one another.
+    `results` grows by one for each that was tried. Decoding waits for the memory: threads beyond those that use all its
+    bandwidth only wait for one another.
     """
     yield from request.engine.kind.flag_sets
     fastest, num_thread = max(results, key=lambda result: result.speedup), physical_cores()
@@ -96,8 +97,7 @@ async def _try(request: LoadRequest, wheel: TextRunner, baseline: Baseline, sett
     try:
         tell(request.flags, 0, NUM_STEPS)
         async with _loaded(request, settings) as runner:
-            deadline = settings.stall_timeout / 2
-            bench = Bench(request.model, wheel, runner, request.num_parallel, request.flags.drafts, deadline, baseline)
+            bench = Bench(request, wheel, runner, settings.stall_timeout / 2, baseline)
             for done, (name, trial) in enumerate(TRIALS.items(), 1):
                 begun = name
                 async with within(_LONGEST * settings.stall_timeout, "it was not done"):

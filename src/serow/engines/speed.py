@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
 
+from msgspec.structs import astuple
+
 from serow.engines.answers import greedy, together
 from serow.engines.baseline import Baseline
 from serow.engines.checks import Speeds
@@ -44,7 +46,8 @@ class _Run:
 
 async def race(wheel: TextRunner, engine: TextRunner, baseline: Baseline, number: int) -> Race:
     """One round of each, with a prompt that neither has seen, and the texts that begin with the one of that number."""
-    course = _Course(baseline.new_prompt(), baseline.lasting(number), baseline.repeating[number % len(baseline.repeating)])
+    repeating = baseline.repeating
+    course = _Course(baseline.new_prompt(), baseline.lasting(number), repeating[number % len(repeating)])
     return Race(await _round(wheel, course), await _round(engine, course))
 
 
@@ -54,12 +57,7 @@ def medians(races: Sequence[Race]) -> Race:
 
 
 def _median(rounds: Sequence[Speeds]) -> Speeds:
-    return Speeds(
-        prompt=median(each.prompt for each in rounds),
-        decode=median(each.decode for each in rounds),
-        repeat=median(each.repeat for each in rounds),
-        together=median(each.together for each in rounds),
-    )
+    return Speeds(*(median(column) for column in zip(*map(astuple, rounds), strict=True)))
 
 
 async def _round(runner: TextRunner, course: _Course) -> Speeds:

@@ -14,8 +14,7 @@ from serow.engines.answers import Answer, ask, collect, departs, differs, greedy
 from serow.engines.baseline import Baseline, Text, next_step
 from serow.engines.prompts import FOLLOW_UP, picture
 from serow.errors import EngineError, TemplateError
-from serow.runner.base import CompletionRequest, TextRunner
-from serow.store.model import Model
+from serow.runner.base import CompletionRequest, LoadRequest, TextRunner
 
 _NUM_FOLLOWING = 4  # tokens after a follow-up
 _NUM_SEEN = 8  # tokens about a picture
@@ -31,11 +30,9 @@ _MESSAGES = (
 class Bench:
     """One engine under trial, and the wheel beside it."""
 
-    model: Model
+    request: LoadRequest  # that the runner was loaded with
     wheel: TextRunner
     runner: TextRunner
-    num_parallel: int
-    has_drafts: bool
     deadline: float  # seconds that a slot may take to be free again
     baseline: Baseline
     alone: list[Answer] = field(default_factory=list)  # what it said itself to each text, when nobody else asked
@@ -43,7 +40,7 @@ class Bench:
     @property
     def texts(self) -> list[tuple[Text, Answer]]:
         """As many as there are slots, each with what the engine said to it alone."""
-        return list(zip(self.baseline.texts, self.alone, strict=True))[: self.num_parallel]
+        return list(zip(self.baseline.texts, self.alone, strict=True))[: self.request.num_parallel]
 
 
 @asynccontextmanager
@@ -63,7 +60,7 @@ async def words(bench: Bench) -> None:
             raise EngineError("it reads a text as other tokens")
         if await bench.runner.detokenize(text.prompt) != await bench.wheel.detokenize(text.prompt):
             raise EngineError("it writes tokens as another text")
-    if bench.model.chat_template and await _chat(bench.runner) != await _chat(bench.wheel):
+    if bench.request.model.chat_template and await _chat(bench.runner) != await _chat(bench.wheel):
         raise EngineError("it makes another prompt of a conversation")
 
 
@@ -98,7 +95,7 @@ async def conversation(bench: Bench) -> None:
 
 async def pictures(bench: Bench) -> None:
     """A model that sees pictures sees in them what it sees on the wheel."""
-    if bench.model.projector is None:
+    if bench.request.model.projector is None:
         return
     asked = [greedy(f"{each.media_marker}\nWhat is it?", _NUM_SEEN) for each in (bench.wheel, bench.runner)]
     ours, theirs = [replace(each, images=(picture(),)) for each in asked]
@@ -130,7 +127,7 @@ async def _ask_in_turn(runner: TextRunner, wanted: CompletionRequest, begin: asy
 
 def _compare(bench: Bench, answers: Sequence[Answer]) -> None:
     for (_, alone), answer in zip(bench.texts, answers, strict=False):
-        _require(f"with {bench.num_parallel} at once", differs(alone.steps, answer.steps))
+        _require(f"with {bench.request.num_parallel} at once", differs(alone.steps, answer.steps))
 
 
 async def leaving(bench: Bench) -> None:
@@ -142,7 +139,7 @@ async def leaving(bench: Bench) -> None:
         others = [ask(bench.runner, text.request) for text, _ in bench.texts[:-1]]
         _compare(bench, [answer for answer in await together(leave(), *others) if answer])
     async with within(bench.deadline, "slots were not free again after their clients had left"):
-        everybody = asyncio.Barrier(bench.num_parallel)
+        everybody = asyncio.Barrier(bench.request.num_parallel)
         await together(*(_leave_writing(bench, everybody) for _ in bench.texts))
         _compare(bench, [await ask(bench.runner, bench.texts[0][0].request)])
 
@@ -176,7 +173,7 @@ async def beyond(bench: Bench) -> None:
 
 async def drafts(bench: Bench) -> None:
     """Guesses are right at times and change no text: alone, with every slot at work, at its limit, beyond the context."""
-    if not bench.has_drafts:
+    if not bench.request.flags.drafts:
         return
     wanted = [replace(each, num_predict=each.num_predict - number) for number, each in enumerate(bench.baseline.repeating)]
     wanted.append(bench.baseline.overflow())

@@ -13,8 +13,8 @@ from serow.runner.llama_spec import DEFAULT_BATCH, LlamaSpec, batch_size, draft_
 
 def llama_cpp_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
     """The spec as arguments of llama.cpp's `llama-server`."""
-    drafts = _draft_flags(spec, has_gpu, "--spec-ngram-simple-size")
-    yield from _spell(_shared_flags(spec, listen, has_gpu) | drafts | {"--fit": "off", "--log-verbosity": 1})
+    shared = _shared_flags(spec, listen, has_gpu, "--spec-ngram-simple-size")
+    yield from _spell(shared | {"--fit": "off", "--log-verbosity": 1})
     if spec.use_mmap is not None:
         yield "--mmap" if spec.use_mmap else "--no-mmap"
     yield from ("--no-kv-unified", "--context-shift", "--jinja", "--slots", "--metrics", "--no-webui", "--offline")
@@ -24,16 +24,16 @@ def ik_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
     """The spec as arguments of ik_llama.cpp's `llama-server`, which has other names for some things and lacks others."""
     key: dict[str, str | int] = {"--api-key": listen.key} if sys.platform == "win32" else {"--api-key-file": "/dev/stdin"}
     context = {"--ctx-size": whole_blocks(spec.num_ctx) * spec.num_parallel}  # it divides what it gets among its slots
-    drafts = _draft_flags(spec, has_gpu, "--spec-ngram-size")
-    yield from _spell(_shared_flags(spec, listen, has_gpu) | context | drafts | {"--webui": "none"} | key)
+    yield from _spell(_shared_flags(spec, listen, has_gpu, "--spec-ngram-size") | context | {"--webui": "none"} | key)
     if spec.use_mmap is False:
         yield "--no-mmap"
     yield from ("--context-shift", "on", "--jinja", "--metrics")
 
 
-def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> dict[str, str | int]:
-    """What both call by the same name; "" is left out."""
+def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool, draft_size: str) -> dict[str, str | int]:
+    """What both call by the same name, and drafts, the names of whose sizes begin with `draft_size`; "" is left out."""
     batch = batch_size(spec, has_gpu=has_gpu)
+    num_lookup, num_draft = draft_sizes(spec, batch)
     return {
         "--model": spec.weights,
         "--mmproj": spec.projector,
@@ -50,13 +50,10 @@ def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> dict[str, s
         "--cache-ram": spec.prompt_cache,
         "--slot-save-path": spec.slots,
         "--flash-attn": spec.flash_attention_word,
+        "--spec-type": "ngram-simple" if num_draft else "",
+        f"{draft_size}-n": num_lookup or "",
+        f"{draft_size}-m": num_draft or "",
     }
-
-
-def _draft_flags(spec: LlamaSpec, has_gpu: bool, size: str) -> dict[str, str | int]:
-    """Guess at what follows from what followed the same tokens before; `size` begins the names of the two sizes."""
-    num_lookup, num_draft = draft_sizes(spec, batch_size(spec, has_gpu=has_gpu))
-    return {"--spec-type": "ngram-simple", f"{size}-n": num_lookup, f"{size}-m": num_draft} if num_draft else {}
 
 
 def _spell(values: dict[str, str | int]) -> Iterator[str]:

@@ -24,7 +24,7 @@ def describe(request: LoadRequest, slots: str = "") -> LlamaSpec:
     """The spec for a request to load; numbers out of range become the nearest that works. `slots`: see LlamaSpec."""
     options = request.options
     num_thread = min(options.num_thread, usable_cores()) if options.num_thread > 0 else physical_cores()
-    is_wished = options.num_thread > 0 or not request.flags.num_thread
+    checked = request.flags.num_thread if options.num_thread <= 0 else 0  # a wish comes before what was checked
     return LlamaSpec(
         kind=request.engine.name,
         executable=str(request.engine.executable or ""),
@@ -38,7 +38,7 @@ def describe(request: LoadRequest, slots: str = "") -> LlamaSpec:
         num_gpu=_within(options.num_gpu, -1, _INT32),
         main_gpu=_within(options.main_gpu, 0, _INT32),
         use_mmap=options.use_mmap,
-        num_thread=num_thread if is_wished else min(request.flags.num_thread, num_thread),
+        num_thread=min(checked or num_thread, num_thread),
         num_thread_batch=num_thread,
         prompt_cache=prompt_cache_size() // _MIB,
         flash_attention=request.flags.flash_attention,
