@@ -18,6 +18,8 @@ LAYERS = (
     ("job", "completion", "answer", "metrics"),
     ("writing", "drawing"),
     ("generation",),
+    ("inference",),
+    ("wire",),
     ("server", "cli"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

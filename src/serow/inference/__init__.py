@@ -1,0 +1,1 @@
+"""The one flow behind every dialect: an Ask goes in, Events come out."""
