@@ -12,7 +12,7 @@ import platformdirs
 import pytest
 
 from serow.errors import NotFound, PullError
-from serow.registry.pull import pull
+from serow.registries.package_index.pull import pull
 from serow.store.create import Recipe
 from serow.store.name import Name
 from serow.store.store import Store

@@ -7,13 +7,13 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "serow"
 LAYERS = (
-    ("errors", "duration"),
+    ("errors", "duration", "system"),
     ("settings", "keys"),
     ("api", "metrics"),
     ("store", "parsers", "constraints", "images"),
-    ("registry", "runner"),
+    ("registries", "runner"),
     ("template", "engines"),
-    ("scheduler",),
+    ("scheduler", "library"),
     ("timeline",),
     ("job", "completion", "answer", "metrics"),
     ("writing", "drawing"),

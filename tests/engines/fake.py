@@ -15,7 +15,7 @@ from serow.cli.main import main
 from serow.engines import sources
 from serow.engines.edit import Edit
 from serow.engines.sources import Backend, Recipe
-from serow.registry.distribution import Distribution
+from serow.registries.package_index.distribution import Distribution
 
 PROJECT, TOP = "fake-engine", "fake_engine-1.0"
 FILENAME = f"{TOP}.tar.gz"

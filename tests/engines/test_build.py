@@ -23,9 +23,9 @@ from serow.engines.toolchain import Toolchain, find_toolchain
 from serow.engines.tools import CMAKE, NINJA
 from serow.engines.unpack import unpack
 from serow.errors import PullError, RequestError, StoreError
-from serow.registry.download import download
-from serow.registry.pip_config import PipConfig, load
-from tests.registry.conftest import Index, serving
+from serow.registries.package_index.download import download
+from serow.registries.package_index.pip_config import PipConfig, load
+from tests.registries.package_index.conftest import Index, serving
 
 from .fake import FILENAME, FIRST, GATE, PROGRAM, PROJECT, Fake, make_sdist
 

@@ -14,8 +14,8 @@ import pytest
 
 from serow.engines.checks import Check, Checks, Speeds, model_key
 from serow.errors import StoreError
-from serow.registry.lock import FileLock
 from serow.runner.engine import IK, Engine, FlagSet
+from serow.system.lock import FileLock
 from tests.scheduler.machine import model
 
 DEADLINE = 30.0  # seconds

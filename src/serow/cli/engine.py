@@ -110,7 +110,7 @@ def build(name: str, cpu_only: bool) -> None:
 
 
 async def _build(workshop: "Workshop") -> None:
-    from serow.registry import pip_config
+    from serow.registries.package_index import pip_config
 
     with workshop.lock():
         await _show(workshop.fetch(pip_config.load()), is_bytes=True)

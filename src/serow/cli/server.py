@@ -17,7 +17,7 @@ import ollama
 from serow import settings
 from serow.cli import state
 from serow.errors import SerowError
-from serow.registry.sources import SOURCES
+from serow.registries.package_index.sources import SOURCES
 
 _START_DEADLINE = 30.0  # seconds
 _CONNECT_TIMEOUT = 10.0  # seconds

@@ -26,9 +26,9 @@ from serow.engines.sources import Recipe
 from serow.engines.toolchain import Toolchain
 from serow.engines.tools import CMAKE, NINJA, TOOLS
 from serow.engines.unpack import unpack
-from serow.registry.distribution import Distribution
-from serow.registry.download import download
-from serow.registry.pip_config import PipConfig
+from serow.registries.package_index.distribution import Distribution
+from serow.registries.package_index.download import download
+from serow.registries.package_index.pip_config import PipConfig
 
 VERSION_DEADLINE = 60.0  # seconds for a new executable to say its version
 _LONGEST_VERSION = 64 << 10  # bytes

@@ -17,10 +17,10 @@ from msgspec.structs import astuple
 
 from serow.engines.home import disk_errors
 from serow.errors import StoreError
-from serow.registry.lock import FileLock
 from serow.runner.engine import WHEEL, Engine, FlagSet
 from serow.store.blobs import write_atomic
 from serow.store.model import Model
+from serow.system.lock import FileLock
 
 _LARGEST_FILE = 16 << 20  # bytes
 _LOCK_TIMEOUT = 1.0  # seconds; who holds it writes one small file

@@ -21,10 +21,10 @@ import msgspec
 from msgspec import Struct
 
 from serow.errors import NotFound, RequestError
-from serow.registry.lock import FileLock
 from serow.runner.engine import KINDS, LLAMA_CPP, WHEEL, Engine, find_kind
 from serow.settings import Settings
 from serow.store import blobs
+from serow.system.lock import FileLock
 
 EXECUTABLE = "llama-server.exe" if sys.platform == "win32" else "llama-server"
 _LONGEST_RECORD = 64 << 10  # bytes

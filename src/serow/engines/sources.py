@@ -12,7 +12,7 @@ from serow.engines.edit import Edit
 from serow.engines.ik_edits import IK_EDITS
 from serow.engines.llama_cpp_edits import LLAMA_CPP_EDITS
 from serow.errors import RequestError
-from serow.registry.distribution import Distribution
+from serow.registries.package_index.distribution import Distribution
 from serow.runner.engine import find_kind
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from serow.engines.backends import Gpu, find_gpu
 from serow.engines.edit import BuildError
 from serow.engines.tools import CMAKE, NINJA, TOOLS, Tool
-from serow.registry.distribution import Distribution
+from serow.registries.package_index.distribution import Distribution
 
 _DEADLINE = 30  # seconds for a compiler to answer
 _PACKAGES = {  # where they are found by the ID or ID_LIKE of /etc/os-release

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serow.engines.edit import BuildError
-from serow.registry.distribution import Distribution
+from serow.registries.package_index.distribution import Distribution
 
 _DEADLINE = 30  # seconds for a program to say its version
 

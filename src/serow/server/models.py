@@ -17,7 +17,7 @@ from starlette.routing import Route
 from serow.api.codec import convert, decode_object
 from serow.api.types import PsModel, TagsModel
 from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, SerowError, TemplateError
-from serow.registry.pull import pull
+from serow.registries.package_index.pull import pull
 from serow.runner.base import LoadRequest
 from serow.runner.llama_params import describe
 from serow.runner.llama_spec import batch_size, draft_sizes

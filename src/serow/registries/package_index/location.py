@@ -13,10 +13,10 @@ from urllib.request import url2pathname
 import aiohttp
 
 from serow.errors import PullError
-from serow.registry.distribution import Distribution
-from serow.registry.fetch import connect
-from serow.registry.index import ACCEPT, MAX_PAGE, find_link
-from serow.registry.pip_config import PipConfig
+from serow.registries.package_index.distribution import Distribution
+from serow.registries.package_index.fetch import connect
+from serow.registries.package_index.index import ACCEPT, MAX_PAGE, find_link
+from serow.registries.package_index.pip_config import PipConfig
 
 
 class Location(Protocol):

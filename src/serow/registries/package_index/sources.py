@@ -7,7 +7,7 @@ installed: one member is copied out of it. Sizes in bytes.
 from dataclasses import dataclass
 
 from serow.errors import NotFound
-from serow.registry.distribution import Distribution
+from serow.registries.package_index.distribution import Distribution
 from serow.store.name import Name
 
 

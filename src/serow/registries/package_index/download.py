@@ -7,9 +7,9 @@ from contextlib import aclosing
 from pathlib import Path
 
 from serow.errors import PullError
-from serow.registry.distribution import Distribution
-from serow.registry.location import locations
-from serow.registry.pip_config import PipConfig
+from serow.registries.package_index.distribution import Distribution
+from serow.registries.package_index.location import locations
+from serow.registries.package_index.pip_config import PipConfig
 
 
 async def download(wanted: Distribution, path: Path, config: PipConfig) -> AsyncGenerator[int, None]:

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from serow.errors import PullError
-from serow.registry.distribution import Distribution
+from serow.registries.package_index.distribution import Distribution
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 MAX_PAGE = 16 << 20  # bytes; the largest projects of the public index stay below

@@ -19,7 +19,7 @@ from aiohttp.abc import ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 from serow.errors import PullError
-from serow.registry.pip_config import PipConfig
+from serow.registries.package_index.pip_config import PipConfig
 
 CHUNK = 1 << 20  # bytes
 MAX_REDIRECTS = 5

@@ -9,8 +9,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from serow.errors import PullError
-from serow.registry.fetch import MAX_REDIRECTS, Fetcher, connect, is_private
-from serow.registry.pip_config import PipConfig
+from serow.registries.package_index.fetch import MAX_REDIRECTS, Fetcher, connect, is_private
+from serow.registries.package_index.pip_config import PipConfig
 
 LIMIT = 1000
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from serow.errors import PullError
-from serow.registry import pip_config
-from serow.registry.download import download
-from serow.registry.fetch import CHUNK
-from serow.registry.lock import FileLock
-from serow.registry.pip_config import PipConfig
-from serow.registry.sources import Source, find
+from serow.registries.package_index import pip_config
+from serow.registries.package_index.download import download
+from serow.registries.package_index.fetch import CHUNK
+from serow.registries.package_index.pip_config import PipConfig
+from serow.registries.package_index.sources import Source, find
 from serow.store.blobs import disk_errors
 from serow.store.store import Store
+from serow.system.lock import FileLock
 
 _POLL = 0.25  # seconds between looks at another pull of the same model
 

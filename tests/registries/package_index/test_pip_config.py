@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serow.registry.pip_config import DEFAULT_INDEX, PipConfig, load
+from serow.registries.package_index.pip_config import DEFAULT_INDEX, PipConfig, load
 
 
 @pytest.fixture

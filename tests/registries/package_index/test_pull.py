@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from serow.errors import InvalidModelName, NotFound, PullError, StoreError
-from serow.registry import fetch
-from serow.registry.pip_config import PipConfig
-from serow.registry.pull import pull
-from serow.registry.sources import SOURCES, Source, find
+from serow.registries.package_index import fetch
+from serow.registries.package_index.pip_config import PipConfig
+from serow.registries.package_index.pull import pull
+from serow.registries.package_index.sources import SOURCES, Source, find
 from serow.store.store import Store
 
 from .conftest import Index

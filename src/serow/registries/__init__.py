@@ -1,0 +1,1 @@
+"""Where models come from: registries, Hugging Face, the package index, caches on this disk."""
