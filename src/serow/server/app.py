@@ -22,6 +22,7 @@ from serow import __version__
 from serow.errors import SerowError
 from serow.generation import Generation
 from serow.keys import KeyFile, Keyring
+from serow.library.library import Library
 from serow.metrics import Metrics
 from serow.runner import socket_directory
 from serow.runner.base import LoadRequest, Runner
@@ -36,6 +37,7 @@ from serow.server.guard import Guard, RequireKey
 from serow.server.responses import client_left, json_response, method_not_allowed, not_found, render_error
 from serow.server.tracing import open_traces
 from serow.settings import Settings
+from serow.store.model import Model
 from serow.store.store import Store
 
 if TYPE_CHECKING:
@@ -108,6 +110,7 @@ async def _lifespan(settings: Settings, counted: Metrics, traces: "Traces | None
         await asyncio.to_thread(sweep)
     async with Scheduler(settings, partial(_start, settings, slots)) as scheduler:
         app.state.settings, app.state.store, app.state.slots, app.state.scheduler = settings, store, slots, scheduler
+        app.state.library = Library(store, partial(_forget, scheduler, slots))
         app.state.generation = Generation(store, scheduler, settings.max_pixels)
         app.state.metrics = counted
         counted.follow(scheduler)
@@ -116,6 +119,12 @@ async def _lifespan(settings: Settings, counted: Metrics, traces: "Traces | None
         await warming
     if traces:
         await asyncio.to_thread(traces.close)
+
+
+async def _forget(scheduler: Scheduler, slots: SlotCache, model: Model) -> None:
+    """Unload a model whose files have changed; what its users said goes with its weights."""
+    scheduler.forget(model)
+    await asyncio.to_thread(slots.sweep)
 
 
 def _start(settings: Settings, slots: SlotCache, request: LoadRequest) -> Runner:

@@ -1,23 +1,21 @@
 """Model management over HTTP: list, loaded, show, create, blobs, copy, delete, pull."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
-from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from serow.api.codec import convert, decode_object
 from serow.api.types import PsModel, TagsModel
-from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, SerowError, TemplateError
-from serow.registries.package_index.pull import pull
+from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, TemplateError
+from serow.library.library import Library
 from serow.runner.base import LoadRequest
 from serow.runner.llama_params import describe
 from serow.runner.llama_spec import batch_size, draft_sizes
@@ -135,12 +133,7 @@ async def copy(request: Request) -> Response:
     wanted = await _body(request, CopyRequest)
     source = _name(wanted.source, f'source "{wanted.source}" is invalid')
     destination = _name(wanted.destination, f'destination "{wanted.destination}" is invalid')
-    store = _store(request)
-    if not store.has(source):
-        raise ModelNotFound(wanted.source, quote='"')
-    replaced = _known(store, destination)
-    await asyncio.to_thread(store.copy, source, destination)
-    await _forget(request.app.state, replaced)
+    await _library(request).copy(source, destination, wanted.source)
     return Response()
 
 
@@ -148,25 +141,20 @@ async def delete(request: Request) -> Response:
     """DELETE /api/delete: a name, and what only it needed."""
     wanted = await _body(request, DeleteRequest)
     require(wanted.text, "model is required")
-    name, store = _name(wanted.text, f'name "{wanted.text}" is invalid'), _store(request)
-    if not store.has(name):
-        raise ModelNotFound(wanted.text)
-    removed = _known(store, name)
-    await asyncio.to_thread(store.delete, name)
-    await _forget(request.app.state, removed)
+    await _library(request).delete(_name(wanted.text, f'name "{wanted.text}" is invalid'), wanted.text)
     return Response()
 
 
 async def create(request: Request) -> Response:
     """POST /api/create: a model from another one or from uploaded files."""
     wanted = await _body(request, CreateRequest)
-    return _progress(_create(request.app.state, Name.parse(wanted.text), wanted.recipe()), wanted.stream)
+    return _progress(_library(request).create(Name.parse(wanted.text), wanted.recipe()), wanted.stream)
 
 
 async def pull_model(request: Request) -> Response:
     """POST /api/pull: a model from where models come from."""
     wanted = await _body(request, PullRequest)
-    return _progress(_pull(request.app.state, Name.parse(wanted.text)), wanted.stream)
+    return _progress(_library(request).pull(Name.parse(wanted.text)), wanted.stream)
 
 
 async def head_blob(request: Request) -> Response:
@@ -203,6 +191,11 @@ routes = [
 def _store(request: Request) -> Store:
     store: Store = request.app.state.store
     return store
+
+
+def _library(request: Request) -> Library:
+    library: Library = request.app.state.library
+    return library
 
 
 async def _body(request: Request, kind: type[_Body]) -> _Body:
@@ -296,47 +289,3 @@ async def _last(records: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[st
     async for record in records:
         latest = record
     yield latest
-
-
-async def _create(state: State, name: Name, recipe: Recipe) -> AsyncIterator[dict[str, Any]]:
-    """Make a model, of a source that is pulled first when it is not here."""
-    store: Store = state.store
-    if recipe.source is not None and not store.has(recipe.source):
-        async for record in _pull(state, recipe.source):
-            if record.get("status") != "success":
-                yield record
-    replaced = _known(store, name)
-    async for status in _steps(store.create(name, recipe)):
-        yield {"status": status}
-    await _forget(state, replaced)
-    yield {"status": "success"}
-
-
-async def _pull(state: State, name: Name) -> AsyncIterator[dict[str, Any]]:
-    replaced = _known(state.store, name)
-    async with aclosing(pull(str(name), state.store)) as records:
-        async for record in records:
-            if record.get("status") == "success":
-                await _forget(state, replaced)
-            yield record
-
-
-async def _steps(steps: Iterator[str]) -> AsyncIterator[str]:
-    """Take steps outside the event loop."""
-    while (step := await asyncio.to_thread(next, steps, None)) is not None:
-        yield step
-
-
-def _known(store: Store, name: Name) -> Model | None:
-    """What a name stands for before it changes; None when it is new or broken."""
-    try:
-        return store.resolve(str(name))
-    except SerowError:
-        return None
-
-
-async def _forget(state: State, model: Model | None) -> None:
-    """Let the scheduler unload a model whose files have changed; what its users said goes with its weights."""
-    if model is not None:
-        state.scheduler.forget(model)
-        await asyncio.to_thread(state.slots.sweep)
