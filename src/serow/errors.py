@@ -5,6 +5,7 @@ SerowError                    500
     InvalidModelName          400
     TemplateError             400  a template that does not parse, fails or runs too long
     FormatError               400  a `format` that is no schema, or can't be satisfied
+    PromptTooLong             400  the prompt does not fit the context, and may not be cut
     ModelFileError            400  a GGUF, Modelfile or digest that is broken
   Unauthorized                401  no key, or a wrong one
   Forbidden                   403  a foreign Host or Origin; the body stays empty
@@ -23,7 +24,8 @@ SerowError                    500
   Unavailable                 503  queue full, or shutting down
 
 Handlers raise; `server.responses` renders. The text is a sentence without a path, an address or the engine's JSON;
-`hint` says what to do next and is shown to people, never sent where clients compare the text.
+`hint` says what to do next and is shown to people, never sent where clients compare the text. `param` is the field at fault
+(`messages[1].role`) and `code` the fault's name in OpenAI's API, for the dialects that have a place for them.
 """
 
 
@@ -31,10 +33,13 @@ class SerowError(Exception):
     """Base of every error we raise on purpose."""
 
     status = 500
+    code = ""
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", param: str = "", code: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        self.param = param
+        self.code = code or self.code
 
 
 class RequestError(SerowError):
@@ -58,6 +63,19 @@ class FormatError(RequestError):
     """A `format` that is not a schema or can't be satisfied."""
 
 
+class PromptTooLong(RequestError):
+    """A prompt that does not fit the context, where it may not be cut. Both lengths in tokens."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, num_tokens: int, num_ctx: int, *, what: str = "prompt", param: str = "") -> None:
+        super().__init__(
+            f"the {what} has {num_tokens} tokens, the context holds {num_ctx}: shorten it or raise num_ctx", param=param
+        )
+        self.num_tokens = num_tokens
+        self.num_ctx = num_ctx
+
+
 class ModelFileError(RequestError):
     """A model file, Modelfile or digest that is broken or unsupported."""
 
@@ -72,6 +90,7 @@ class Unauthorized(SerowError):
     """No key where one is needed, or a wrong one."""
 
     status = 401
+    code = "invalid_api_key"
 
 
 class MissingScope(SerowError):
@@ -88,6 +107,8 @@ class NotFound(SerowError):
 
 class ModelNotFound(NotFound):
     """No model of that name in the store."""
+
+    code = "model_not_found"
 
     def __init__(self, name: str, *, quote: str = "'") -> None:
         super().__init__(f"model {quote}{name}{quote} not found", hint=f"pull it first: serow pull {name}")

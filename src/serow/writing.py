@@ -12,7 +12,7 @@ from serow.answer import Answer
 from serow.api.codec import now
 from serow.api.types import DebugInfo, GenerateRecord
 from serow.completion import Completion, complete
-from serow.errors import RequestError
+from serow.errors import PromptTooLong
 from serow.job import Job
 from serow.runner.base import TextRunner
 from serow.runner.llama_spec import whole_blocks
@@ -74,7 +74,7 @@ async def _prompt(job: Job, runner: TextRunner) -> Prompt:
         placed, images = _with_media(text, job.images, runner.media_marker)
         return Prompt(text, tokens, before + placed, num_ctx, images=images)
     if len(tokens) >= num_ctx and not job.request.truncate:
-        raise RequestError(f"the prompt has {len(tokens)} tokens, the context holds {num_ctx}: shorten it or raise num_ctx")
+        raise PromptTooLong(len(tokens), num_ctx)
     kept, truncated = truncate(tokens, num_ctx, job.options.num_keep, job.options.num_predict)
     if truncated:
         job.warnings.append(f"the prompt was cut by {truncated} of {len(tokens)} tokens to fit a context of {num_ctx}")

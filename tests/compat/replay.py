@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 EXCHANGES = Path(__file__).parent.parent / "golden" / "exchanges.jsonl"
-OUR_FIELDS = {"warnings", "prompt_cached_count", "truncated", "format_valid"}
+OUR_FIELDS = {"warnings", "prompt_cached_count", "truncated", "format_valid", "serow"}
 CHANGING = {
     *("created_at", "modified_at", "expires_at", "total_duration", "load_duration", "prompt_eval_duration", "eval_duration"),
     *("size", "size_vram", "digest", "created", "id", "version", "context_length", "modelfile", "system_fingerprint"),

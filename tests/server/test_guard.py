@@ -76,3 +76,22 @@ async def test_a_preflight_gets_204(client: httpx.AsyncClient) -> None:
     headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
     answer = await client.options("/api/generate", headers=headers)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (204, "http://localhost:3000")
+
+
+@pytest.mark.req("RES-05")
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        ("authorization,x-stainless-os,anthropic-dangerous-direct-browser-access", "x-stainless-os"),
+        ("x-made-up-tomorrow", "x-made-up-tomorrow"),
+        ("", "authorization"),
+        ("x-a: b", "authorization"),
+    ],
+)
+async def test_an_allowed_origin_may_send_whatever_header_it_asks_for(
+    client: httpx.AsyncClient, asked: str, allowed: str
+) -> None:
+    headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+    answer = await client.options("/v1/messages", headers=headers | {"Access-Control-Request-Headers": asked})
+    assert allowed in answer.headers["access-control-allow-headers"]
+    assert ":" not in answer.headers["access-control-allow-headers"]

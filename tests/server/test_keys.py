@@ -85,6 +85,12 @@ async def test_a_key_opens_the_routes(client: httpx.AsyncClient, scheme: str) ->
     assert (await client.get("/no/such/page", headers=bearer(GIVEN))).status_code == 404
 
 
+@pytest.mark.parametrize("header", ["x-api-key", "api-key"])
+async def test_a_key_opens_the_routes_in_the_headers_of_other_apis_too(client: httpx.AsyncClient, header: str) -> None:
+    assert (await client.get("/api/tags", headers={header: GIVEN, "Authorization": "Bearer "})).status_code == 200
+    assert (await client.get("/api/tags", headers={header: "wrong"})).status_code == 401
+
+
 async def test_a_key_that_may_only_infer_gets_403_where_models_change(client: httpx.AsyncClient, file: KeyFile) -> None:
     headers = bearer(file.create("reader", (KeyScope.INFER,)))
     answer = await client.request("DELETE", "/api/delete", headers=headers, json={"model": "x"})

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from serow import __version__
+from serow import API_LEVEL, __version__
 from serow.errors import SerowError
 from serow.generation import Generation
 from serow.keys import KeyFile, Keyring
@@ -52,8 +52,8 @@ async def root(_: Request) -> Response:
 
 
 async def version(_: Request) -> Response:
-    """The server's version."""
-    return json_response({"version": __version__})
+    """The level of Ollama's API that is spoken, which clients compare, and our own version (RES-06)."""
+    return json_response({"version": API_LEVEL, "serow": __version__})
 
 
 class _Application(Starlette):

@@ -5,6 +5,7 @@ that only a local resolver gives, and addresses, can't be rebound. Cross-site pa
 """
 
 import ipaddress
+import re
 import socket
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ LOCAL_ENDINGS = (".localhost", ".local", ".internal")
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0", "::1")
 APP_SCHEMES = ("app", "file", "tauri", "vscode-webview", "vscode-file")
 ALLOWED_HEADERS = b"authorization, content-type, user-agent, accept, x-requested-with"
+_HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, \t-]*")  # of RFC 9110, listed
 
 KEYLESS_PATHS = ("/", "/api/version")  # what tells that a server is there
 MANAGED_PATHS = ("/api/create", "/api/copy", "/api/delete", "/api/pull", "/api/push")
@@ -66,7 +68,7 @@ class Guard:
             error = HeaderTooLarge(f"the request line and headers are larger than {self._max_header} bytes")
             await error_response(error)(scope, receive, send)
         elif origin and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-            await _empty(send, 204, _cors(origin))
+            await _empty(send, 204, _cors(origin, headers.get(b"access-control-request-headers", b"")))
         else:
             await self._app(scope, receive, _with_cors(send, origin) if origin else send)
 
@@ -121,9 +123,9 @@ class RequireKey:
         is_open = self._may_be_open and not self._keyring.is_set
         if is_open or scope["path"] in KEYLESS_PATHS:
             return None
-        key = self._keyring.find(_bearer(scope))
+        key = self._keyring.find(_secret(scope))
         if key is None:
-            raise Unauthorized("unauthorized: a valid API key is needed, as Authorization: Bearer")
+            raise Unauthorized("unauthorized: a valid API key is needed, as Authorization: Bearer or x-api-key")
         if (needed := scope_of(scope["path"])) not in key.scopes:
             raise MissingScope(f'forbidden: this API key lacks the scope "{needed}"')
         return key
@@ -141,10 +143,15 @@ def header_size(scope: Scope) -> int:
     return target + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
 
 
-def _bearer(scope: Scope) -> str:
-    text = dict(scope["headers"]).get(b"authorization", b"").decode("utf-8", "surrogateescape")
+def _secret(scope: Scope) -> str:
+    """The key that was sent: as a bearer's token, or in one of the headers that other APIs have (OAI-03, ANT-02)."""
+    headers = dict(scope["headers"])
+    text: str = headers.get(b"authorization", b"").decode("utf-8", "surrogateescape")
     kind, _, secret = text.partition(" ")
-    return secret.strip() if kind.lower() == "bearer" else ""
+    if kind.lower() == "bearer" and secret.strip():
+        return secret.strip()
+    other: bytes = headers.get(b"x-api-key") or headers.get(b"api-key") or b""
+    return other.decode("utf-8", "surrogateescape").strip()
 
 
 def _refusal(error: SerowError) -> Response:
@@ -161,11 +168,12 @@ def _fits(origin: str, head: str, star: str, tail: str) -> bool:
     return len(origin) >= len(head) + len(tail) and origin.startswith(head) and origin.endswith(tail)
 
 
-def _cors(origin: str) -> list[tuple[bytes, bytes]]:
+def _cors(origin: str, asked: bytes) -> list[tuple[bytes, bytes]]:
+    """What an allowed origin may send: whatever header it asks for, since clients keep adding new ones (OAI-03)."""
     return [
         (b"access-control-allow-origin", origin.encode("latin-1")),
         (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"),
-        (b"access-control-allow-headers", ALLOWED_HEADERS),
+        (b"access-control-allow-headers", asked if asked and _HEADER_NAMES.fullmatch(asked) else ALLOWED_HEADERS),
         (b"access-control-max-age", b"43200"),
         (b"vary", b"Origin"),
     ]

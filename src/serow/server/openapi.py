@@ -34,9 +34,10 @@ class Error(Struct, frozen=True):
 
 
 class Version(Struct, frozen=True):
-    """The body of /api/version."""
+    """The body of /api/version: the level of Ollama's API that is spoken, and Serow's own version."""
 
     version: str
+    serow: str
 
 
 class Tags(Struct, frozen=True):
@@ -97,7 +98,7 @@ OPERATIONS = (
     Operation("POST", "/api/pull", "fetch a model", PullRequest, Progress, is_stream=True),
     Operation("HEAD", "/api/blobs/{digest}", "whether a file is there"),
     Operation("POST", "/api/blobs/{digest}", "upload a file", takes_bytes=True),
-    Operation("GET", "/api/version", "the server's version", answer=Version),
+    Operation("GET", "/api/version", "the level of Ollama's API, and the server's version", answer=Version),
     Operation("GET", "/metrics", "numbers for Prometheus", answer_type=_TEXT),
     Operation("GET", "/openapi.json", "this document"),
     Operation("GET", "/", "whether a server is there", answer_type=_TEXT),
