@@ -25,6 +25,7 @@ from serow.errors import RequestError
 from serow.images import MAX_PIXELS, decode_images
 from serow.job import Job
 from serow.runner.base import ImageRunner, TextRunner
+from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, Scheduler
 from serow.store.model import Model
 from serow.store.store import Store
@@ -89,9 +90,8 @@ class Generation:
     async def _lease(self, job: Job) -> AsyncIterator[Lease]:
         options = drawing.load_options(job.options) if job.model.is_image else job.options.load_options
         job.timeline.ask()
-        keep_alive, alone = job.request.keep_alive, job.options.deterministic
-        place = self._scheduler.lease(job.model, options, keep_alive, job.client, alone=alone, needs=job.needs)
-        async with place as lease:
+        demand = Demand(job.model, options, job.needs, alone=job.options.deterministic)
+        async with self._scheduler.lease(demand, job.request.keep_alive, job.client) as lease:
             job.timeline.place(lease.load_duration)
             yield lease
 

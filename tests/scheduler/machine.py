@@ -10,6 +10,7 @@ from serow.engines.selection import Selection
 from serow.runner.base import LoadRequest
 from serow.runner.engine import Feature
 from serow.scheduler.devices import Devices
+from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, Scheduler
 from serow.settings import Settings
 from serow.store.model import Model
@@ -122,7 +123,7 @@ class Request:
         self.lease: Lease | None = None
         self.ending = asyncio.Event()
         self._has_lease = asyncio.Event()
-        context = scheduler.lease(wanted, options or LoadOptions(), keep_alive, client, alone=alone, needs=needs)
+        context = scheduler.lease(Demand(wanted, options or LoadOptions(), needs, alone), keep_alive, client)
 
         async def live() -> None:
             async with context as self.lease:

@@ -9,6 +9,7 @@ from serow.api.types import LoadOptions
 from serow.engines.selection import Selection
 from serow.errors import EngineDied, LoadError
 from serow.runner.engine import Feature
+from serow.scheduler.resident import Demand
 from tests.engines.test_checks import result
 from tests.engines.test_selection import Place
 from tests.scheduler.machine import GIB, Machine, Request, model, names
@@ -45,7 +46,7 @@ async def test_a_request_that_finds_its_engine_dead_is_believed_before_the_proce
     machine = Machine()
     async with machine.scheduler() as scheduler:
         with pytest.raises(EngineDied):
-            async with scheduler.lease(A, LoadOptions(), None):
+            async with scheduler.lease(Demand(A, LoadOptions()), None):
                 raise EngineDied("the engine ended with signal 9")
         await (await Request(scheduler, A).begun()).end()
         assert [engine.is_closed for engine in machine.engines] == [True, False]
@@ -137,7 +138,7 @@ async def test_an_engine_that_died_is_struck_off_and_the_next_request_gets_anoth
     machine = Machine()
     async with machine.scheduler(selection) as scheduler:
         with pytest.raises(EngineDied, match=f"^the engine ended with signal 9; {STRUCK_OFF}$") as caught:
-            async with scheduler.lease(A, LoadOptions(), None):
+            async with scheduler.lease(Demand(A, LoadOptions()), None):
                 assert machine.kinds == ["ik"]
                 raise EngineDied("the engine ended with signal 9")
         assert caught.value.hint == "ask again: another engine takes over"

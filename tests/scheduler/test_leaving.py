@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from serow.api.types import LoadOptions
 from serow.errors import LoadError, Unavailable
+from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Scheduler
 from tests.scheduler.machine import GIB, LOAD_TIME, Machine, Request, model
 from tests.scheduler.virtual import settle, virtual_time
@@ -96,7 +97,7 @@ async def test_who_leaves_before_its_turn_came_up_is_not_served() -> None:
 async def test_a_request_that_fails_hands_its_place_on() -> None:
     async with Machine().scheduler(num_parallel=1) as scheduler:
         with pytest.raises(ZeroDivisionError):
-            async with scheduler.lease(A, LoadOptions(), None):
+            async with scheduler.lease(Demand(A, LoadOptions()), None):
                 raise ZeroDivisionError
         await (await Request(scheduler, A).begun()).end()
 

@@ -15,6 +15,7 @@ import pytest
 from serow.api.types import LoadOptions
 from serow.errors import EngineDied, LoadError
 from serow.runner.llama import LlamaRunner
+from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Scheduler
 from serow.settings import Settings
 from serow.store.model import Model
@@ -45,7 +46,7 @@ async def running_scheduler() -> AsyncIterator[Scheduler]:
 
 
 async def pid_of(scheduler: Scheduler, model: Model, options: LoadOptions | None = None) -> int:
-    async with scheduler.lease(model, options or LoadOptions(), None) as lease:
+    async with scheduler.lease(Demand(model, options or LoadOptions()), None) as lease:
         return lease.runner.pid
 
 
@@ -68,7 +69,7 @@ async def test_an_unload_ends_the_process(think: Model) -> None:
 @pytest.mark.req("LIFE-03")
 @pytest.mark.parametrize("num_ctx", [100, 5000])
 async def test_the_context_of_a_lease_is_the_engines(think: Model, num_ctx: int) -> None:
-    async with running_scheduler() as scheduler, scheduler.lease(think, LoadOptions(num_ctx=num_ctx), None) as lease:
+    async with running_scheduler() as scheduler, scheduler.lease(Demand(think, LoadOptions(num_ctx=num_ctx)), None) as lease:
         assert isinstance(lease.runner, LlamaRunner)
         assert lease.num_ctx == lease.runner.num_ctx
 
@@ -77,7 +78,7 @@ async def test_the_context_of_a_lease_is_the_engines(think: Model, num_ctx: int)
 async def test_the_request_after_a_kill_gets_a_new_process(think: Model) -> None:
     async with running_scheduler() as scheduler:
         with pytest.raises(EngineDied):
-            async with scheduler.lease(think, LoadOptions(), None) as lease:
+            async with scheduler.lease(Demand(think, LoadOptions()), None) as lease:
                 assert isinstance(lease.runner, LlamaRunner)
                 os.kill(lease.runner.pid, signal.SIGKILL)
                 await lease.runner.tokenize("x", add_special=False)

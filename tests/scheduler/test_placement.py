@@ -9,7 +9,7 @@ from serow.engines.selection import WHEEL_CHOICE, Choice
 from serow.runner.base import LoadRequest
 from serow.runner.engine import IK, WHEEL, Engine, Feature, FlagSet
 from serow.scheduler.placement import Decision, Load, Refuse, Use, Wait, fits, plan, resolve
-from serow.scheduler.resident import Resident, State
+from serow.scheduler.resident import Demand, Resident, State
 from serow.settings import Settings
 from serow.store.model import Model
 from tests.scheduler.machine import GIB, MIB, model
@@ -49,7 +49,7 @@ def decide(
     **settings: int,
 ) -> Decision:
     settled = Settings(**settings)  # type: ignore[arg-type]
-    return plan(wanted or model("a"), options, residents, lambda: free, settled, needs=needs, choose=lambda: choice)
+    return plan(Demand(wanted or model("a"), options, needs), residents, lambda: free, settled, lambda: choice)
 
 
 def leavers(*residents: Resident, free: int = 64 * GIB, max_loaded_models: int = 0) -> list[str]:
@@ -224,3 +224,11 @@ def test_at_most_max_loaded_models_are_in_memory() -> None:
 def test_a_model_that_no_leaving_makes_room_for_is_refused_and_nobody_leaves() -> None:
     decision = decide(resident("b"), free=GIB, wanted=model("a", size=8 * GIB))
     assert decision == Refuse(needed=8 * GIB + 128 * MIB, available=2 * GIB)
+
+
+def test_a_model_that_completes_texts_is_loaded_a_second_time_to_embed_them() -> None:
+    loaded = resident("a")
+    demand = Demand(loaded.request.model, LoadOptions(), frozenset({Feature.EMBEDDINGS}))
+    decision = plan(demand, [loaded], lambda: 64 * GIB, Settings())
+    assert isinstance(decision, Load)
+    assert loaded not in decision.after

@@ -2,7 +2,7 @@ import pytest
 
 from serow.api.types import LoadOptions
 from serow.scheduler.queue import Waiter, WaitQueue
-from serow.scheduler.resident import key_of
+from serow.scheduler.resident import Demand, key_of
 from tests.scheduler.machine import model
 
 
@@ -10,7 +10,7 @@ def queue_of(*tickets: str) -> WaitQueue:
     """Each ticket is a model's letter and a client's digit."""
     queue = WaitQueue()
     for ticket in tickets:
-        queue.push(Waiter(model(ticket[0]), LoadOptions(), None, ticket[1:]))
+        queue.push(Waiter(Demand(model(ticket[0]), LoadOptions()), None, ticket[1:]))
     return queue
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from serow.api.types import LoadOptions
 from serow.errors import NotEnoughMemory, Unavailable
+from serow.scheduler.resident import Demand
 from tests.scheduler.machine import GIB, LOAD_TIME, MIB, Machine, Request, model
 from tests.scheduler.virtual import settle, virtual_time
 
@@ -24,7 +25,7 @@ async def test_first_requests_at_the_same_time_share_one_load() -> None:
 
 @virtual_time
 async def test_a_lease_says_what_it_holds() -> None:
-    async with Machine().scheduler() as scheduler, scheduler.lease(A, LoadOptions(num_ctx=1000), None) as lease:
+    async with Machine().scheduler() as scheduler, scheduler.lease(Demand(A, LoadOptions(num_ctx=1000)), None) as lease:
         assert (lease.num_ctx, lease.num_parallel) == (1024, 8)
 
 
@@ -35,7 +36,7 @@ async def test_loading_one_model_does_not_hold_up_another() -> None:
         await (await Request(scheduler, A).begun()).end()
         machine.load_time = 100.0
         slow = Request(scheduler, B)
-        async with asyncio.timeout(1), scheduler.lease(A, LoadOptions(), None):
+        async with asyncio.timeout(1), scheduler.lease(Demand(A, LoadOptions()), None):
             assert not slow.is_running
         await slow.leave()
 

@@ -37,7 +37,7 @@ class Selection:
 
     def choose(self, model: Model, needs: frozenset[Feature]) -> Choice:
         """The engine for requests with these needs; raises RequestError when the forced one lacks something."""
-        if model.is_image:
+        if model.is_image or Feature.EMBEDDINGS in needs:  # built engines are checked for texts only
             return WHEEL_CHOICE
         if self._forced:
             return self._force(self._forced, model, needs)

@@ -11,13 +11,17 @@ from serow.store.model import Model
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """A model and how to load it. `options.num_ctx` is resolved: tokens for each of `num_parallel` slots."""
+    """A model and how to load it. `options.num_ctx` is resolved: tokens for each of `num_parallel` slots.
+
+    With `embeds` it turns texts into vectors and completes none.
+    """
 
     model: Model
     options: LoadOptions
     num_parallel: int
     engine: Engine = WHEEL
     flags: FlagSet = DEFAULT_FLAGS
+    embeds: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,10 @@ class TextRunner(Runner, Protocol):
 
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:
         """Yield chunks as they are sampled, the last with `usage`. `aclose` (contextlib.aclosing) stops the engine's work."""
+        ...
+
+    async def embed(self, inputs: Sequence[Sequence[int]]) -> list[list[float]]:
+        """One vector for each list of token ids, as the model pools them; only of a model loaded with `embeds`."""
         ...
 
     async def tokenize(self, text: str, *, add_special: bool) -> list[int]: ...

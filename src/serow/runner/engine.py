@@ -25,6 +25,7 @@ class Feature(StrEnum):
 
     LLGUIDANCE = "hold the text to this format"
     VISION = "see pictures"
+    EMBEDDINGS = "embed texts"
 
 
 class FlagSet(Struct, frozen=True):
@@ -59,7 +60,7 @@ WHEEL_KIND = Kind("wheel")
 LLAMA_CPP = Kind(
     "llama.cpp",
     flags=llama_cpp_flags,
-    lacks=frozenset({Feature.LLGUIDANCE}),
+    lacks=frozenset({Feature.LLGUIDANCE, Feature.EMBEDDINGS}),
     flag_sets=(FlagSet(drafts=True), DEFAULT_FLAGS, FlagSet(False)),
 )
 IK = Kind(

@@ -1,7 +1,7 @@
 """A language model in a llama.cpp server of its own: the TextRunner."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
@@ -24,6 +24,9 @@ from serow.settings import Settings
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _TEMPLATE_TIMEOUT = 30.0  # seconds that a model's own template may run
+_AS_POOLED = -1  # of the engine's ways to normalise
+_SLOWEST_EMBEDDING = 10.0  # tokens a second
+_GROUP = 8192  # tokens that are embedded by one call to the engine, which keeps all of their vectors until the last is there
 _WATCHED = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)  # its silence is the watchdog's business
 
 
@@ -48,6 +51,11 @@ class _Prompt(Struct):
     prompt: str
 
 
+class _Vector(Struct):
+    index: int
+    embedding: list[list[float]]
+
+
 class _Failure(Struct):
     error: Fault
 
@@ -59,7 +67,8 @@ class LlamaRunner:
         self._request = request
         self._settings = settings
         self._kind = request.engine.kind
-        self._slots = SlotKeeper(slots.place(request) if slots else None, request, self._call)
+        place = slots.place(request) if slots and not request.embeds else None
+        self._slots = SlotKeeper(place, request, self._call)
         self._child = self._new_child()
         self._template_limit = aiohttp.ClientTimeout(total=min(_TEMPLATE_TIMEOUT, settings.stall_timeout))
         stalled = f"the engine made no progress for {settings.stall_timeout:g} seconds"
@@ -184,6 +193,17 @@ class LlamaRunner:
                     yield builder.step(event, await self.detokenize(event.tokens) if builder.lacks_text(event) else None)
         raise await self._child.gone()
 
+    async def embed(self, inputs: Sequence[Sequence[int]]) -> list[list[float]]:
+        """One vector for each list of token ids, as the model pools them. Raises EngineDied, EngineError."""
+        vectors: list[list[float]] = []
+        for group in _groups(inputs):
+            body = {"content": group, "embd_normalize": _AS_POOLED}
+            slow = sum(map(len, group)) / _SLOWEST_EMBEDDING
+            limit = aiohttp.ClientTimeout(total=self._settings.stall_timeout + slow)
+            found = await self._call("POST", "/embedding", body, list[_Vector], limit)
+            vectors += [each.embedding[0] for each in sorted(found, key=lambda each: each.index)]
+        return vectors
+
     async def _read(self, content: aiohttp.StreamReader) -> bytes:
         """More of an answer; the engine is watched while we wait for it, not while the client takes its time."""
         with self._watchdog.watched():
@@ -225,6 +245,20 @@ class LlamaRunner:
             raise await self._child.gone() from None
         except msgspec.DecodeError:
             raise EngineError("the engine sent something that is not an answer") from None
+
+
+def _groups(inputs: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+    """Inputs in order, as many together as the size of a group allows, and at least one."""
+    group: list[Sequence[int]] = []
+    num_tokens = 0
+    for each in inputs:
+        if group and num_tokens + len(each) > _GROUP:
+            yield group
+            group, num_tokens = [], 0
+        group.append(each)
+        num_tokens += len(each)
+    if group:
+        yield group
 
 
 async def _fault(response: aiohttp.ClientResponse) -> Fault:

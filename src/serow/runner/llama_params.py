@@ -44,7 +44,15 @@ def describe(request: LoadRequest, slots: str = "") -> LlamaSpec:
         flash_attention=request.flags.flash_attention,
         num_draft=NUM_DRAFT if request.flags.drafts else 0,
         slots=slots,
+        pooling=_pooling(request),
     )
+
+
+def _pooling(request: LoadRequest) -> str:
+    """A text model has none of its own: the mean of its tokens serves."""
+    if not request.embeds:
+        return ""
+    return "model" if "embedding" in request.model.capabilities else "mean"
 
 
 def prompt_cache_size() -> int:
@@ -67,7 +75,10 @@ def common_params(spec: LlamaSpec, listen: Listen) -> Any:
     params.mmproj.path = spec.projector
     params.hostnames, params.port, params.api_keys = [listen.host], listen.port, [listen.key]
     params.n_ctx, params.n_parallel, params.kv_unified = spec.num_ctx * spec.num_parallel, spec.num_parallel, False
-    params.n_batch, params.n_ubatch = batch, min(batch, DEFAULT_BATCH)
+    params.n_batch, params.n_ubatch = batch, batch if spec.pooling else min(batch, DEFAULT_BATCH)
+    params.embedding = bool(spec.pooling)
+    if spec.pooling == "mean":
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.n_gpu_layers, params.main_gpu = spec.num_gpu, spec.main_gpu
     if spec.use_mmap is not None:
         modes = xllamacpp.llama_load_mode

@@ -40,6 +40,7 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
     flash_attention: bool | None  # None: as the engine decides
     num_draft: int  # 0: nothing is guessed
     slots: str  # the directory that slots are saved to and restored from, "" for none
+    pooling: str = ""  # how the vectors of tokens become one: "model" as the file says, "mean"; "" for a model that completes
 
     @property
     def flash_attention_word(self) -> str:
@@ -58,7 +59,9 @@ def physical_cores() -> int:
 
 
 def batch_size(spec: LlamaSpec, *, has_gpu: bool) -> int:
-    """Tokens of prompts that the engine takes in at once; a picture's must fit in whole."""
+    """Tokens of prompts that the engine takes in at once; a picture's must fit in whole, and so must a text to embed."""
+    if spec.pooling:
+        return max(spec.num_ctx, DEFAULT_BATCH)
     if spec.projector:
         return max(spec.num_batch, DEFAULT_BATCH)
     if has_gpu and spec.num_gpu != 0:

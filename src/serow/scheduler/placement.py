@@ -10,9 +10,8 @@ import msgspec
 
 from serow.api.types import LoadOptions
 from serow.engines.selection import WHEEL_CHOICE, Choice
-from serow.runner.engine import Feature
 from serow.runner.llama_spec import whole_blocks
-from serow.scheduler.resident import Resident, State, key_of
+from serow.scheduler.resident import Demand, Resident, State
 from serow.settings import Settings
 from serow.store.model import Model
 
@@ -56,22 +55,18 @@ Decision = Use | Load | Wait | Refuse
 
 
 def plan(
-    model: Model,
-    options: LoadOptions,
+    demand: Demand,
     residents: Sequence[Resident],
     free_memory: Callable[[], int],
     settings: Settings,
-    *,
-    alone: bool = False,
-    needs: frozenset[Feature] = frozenset(),
     choose: Callable[[], Choice] = Choice,
 ) -> Decision:
     """Decide on the longest waiting request of a model; `free_memory` and `choose` are asked only when it has to be loaded.
 
     `choose` names the engine to load it in. One that has it in memory already will do as well, if it can do what the request
-    `needs`; the same model in an engine that can't counts like any other model.
+    needs; the same model in an engine that can't counts like any other model.
 
-    1. It is in memory with options that fit: Use a free place, or Wait for one; `alone` for all of them.
+    1. It is in memory with options that fit: Use a free place, or Wait for one; who wants to be alone waits for all of them.
     2. It is loading with other options: Wait, so that no chain of loads can grow.
     3. Not all memory together would suffice: Refuse.
     4. Otherwise Load, after as few as make room, in this order:
@@ -81,13 +76,14 @@ def plan(
        d. busy ones, the least recently used first, after their requests in flight
     5. What is in the way is still loading: Wait.
     """
-    own = [each for each in residents if each.key == key_of(model) and each.request.engine.can(needs)]
+    own = [each for each in residents if each.key == demand.key and each.request.engine.can(demand.needs)]
     for resident in own:
-        if not resident.is_leaving and fits(model, resident.request.options, options):
-            return Use(resident) if resident.has_place(alone=alone) else Wait()  # 1
+        if not resident.is_leaving and fits(demand.model, resident.request.options, demand.options):
+            return Use(resident) if resident.has_place(alone=demand.alone) else Wait()  # 1
     if any(resident.state is State.LOADING for resident in own):
         return Wait()  # 2
-    return _load(model, resolve(model, options, settings), choose(), own, residents, free_memory(), settings)
+    options = resolve(demand.model, demand.options, settings)
+    return _load(demand.model, options, choose(), own, residents, free_memory(), settings)
 
 
 def _load(

@@ -6,23 +6,17 @@ import itertools
 from collections import deque
 from dataclasses import dataclass, field
 
-from serow.api.types import LoadOptions
 from serow.errors import SerowError
-from serow.runner.engine import Feature
-from serow.scheduler.resident import Key, Resident, key_of
-from serow.store.model import Model
+from serow.scheduler.resident import Demand, Key, Resident
 
 
 @dataclass(eq=False)
 class Waiter:
-    """One request that asks for a place, or for all of them (`alone`). `settled` once it has a resident or an error."""
+    """One request that asks for a place. `settled` once it has a resident or an error."""
 
-    model: Model
-    options: LoadOptions
+    demand: Demand
     keep_alive: float | None  # seconds
     client: str
-    alone: bool = False
-    needs: frozenset[Feature] = frozenset()
     number: int = 0  # order of arrival
     resident: Resident | None = None
     error: SerowError | None = None
@@ -48,7 +42,7 @@ class WaitQueue:
         return sum(map(self.count, self._models))
 
     def __contains__(self, waiter: Waiter) -> bool:
-        return waiter in self._models.get(key_of(waiter.model), {}).get(waiter.client, ())
+        return waiter in self._models.get(waiter.demand.key, {}).get(waiter.client, ())
 
     def count(self, key: Key) -> int:
         """How many wait for the model."""
@@ -66,11 +60,11 @@ class WaitQueue:
     def push(self, waiter: Waiter) -> None:
         """Stand at the end of the client's line."""
         waiter.number = next(self._numbers)
-        self._models.setdefault(key_of(waiter.model), {}).setdefault(waiter.client, deque()).append(waiter)
+        self._models.setdefault(waiter.demand.key, {}).setdefault(waiter.client, deque()).append(waiter)
 
     def pop(self, waiter: Waiter) -> None:
         """Take out the one whose turn it was; its client's next turn is the last."""
-        clients = self._models[key_of(waiter.model)]
+        clients = self._models[waiter.demand.key]
         line = clients.pop(waiter.client)
         line.remove(waiter)
         if line:
@@ -79,15 +73,15 @@ class WaitQueue:
 
     def remove(self, waiter: Waiter) -> None:
         """Take out one that left; turns stay as they are."""
-        clients = self._models[key_of(waiter.model)]
+        clients = self._models[waiter.demand.key]
         clients[waiter.client].remove(waiter)
         if not clients[waiter.client]:
             del clients[waiter.client]
         self._drop_if_empty(waiter)
 
     def _drop_if_empty(self, waiter: Waiter) -> None:
-        if not self._models[key_of(waiter.model)]:
-            del self._models[key_of(waiter.model)]
+        if not self._models[waiter.demand.key]:
+            del self._models[waiter.demand.key]
 
     def clear(self) -> list[Waiter]:
         """Take out everybody."""

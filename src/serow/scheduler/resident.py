@@ -13,16 +13,41 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from serow.api.types import LoadOptions
 from serow.errors import SerowError
 from serow.runner.base import LoadRequest, Runner
+from serow.runner.engine import Feature
 from serow.store.model import Model
 
-Key = tuple[Path | None, ...]
+Key = tuple[Path | bool | None, ...]
 
 
-def key_of(model: Model) -> Key:
-    """What is in memory when the model is loaded: names that differ only in template, system or parameters share it."""
-    return model.weights, model.projector, *model.adapters
+def key_of(model: Model, *, embeds: bool = False) -> Key:
+    """What is in memory when the model is loaded: names that differ only in template, system or parameters share it.
+
+    A model that completes texts is loaded a second time to embed them.
+    """
+    return embeds, model.weights, model.projector, *model.adapters
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a request asks the scheduler for: a model, loaded so that it serves. `alone`: nobody else runs on it meanwhile."""
+
+    model: Model
+    options: LoadOptions
+    needs: frozenset[Feature] = frozenset()
+    alone: bool = False
+
+    @property
+    def embeds(self) -> bool:
+        """Whether vectors are wanted, not text."""
+        return Feature.EMBEDDINGS in self.needs
+
+    @property
+    def key(self) -> Key:
+        """Demands of the same key are met by the same weights in memory."""
+        return key_of(self.model, embeds=self.embeds)
 
 
 class State(Enum):
@@ -57,7 +82,7 @@ class Resident:
     @property
     def key(self) -> Key:
         """Two residents of the same key hold the same weights."""
-        return key_of(self.request.model)
+        return key_of(self.request.model, embeds=self.request.embeds)
 
     def has_place(self, *, alone: bool) -> bool:
         """Whether one more request may run, `alone` or with the others."""

@@ -17,17 +17,15 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from serow.api.types import LoadOptions
 from serow.engines.selection import Choice, Selection
 from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, RequestError, Unavailable
 from serow.runner.base import LoadRequest, Runner
-from serow.runner.engine import Feature
 from serow.scheduler.backoff import Backoff
 from serow.scheduler.counts import Counts
 from serow.scheduler.devices import Devices
 from serow.scheduler.placement import Decision, Load, Refuse, Use, Wait, plan
 from serow.scheduler.queue import Waiter, WaitQueue
-from serow.scheduler.resident import Key, Resident, State, key_of
+from serow.scheduler.resident import Demand, Resident, State, key_of
 from serow.settings import Settings
 from serow.store.model import Model
 
@@ -108,21 +106,16 @@ class Scheduler:
     @contextlib.asynccontextmanager
     async def lease(
         self,
-        model: Model,
-        options: LoadOptions,
+        demand: Demand,
         keep_alive: float | None,
         client: str = "",
-        *,
-        alone: bool = False,
-        needs: frozenset[Feature] = frozenset(),
     ) -> AsyncIterator[Lease]:
         """Hold a place in the model, loaded if need be, while the context lasts.
 
-        `keep_alive` in seconds, None keeps what is; `alone`: nobody else runs on the model meanwhile; `needs` must be
-        met by its engine. Clients of a model take turns. Raises Unavailable (queue full, shutting down), NotEnoughMemory,
-        RequestError (no engine has what it needs), or what the engine failed to load with.
+        `keep_alive` in seconds, None keeps what is. Clients of a model take turns. Raises Unavailable (queue full, shutting
+        down), NotEnoughMemory, RequestError (no engine has what it needs), or what the engine failed to load with.
         """
-        waiter = Waiter(model, options, keep_alive, client, alone, needs)
+        waiter = Waiter(demand, keep_alive, client)
         try:
             self._arrive(waiter)
             resident = await waiter.placed()
@@ -140,12 +133,12 @@ class Scheduler:
     async def unload(self, model: Model) -> None:
         """Take the model out of memory after its requests in flight; returns when its process is gone."""
         self.forget(model)
-        for resident in self._of(key_of(model)):
+        for resident in self._of(model):
             await resident.gone.wait()
 
     def forget(self, model: Model) -> None:
         """Unload without waiting: its files are about to change. The next lease loads it anew."""
-        for resident in self._of(key_of(model)):
+        for resident in self._of(model):
             resident.retire()
 
     def stop(self) -> None:
@@ -184,8 +177,10 @@ class Scheduler:
             pid=resident.runner.pid,
         )
 
-    def _of(self, key: Key) -> list[Resident]:
-        return [resident for resident in self._residents if resident.key == key]
+    def _of(self, model: Model) -> list[Resident]:
+        """The model in memory, to complete texts or to embed them."""
+        keys = (key_of(model), key_of(model, embeds=True))
+        return [resident for resident in self._residents if resident.key in keys]
 
     def _arrive(self, waiter: Waiter) -> None:
         if self._is_stopped:
@@ -216,7 +211,7 @@ class Scheduler:
 
     def _place(self, waiter: Waiter) -> bool:
         """Settle one waiter if that can be done now."""
-        waiter.error = self._backoff.error(key_of(waiter.model), _now())
+        waiter.error = self._backoff.error(waiter.demand.key, _now())
         if waiter.error is None:
             match self._plan(waiter):
                 case RequestError() as error:
@@ -228,34 +223,27 @@ class Scheduler:
                 case Use(resident):
                     waiter.resident = resident
                 case Load() as load:
-                    waiter.resident = self._load(waiter.model, load)
+                    waiter.resident = self._load(waiter.demand, load)
         if waiter.resident is not None:
-            waiter.resident.take(_now(), waiter.keep_alive, alone=waiter.alone)
+            waiter.resident.take(_now(), waiter.keep_alive, alone=waiter.demand.alone)
         self._queue.pop(waiter)
         waiter.settled.set()
         return True
 
     def _plan(self, waiter: Waiter) -> Decision | RequestError:
         try:
-            return plan(
-                waiter.model,
-                waiter.options,
-                self._residents,
-                self._devices.free_memory,
-                self._settings,
-                alone=waiter.alone,
-                needs=waiter.needs,
-                choose=partial(self._selection.choose, waiter.model, waiter.needs),
-            )
+            choose = partial(self._selection.choose, waiter.demand.model, waiter.demand.needs)
+            return plan(waiter.demand, self._residents, self._devices.free_memory, self._settings, choose)
         except RequestError as error:  # no engine can do it
             return error
 
-    def _load(self, model: Model, load: Load) -> Resident:
+    def _load(self, demand: Demand, load: Load) -> Resident:
+        model = demand.model
         for other in load.after:
-            if not other.is_leaving and other.key != key_of(model):
+            if not other.is_leaving and other.key != demand.key:
                 self.counts.evictions[_name(other)] += 1
             other.retire()
-        request = LoadRequest(model, load.options, load.num_parallel, load.choice.engine, load.choice.flags)
+        request = LoadRequest(model, load.options, load.num_parallel, load.choice.engine, load.choice.flags, demand.embeds)
         resident = Resident(request, load.memory, uncounted=load.memory, keep_alive=self._settings.keep_alive)
         resident.task = asyncio.create_task(self._live(resident, load.after), name=f"engine of {model.name}")
         resident.task.add_done_callback(lambda task: self._gone(resident, task))
