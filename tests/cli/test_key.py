@@ -7,7 +7,7 @@ import pytest
 
 from serow.cli.main import main
 from serow.keys import KeyFile, Scope
-from tests.conftest import running_server
+from tests.support.server import running_server
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -6,7 +6,8 @@ import pytest
 
 from serow.store.store import Store
 from tests.compat.wire import Wire
-from tests.conftest import create, pulled, running_server
+from tests.conftest import create, pulled
+from tests.support.server import running_server
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import pytest_asyncio
 from serow.scheduler.resident import State
 from serow.settings import Settings
 from serow.store.store import Store
-from tests.fault.running import ENDLESS, ONE_SECOND, Running, running, until
 from tests.pictures import SHAPES, create_pipeline, needs_packages
+from tests.support.server import ENDLESS, ONE_SECOND, Running, running, until
 
 pytestmark = pytest.mark.req("LIFE-05")
 NUM_READERS = 8  # whose prompts are some seconds of work

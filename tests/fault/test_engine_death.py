@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from serow.scheduler.resident import State
 from serow.settings import Settings
-from tests.fault.running import ENDLESS, Running, running, until
+from tests.support.server import ENDLESS, Running, running, until
 
 pytestmark = pytest.mark.req("LIFE-06", "RES-04")
 TALK = {"model": "zoo-think", "prompt": "Hello", "options": ENDLESS}

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from serow.api.types import LoadOptions
 from serow.server.openapi import OPERATIONS, Operation, document
 from serow.store.store import Store
-from tests.conftest import create, running_server
+from tests.conftest import create
 from tests.schemas import ANY_JSON, some_of, validator, values
+from tests.support.server import running_server
 
 EXAMPLES = int(os.environ.get("SEROW_FUZZ_EXAMPLES", "0"))
 DEADLINE = 60  # seconds

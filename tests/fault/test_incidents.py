@@ -28,8 +28,8 @@ from serow.server.guard import KEYLESS_PATHS
 from serow.settings import Settings
 from serow.store.store import Store
 from tests.conftest import create
-from tests.fault.running import END_DEADLINE, Running, running, served
 from tests.store.files import MODEL, array, gguf_file
+from tests.support.server import END_DEADLINE, Running, running, served
 
 ROOT = Path(__file__).parents[2]
 HUGE = 2**64 - 1

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from serow.settings import Settings
-from tests.fault.running import END_DEADLINE, ENDLESS, Running, running, until
+from tests.support.server import END_DEADLINE, ENDLESS, Running, running, until
 
 pytestmark = pytest.mark.req("LIFE-02")
 TALK = {"model": "zoo-think", "prompt": "Hello", "options": ENDLESS}

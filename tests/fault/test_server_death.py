@@ -14,8 +14,8 @@ import aiohttp
 import httpx
 import pytest
 
-from tests.fault.running import END_DEADLINE, ENDLESS, Served, served, until
 from tests.runner.engines import ends
+from tests.support.server import END_DEADLINE, ENDLESS, Served, served, until
 
 TALK = {"model": "zoo-think", "prompt": "Hello", "options": ENDLESS}
 linux = pytest.mark.skipif(sys.platform != "linux", reason="pidfd is Linux's")

@@ -22,7 +22,7 @@ from serow import generation
 from serow.errors import RequestError
 from serow.server.app import create_app
 from serow.settings import Settings
-from tests.conftest import running_server
+from tests.support.server import running_server
 
 DEADLINE = 20  # seconds
 TIMEOUT = 1.0  # seconds, of the server's reading and writing

@@ -15,7 +15,7 @@ from serow.server.exchange import Exchange, ExchangeMiddleware
 from serow.server.log import JSONFormatter, TextFormatter, configure, request_logger
 from serow.server.responses import error_record
 from serow.settings import Settings
-from tests.conftest import running_server
+from tests.support.server import running_server
 
 SECRET = "the-prompt-nobody-may-see"
 

@@ -13,7 +13,7 @@ import pytest
 from serow.cli.main import main
 from serow.server.bind import tls_options
 from serow.settings import SettingError, Settings
-from tests.conftest import running_server
+from tests.support.server import running_server
 
 
 @pytest.fixture(scope="module")

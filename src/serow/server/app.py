@@ -29,7 +29,7 @@ from serow.runner.base import LoadRequest, Runner
 from serow.runner.image import ImageRunner
 from serow.runner.llama import LlamaRunner
 from serow.runner.slots import SlotCache
-from serow.scheduler.scheduler import Scheduler
+from serow.scheduler.scheduler import RunnerFactory, Scheduler
 from serow.server import bind, inference, log, metrics, models, openapi
 from serow.server.connection import bounded
 from serow.server.exchange import Exchange, ExchangeMiddleware
@@ -67,8 +67,11 @@ class _Application(Starlette):
         return ExchangeMiddleware(super().build_middleware_stack(), self._observers)
 
 
-def create_app(settings: Settings) -> Starlette:
-    """Build the application; its store, scheduler and generation are in `app.state` while it runs."""
+def create_app(settings: Settings, start: RunnerFactory | None = None) -> Starlette:
+    """Build the application; its store, scheduler and generation are in `app.state` while it runs.
+
+    `start` makes the engines, in place of our own.
+    """
     keyring = Keyring(settings.api_keys, KeyFile(settings.key_file))
     bind.require_key(settings, keyring)
     counted, traces = Metrics(), open_traces(settings)
@@ -81,7 +84,7 @@ def create_app(settings: Settings) -> Starlette:
             Middleware(RequireKey, keyring, may_be_open=bind.may_be_open(settings)),
         ],
         exception_handlers=HANDLERS,
-        lifespan=partial(_lifespan, settings, counted, traces),
+        lifespan=partial(_lifespan, settings, start, counted, traces),
     )
 
 
@@ -103,12 +106,14 @@ HANDLERS = {
 
 
 @asynccontextmanager
-async def _lifespan(settings: Settings, counted: Metrics, traces: "Traces | None", app: Starlette) -> AsyncIterator[None]:
+async def _lifespan(
+    settings: Settings, start: RunnerFactory | None, counted: Metrics, traces: "Traces | None", app: Starlette
+) -> AsyncIterator[None]:
     """What lives as long as the server: the store, the scheduler with its engines, the numbers and traces."""
     store, slots = Store(settings.models), SlotCache(settings.slot_directory, settings.slot_cache)
     for sweep in (store.sweep, slots.sweep, socket_directory.sweep):
         await asyncio.to_thread(sweep)
-    async with Scheduler(settings, partial(_start, settings, slots)) as scheduler:
+    async with Scheduler(settings, start or partial(_start, settings, slots)) as scheduler:
         app.state.settings, app.state.store, app.state.slots, app.state.scheduler = settings, store, slots, scheduler
         app.state.library = Library(store, partial(_forget, scheduler, slots))
         app.state.generation = Generation(store, scheduler, settings.max_pixels)

@@ -1,6 +1,6 @@
-"""A server inside the test: reached over a real socket like any other, while the test sees its scheduler and its engines.
+"""The servers that tests start: one inside the test, reached over a real socket, and one in a process of its own.
 
-And one in a process of its own, for tests of its end.
+Of the first a test sees the scheduler, and may bring engines of its own.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from serow.scheduler.resident import Resident, State
-from serow.scheduler.scheduler import LoadedModel, Scheduler
+from serow.scheduler.scheduler import LoadedModel, RunnerFactory, Scheduler
 from serow.server.app import create_app
 from serow.settings import Settings
 
@@ -133,9 +133,9 @@ class Client:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
-    """Serve with these settings, on a port of the system's choice, while the context lasts."""
-    app = create_app(replace(settings, slot_cache=0))  # models are the same in all tests; prompts are to be read anew
+async def running(settings: Settings, start: RunnerFactory | None = None) -> AsyncIterator[Running]:
+    """Serve with these settings, on a port of the system's choice, while the context lasts; `start` gives the engines."""
+    app = create_app(replace(settings, slot_cache=0), start)  # models are the same in all tests; prompts are to be read anew
     config = uvicorn.Config(
         app, port=0, log_level="critical", access_log=False, timeout_graceful_shutdown=5, timeout_keep_alive=30
     )
@@ -177,6 +177,17 @@ def served(models: Path, **environ: str) -> Iterator[Served]:
             yield Served(process, process.stdout.readline().split()[-1])
         finally:
             process.kill()
+
+
+@contextmanager
+def running_server(models: Path, **environ: str) -> Iterator[str]:
+    """A server in a process of its own whose engines take one thread: yields its base URL, ends it with SIGTERM."""
+    with served(models, **{"SEROW_NUM_THREAD": "1", **environ}) as started:
+        try:
+            yield started.url
+        finally:
+            started.process.terminate()
+            assert started.process.wait(END_DEADLINE) == 0
 
 
 async def until(holds: Callable[[], Any], deadline: float = START_DEADLINE) -> None:

@@ -1,0 +1,81 @@
+"""The flow with engines that compute nothing: models that need no file, a real scheduler, no HTTP."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from serow.api.codec import decode_generate, encode
+from serow.api.types import Capability
+from serow.errors import ModelNotFound
+from serow.generation import Generation
+from serow.scheduler.scheduler import Scheduler
+from serow.settings import Settings
+from serow.store.model import Model
+from serow.store.name import Name
+from tests.support.engine import VOCAB_SIZE, Fake, FakePainter, starting
+
+JINJA = "{{ messages }}"  # the fake engine renders by its own template; a model only has to have one
+
+
+def model(name: str = "m", *capabilities: Capability, **fields: Any) -> Model:
+    """A small language model with a Jinja template."""
+    fields = {"chat_template": JINJA, "vocab_size": VOCAB_SIZE, "context_length": 4096, "kv_bytes": 1, **fields}
+    return Model(
+        name=Name.parse(name),
+        digest=name,
+        size=1 << 20,
+        modified_at=datetime.now(UTC),
+        weights=Path(name),
+        capabilities=capabilities or ("completion",),
+        **fields,
+    )
+
+
+class Models:
+    """A store that holds these models and reads no file."""
+
+    def __init__(self, *models: Model) -> None:
+        self._models = {each.name: each for each in models}
+
+    def resolve(self, name: str) -> Model:
+        found = self._models.get(Name.parse(name)) if name else None
+        if found is None:
+            raise ModelNotFound(name)
+        return found
+
+
+class Flow:
+    """Asks as /api/generate does: `generate(model=…, prompt=…)` gives the records."""
+
+    def __init__(self, generation: Generation, scheduler: Scheduler) -> None:
+        self.generation = generation
+        self.scheduler = scheduler
+
+    async def records(self, prompt: str = "", **fields: Any) -> AsyncGenerator[dict[str, Any], None]:
+        """The records of one answer by the model `m`, as a client gets them."""
+        body = json.dumps({"model": "m", "prompt": prompt, **fields}).encode()
+        async with aclosing(self.generation.generate(decode_generate(body))) as records:  # type: ignore[type-var]
+            async for record in records:
+                yield json.loads(encode(record))
+
+    async def generate(self, prompt: str = "", **fields: Any) -> list[dict[str, Any]]:
+        """All of them."""
+        return [record async for record in self.records(prompt, **fields)]
+
+    async def whole(self, prompt: str = "", **fields: Any) -> dict[str, Any]:
+        """The one record of an answer that is not streamed."""
+        (record,) = await self.generate(prompt, stream=False, **fields)
+        return record
+
+
+@asynccontextmanager
+async def flow(runner: Fake, *capabilities: Capability, **fields: Any) -> AsyncIterator[Flow]:
+    """The flow with one model, `m`, which this runner serves."""
+    if isinstance(runner, FakePainter):
+        capabilities = ("image",)
+    store = Models(model("m", *capabilities, **fields))
+    async with Scheduler(Settings(), starting(m=runner)) as scheduler:
+        yield Flow(Generation(store, scheduler), scheduler)  # type: ignore[arg-type]
