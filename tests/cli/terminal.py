@@ -51,6 +51,11 @@ class Terminal:
         self._pid = 0
         return os.waitstatus_to_exitcode(status)
 
+    def read_all(self) -> str:
+        """Everything until the program ends."""
+        self.wait()
+        return self._seen.decode()
+
     def _read(self, end: float) -> bool:
         """Take in what the program prints; False when it has ended or time is up."""
         if not select.select([self._fd], [], [], max(0.0, end - time.monotonic()))[0]:

@@ -19,11 +19,12 @@ def test_the_answer_goes_to_stdout_and_nothing_else(serow: Serow) -> None:
     assert serow("run", "zoo-think", "--think=false", QUESTION) == (0, ANSWER, "")
 
 
-def test_thinking_stands_between_two_lines_before_the_answer(serow: Serow) -> None:
-    out = serow("run", "zoo-think", QUESTION).out
-    assert out.startswith("Thinking...\n")
-    assert out.endswith(f"\n...done thinking.\n\n{ANSWER}")
-    assert "\x1b" not in out
+def test_thinking_goes_to_stderr_in_a_pipe_so_that_the_answer_stands_alone(serow: Serow) -> None:
+    code, out, err = serow("run", "zoo-think", QUESTION)
+    assert (code, out) == (0, ANSWER)
+    assert err.startswith("Thinking...\n")
+    assert err.endswith("\n...done thinking.\n\n")
+    assert "\x1b" not in err
 
 
 def test_thinking_can_be_hidden(serow: Serow) -> None:

@@ -3,8 +3,7 @@
 import re
 from pathlib import Path
 
-import click
-
+from serow.cli.terminal import say
 from serow.errors import SerowError
 
 MAX_SIZE = 100 << 20  # bytes
@@ -29,7 +28,7 @@ def extract(prompt: str) -> tuple[str, list[bytes]]:
         if not path.is_file():
             continue
         images.append(_read(path))
-        click.echo(f"added image '{path}'", err=True)
+        say(f"added image '{path}'", err=True)
         prompt = re.sub(f"(['\"]?){re.escape(found)}\\1", "", prompt)
     return prompt.strip(), images
 

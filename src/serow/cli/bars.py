@@ -31,5 +31,5 @@ def progress(*, is_bytes: bool) -> Progress:
     """Bars on stderr; totals are bytes, or steps."""
     amount: tuple[ProgressColumn, ...] = (DownloadColumn(), TransferSpeedColumn()) if is_bytes else (MofNCompleteColumn(),)
     period = _SOON if is_bytes else _LATER
-    columns = (TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amount, TimeRemainingColumn())
     return _Progress(*columns, console=Console(stderr=True, highlight=False), speed_estimate_period=period)

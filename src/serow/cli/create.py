@@ -9,6 +9,7 @@ import click
 
 from serow.cli import progress
 from serow.cli.models import MODEL
+from serow.cli.terminal import tell
 from serow.errors import RequestError, SerowError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def create(model: str, file: Path, quantize: str | None) -> None:
         raise RequestError("quantizing is not supported", hint="give FROM a file that is quantized already")
     modelfile = parse(_read(file))
     for warning in modelfile.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        tell("warning", f"{warning}")
     sources, names = _split(modelfile.sources, file.parent)
     with connect(start=True) as client:
         files = {name: _send(client, path) for name, path in sources.items()}

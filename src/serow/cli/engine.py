@@ -12,6 +12,7 @@ from serow import settings
 from serow.cli import progress
 from serow.cli.engine_check import check
 from serow.cli.table import columns, human_time
+from serow.cli.terminal import say, tell
 
 if TYPE_CHECKING:
     from serow.engines.build import Progress, Workshop
@@ -47,8 +48,8 @@ def list_engines() -> None:
     from serow.runner.engine import KINDS
 
     rows = [_row(name) for name in KINDS]
-    click.echo(columns([("NAME", "BUILD", "SOURCE", "BACKENDS", "BUILT"), *rows]))
-    click.echo(f"\nin use: {_in_use()}")
+    say(columns([("NAME", "BUILD", "SOURCE", "BACKENDS", "BUILT"), *rows]))
+    say(f"\nin use: {_in_use()}")
 
 
 def _row(name: str) -> tuple[str, ...]:
@@ -98,15 +99,16 @@ def build(name: str, cpu_only: bool) -> None:
     from serow.engines.toolchain import find_toolchain
 
     plan = Plan(name, find(name), find_toolchain(cpu_only=cpu_only))
-    click.echo(f"building {name} from {plan.recipe.sdist.filename}", err=True)
-    click.echo(columns(plan.toolchain.rows, indent="  "), err=True)
+    say(f"building {name} from {plan.recipe.sdist.filename}", err=True)
+    say(columns(plan.toolchain.rows, indent="  "), err=True)
     try:
         asyncio.run(_build(Workshop(home(), plan)))
     except KeyboardInterrupt:
-        click.echo(f"\nhint: serow engine build {name} goes on where this one ended", err=True)
+        say(err=True)
+        tell("hint", f"serow engine build {name} goes on where this one ended")
         raise
-    click.echo(f"built {name} {home().find(name).build}")
-    click.echo(f"hint: serow engine check {name} MODEL lets models use it", err=True)
+    say(f"built {name} {home().find(name).build}")
+    tell("hint", f"serow engine check {name} MODEL lets models use it")
 
 
 async def _build(workshop: "Workshop") -> None:
@@ -129,7 +131,7 @@ async def _show(records: "AsyncGenerator[Progress, None]", *, is_bytes: bool) ->
 def use(name: str) -> None:
     """Choose the engine of the models that it was checked with; "auto" is the fastest of each model."""
     home().use("" if name == _AUTOMATIC else name)
-    click.echo(f"in use: {_in_use()}")
+    say(f"in use: {_in_use()}")
 
 
 @engine.command()
@@ -137,7 +139,7 @@ def use(name: str) -> None:
 def rm(name: str) -> None:
     """Remove an engine, and what a build of it has left."""
     home().remove(name)
-    click.echo(f"removed '{name}'")
+    say(f"removed '{name}'")
 
 
 engine.add_command(check)

@@ -10,6 +10,7 @@ from msgspec.structs import astuple
 from serow import settings
 from serow.cli import progress
 from serow.cli.table import columns
+from serow.cli.terminal import say, tell
 
 if TYPE_CHECKING:
     from serow.engines.checks import Check
@@ -44,7 +45,7 @@ def check(context: click.Context, name: str, models: tuple[str, ...], verbose: b
         try:
             passed.append(asyncio.run(_check(engine, model, configured)))
         except EngineError as error:  # of the wheel; the other models may be sound
-            click.echo(f"error: {model.name.display_shortest} can't be checked: {error}", err=True)
+            tell("error", f"{model.name.display_shortest} can't be checked: {error}")
             passed.append(False)
     if not all(passed):
         context.exit(1)
@@ -80,7 +81,7 @@ async def _check(engine: "Engine", model: "Model", configured: "Settings") -> bo
             async for result in checked:
                 kept.put([result])
                 results.append(result)
-    click.echo(f"{_table(results)}\n{_outcome(model, configured)}")
+    say(f"{_table(results)}\n{_outcome(model, configured)}")
     return any(result.passed for result in results)
 
 

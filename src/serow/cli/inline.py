@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-import click
+from serow.cli.terminal import command
 
 Means = Literal["kitty", "iterm2", "blocks", "none"]
 
@@ -43,12 +43,12 @@ def show(png: bytes) -> None:
         return
     width = min(shutil.get_terminal_size().columns, _WIDTH)
     if means == "kitty":
-        click.echo(kitty(png, width), err=True)
+        command(kitty(png, width))
     elif means == "iterm2":
-        click.echo(iterm2(png, width), err=True)
+        command(iterm2(png, width))
     else:
         is_exact = os.environ.get("COLORTERM") in ("truecolor", "24bit")
-        click.echo("\n".join(blocks(png, width, is_exact=is_exact)), err=True, color=True)
+        command("\n".join(blocks(png, width, is_exact=is_exact)))
 
 
 def kitty(png: bytes, width: int) -> str:

@@ -4,6 +4,7 @@ import click
 
 from serow import settings
 from serow.cli.table import columns
+from serow.cli.terminal import say, tell
 from serow.keys import KeyFile, Scope
 
 
@@ -33,15 +34,15 @@ def create(name: str, scopes: tuple[str, ...]) -> None:
     """Make a key and print it. It can't be shown again."""
     file = _file()
     secret = file.create(name, tuple(scope for scope in Scope if not scopes or scope in scopes))
-    click.echo(secret)
-    click.echo(f"kept as a hash in {file.path}; hand it to a client as SEROW_API_KEY or OLLAMA_API_KEY", err=True)
+    say(secret)
+    say(f"kept as a hash in {file.path}; hand it to a client as SEROW_API_KEY or OLLAMA_API_KEY", err=True)
 
 
 @key.command("list")
 def list_keys() -> None:
     """List the keys by name."""
     rows = [(each.name, ", ".join(each.scopes), each.created_at[:10], each.sha256[:12]) for each in _file().read()]
-    click.echo(columns([("NAME", "SCOPES", "CREATED", "SHA-256"), *rows]))
+    say(columns([("NAME", "SCOPES", "CREATED", "SHA-256"), *rows]))
 
 
 @key.command()
@@ -50,6 +51,6 @@ def revoke(name: str) -> None:
     """Take a key back; a running server refuses it from then on."""
     file = _file()
     left = file.revoke(name)
-    click.echo(f"revoked '{name}'")
+    say(f"revoked '{name}'")
     if not left:
-        click.echo(f"hint: no key is left and the server lets nobody in; delete {file.path} to ask for none", err=True)
+        tell("hint", f"no key is left and the server lets nobody in; delete {file.path} to ask for none")

@@ -8,10 +8,11 @@ import click
 
 from serow import __version__
 from serow.cli import create, engine, key, models, run, serve, show
+from serow.cli.terminal import OutputClosed, abandon, data, say, tell
 from serow.errors import SerowError
 
 _ALIASES = {"ls": "list", "start": "serve"}
-_INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+_INTERRUPTED, _CLOSED = 130, 141  # exit statuses after Ctrl-C and of a closed pipe, as shells have them
 
 
 class Commands(click.Group):
@@ -26,10 +27,10 @@ class Commands(click.Group):
         return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
 
 
-def _fail(message: str, hint: str, status: int) -> NoReturn:
-    click.echo(f"error: {message}", err=True)
+def _fail(message: str, hint: str = "", status: int = 1) -> NoReturn:
+    tell("error", message)
     if hint:
-        click.echo(f"hint: {hint}", err=True)
+        tell("hint", hint)
     sys.exit(status)
 
 
@@ -61,7 +62,7 @@ def completion(shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # the choice above allows only what click knows
-    click.echo(found(cli, {}, "serow", "_SEROW_COMPLETE").source())
+    data(found(cli, {}, "serow", "_SEROW_COMPLETE").source())
 
 
 for _command in (
@@ -83,13 +84,24 @@ for _command in (
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Entry point of the `serow` script: exits with 0, 1 after a failure, 2 for a wrong command line, 130 after Ctrl-C."""
+    """Entry point of the `serow` script: exits with 0, 1 after a failure, 2 for a wrong command line, 130 after Ctrl-C.
+
+    Where its output goes to a program that has ended, `serow list | head -1`, it ends without a word, with 141.
+    """
+    try:
+        _run(args)
+    except (OutputClosed, BrokenPipeError):
+        abandon()
+        sys.exit(_CLOSED)
+
+
+def _run(args: Sequence[str] | None) -> NoReturn:
     try:
         status = cli.main(args, prog_name="serow", standalone_mode=False)
     except SerowError as error:
-        _fail(str(error), error.hint, 1)
+        _fail(str(error), error.hint)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        say(error.format_message(), err=True)
         sys.exit(2)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "serow"

@@ -7,6 +7,7 @@ import click
 
 from serow.cli import progress
 from serow.cli.table import columns, human_bytes, human_time
+from serow.cli.terminal import say
 
 
 class Name(click.ParamType[str]):
@@ -42,7 +43,7 @@ def list_models(prefix: str) -> None:
     from serow.cli.server import connect
 
     with connect() as client:
-        click.echo(installed(client, prefix))
+        say(installed(client, prefix))
 
 
 def installed(client: Any, prefix: str = "") -> str:
@@ -90,7 +91,7 @@ def ps(prefix: str) -> None:
         models = client.ps().models
     now = datetime.now(UTC)
     rows = [_running(model, now) for model in models if (model.model or "").lower().startswith(prefix.lower())]
-    click.echo(columns([("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"), *rows]))
+    say(columns([("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"), *rows]))
 
 
 @click.command()
@@ -112,7 +113,7 @@ def copy(source: str, destination: str) -> None:
 
     with connect() as client:
         client.copy(source, destination)
-    click.echo(f"copied '{source}' to '{destination}'")
+    say(f"copied '{source}' to '{destination}'")
 
 
 @click.command("rm")
@@ -125,4 +126,4 @@ def remove(models: tuple[str, ...]) -> None:
         for model in models:
             client.generate(model, keep_alive=0)
             client.delete(model)
-            click.echo(f"deleted '{model}'")
+            say(f"deleted '{model}'")

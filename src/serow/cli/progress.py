@@ -1,11 +1,10 @@
 """Progress records of pull and create, as bars on a terminal, as plain lines elsewhere."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import click
+from serow.cli.terminal import escaped, is_plain, say
 
 
 class Bar(Protocol):
@@ -24,7 +23,7 @@ class _Lines:
 
     def update(self, status: str, completed: int | None, total: int | None) -> None:
         if status != self._status:
-            click.echo(status, err=True)
+            say(status, err=True)
         self._status = status
 
 
@@ -38,14 +37,14 @@ class _Bars:
 
     def update(self, status: str, completed: int | None, total: int | None) -> None:
         if status != self._status:
-            self._status, self._task = status, self._progress.add_task(status, total=total)
+            self._status, self._task = status, self._progress.add_task(escaped(status), total=total)
         self._progress.update(self._task, completed=completed or 0, total=total)
 
 
 @contextmanager
 def bar(*, is_bytes: bool = True) -> Iterator[Bar]:
     """What shows progress on stderr; totals are bytes, or steps."""
-    if not sys.stderr.isatty():
+    if is_plain(err=True):
         yield _Lines()
         return
     from serow.cli.bars import progress

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Protocol, get_args
 
-import click
 import ollama
 
 from serow.api.types import ThinkLevel
@@ -14,6 +13,7 @@ from serow.cli.parameters import parse_parameter
 from serow.cli.server import Client
 from serow.cli.session import Session
 from serow.cli.show import describe, part_of
+from serow.cli.terminal import say, tell
 from serow.errors import RequestError
 
 _QUOTES = '"""'
@@ -78,9 +78,9 @@ class Repl:
             try:
                 self._take(self._reader.read())
             except KeyboardInterrupt:
-                click.echo("Use Ctrl + d or /bye to exit.")
+                say("Use Ctrl + d or /bye to exit.")
             except EOFError:
-                click.echo()
+                say()
                 return
             except Leave:
                 return
@@ -93,21 +93,21 @@ class Repl:
             elif message.strip():
                 self._ask(message)
         except ollama.ResponseError as error:
-            click.echo(f"error: {error.error}", err=True)
+            tell("error", f"{error.error}")
         except (AttachmentError, RequestError) as error:
-            click.echo(f"error: {error}", err=True)
+            tell("error", f"{error}")
 
     def _ask(self, message: str) -> None:
         try:
             self._session.ask(self._client, message)
         except KeyboardInterrupt:
-            click.echo("\n")
+            say("\n")
 
     def _command(self, message: str) -> None:
         name, *words = message.split()
         command = self._commands.get(name)
         if command is None:
-            click.echo(f"Unknown command '{name}'. Type /? for help")
+            say(f"Unknown command '{name}'. Type /? for help")
         elif name == "/set" and words[:1] == ["system"]:
             self._set_system([message.split(None, 2)[2]] if len(words) > 1 else [])
         else:
@@ -115,99 +115,99 @@ class Repl:
 
     def _set(self, words: list[str]) -> None:
         if not words:
-            click.echo(repl_help.SET)
+            say(repl_help.SET)
         elif words[0] in self._settings:
             self._settings[words[0]](words[1:])
         else:
-            click.echo(f"Unknown command '/set {words[0]}'. Type /? for help")
+            say(f"Unknown command '/set {words[0]}'. Type /? for help")
 
     def _switch(self, name: str, value: Any, said: str) -> None:
         setattr(self._session, name, value)
-        click.echo(said)
+        say(said)
 
     def _set_parameter(self, words: list[str]) -> None:
         if len(words) < 2:
-            click.echo(repl_help.PARAMETER)
+            say(repl_help.PARAMETER)
             return
         name, *values = words
         self._session.options[name] = parse_parameter(name, values)
-        click.echo(f"Set parameter '{name}' to '{', '.join(values)}'")
+        say(f"Set parameter '{name}' to '{', '.join(values)}'")
 
     def _set_system(self, words: list[str]) -> None:
         """The message as it was typed. What was said before stands under the old one, so it goes."""
         if not words:
-            click.echo(repl_help.SET)
+            say(repl_help.SET)
             return
         text = words[0]
         self._session.system = self._reader.read_quoted(text) if text.startswith(_QUOTES) else text
         said = "Set system message and cleared session context." if self._session.context else "Set system message."
         self._session.context = []
-        click.echo(said)
+        say(said)
 
     def _set_format(self, words: list[str]) -> None:
         if words != ["json"]:
-            click.echo("Invalid or missing format. For 'json' mode use '/set format json'")
+            say("Invalid or missing format. For 'json' mode use '/set format json'")
             return
         self._switch("format", "json", "Set format to 'json' mode.")
 
     def _set_think(self, words: list[str]) -> None:
         if "thinking" not in self._session.capabilities:
-            click.echo(f'warning: model "{self._session.model}" does not support thinking output', err=True)
+            tell("warning", f'model "{self._session.model}" does not support thinking output')
         level = words[0] if words else ""
         if level and level not in _THINK_LEVELS:
-            click.echo(f"Invalid think level. Choose one of: {', '.join(_THINK_LEVELS)}")
+            say(f"Invalid think level. Choose one of: {', '.join(_THINK_LEVELS)}")
             return
         self._switch("think", level or True, f"Set 'think' mode to '{level}'." if level else "Set 'think' mode.")
 
     def _show(self, words: list[str]) -> None:
         if not words:
-            click.echo(repl_help.SHOW)
+            say(repl_help.SHOW)
             return
         part = words[0]
         info = self._client.show_all(self._session.model, system=self._session.system, options=self._session.options)
         if part == "info":
-            click.echo(describe(info))
+            say(describe(info))
         elif part == "parameters":
             self._show_parameters(info.get("parameters", ""))
         elif part in _PARTS:
-            click.echo(part_of(info, part) or _PARTS[part])
+            say(part_of(info, part) or _PARTS[part])
         else:
-            click.echo(f"Unknown command '/show {part}'. Type /? for help")
+            say(f"Unknown command '/show {part}'. Type /? for help")
 
     def _show_parameters(self, parameters: str) -> None:
-        click.echo("Model defined parameters:")
+        say("Model defined parameters:")
         for line in parameters.splitlines() or ["No additional parameters were specified for this model."]:
-            click.echo(f"  {line}")
+            say(f"  {line}")
         if self._session.options:
-            click.echo("\nUser defined parameters:")
+            say("\nUser defined parameters:")
             for name, value in self._session.options.items():
                 shown = ", ".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else value
-                click.echo(f"  {name:<30} {shown}")
-        click.echo()
+                say(f"  {name:<30} {shown}")
+        say()
 
     def _load(self, words: list[str]) -> None:
         if len(words) != 1:
-            click.echo("Usage:\n  /load <modelname>")
+            say("Usage:\n  /load <modelname>")
             return
-        click.echo(f"Loading model '{words[0]}'")
+        say(f"Loading model '{words[0]}'")
         capabilities = frozenset(self._client.show_all(words[0]).get("capabilities") or ())
         self._client.generate(words[0], keep_alive=self._session.keep_alive)
         self._session.model, self._session.capabilities, self._session.context = words[0], capabilities, []
 
     def _save(self, words: list[str]) -> None:
         if len(words) != 1:
-            click.echo("Usage:\n  /save <modelname>")
+            say("Usage:\n  /save <modelname>")
             return
         session = self._session
         self._client.create(words[0], from_=session.model, system=session.system or None, parameters=session.options or None)
-        click.echo(f"Created new model '{words[0]}'")
+        say(f"Created new model '{words[0]}'")
 
     def _list(self, words: list[str]) -> None:
-        click.echo(installed(self._client, words[0] if words else ""))
+        say(installed(self._client, words[0] if words else ""))
 
     def _clear(self, _: list[str]) -> None:
         self._session.context = []
-        click.echo("Cleared session context")
+        say("Cleared session context")
 
     def _bye(self, _: list[str]) -> None:
         raise Leave
@@ -219,4 +219,4 @@ class Repl:
             "shortcut": repl_help.SHORTCUTS,
             "shortcuts": repl_help.SHORTCUTS,
         }
-        click.echo(texts.get(words[0].removeprefix("/") if words else "", repl_help.COMMANDS))
+        say(texts.get(words[0].removeprefix("/") if words else "", repl_help.COMMANDS))

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import click
 import httpx
 import ollama
 
 from serow import settings
 from serow.cli import state
+from serow.cli.terminal import say
 from serow.errors import SerowError
 from serow.registries.package_index.sources import SOURCES
 
@@ -162,7 +162,7 @@ def _start_server(client: Client) -> None:
             stderr=output,
             **({"creationflags": 0x208} if sys.platform == "win32" else {"start_new_session": True}),
         )
-    click.echo(f"started a server in the background, process {process.pid}, log {state.shown(log)}", err=True)
+    say(f"started a server in the background, process {process.pid}, log {state.shown(log)}", err=True)
     deadline = time.monotonic() + _START_DEADLINE
     while not _answers(client):
         if process.poll() is not None or time.monotonic() > deadline:

@@ -1,17 +1,13 @@
 """One conversation with a model: what it was told so far, how it is asked, how its answers are shown."""
 
-import os
-import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import click
-
-from serow.cli import attachments, inline, picture, progress
+from serow.cli import attachments, inline, picture, progress, terminal
 from serow.cli.table import go_duration
+from serow.cli.terminal import data, say, say_dim, tell
 from serow.cli.wrap import WordWrap
 
 
@@ -58,7 +54,7 @@ class Session:
         if last and last.context:
             self.context = list(last.context)
         if last and self.is_verbose:
-            click.echo("\n".join(summary(last)), err=True)
+            say("\n".join(summary(last)), err=True)
 
     def _print(self, records: Iterable[Any]) -> Any:
         last = None
@@ -80,16 +76,18 @@ class Session:
         if last and last.image:
             path = picture.save(last.image, prompt)
             inline.show(path.read_bytes())
-            click.echo(path)
+            data(str(path))
         return last
 
 
 class Answer:
-    """Prints an answer: the thinking dimmed between two lines that say so, then the response."""
+    """Prints an answer: the thinking in grey between two lines that say so, then the response.
+
+    On a terminal they follow one another; in a pipe the thinking goes to stderr, so that the answer stands alone.
+    """
 
     def __init__(self, *, wraps_words: bool, hides_thinking: bool) -> None:
-        width = shutil.get_terminal_size().columns - 1 if wraps_words and sys.stdout.isatty() else 0
-        self._wrap = WordWrap(width)
+        self._wrap = WordWrap(max(0, terminal.width() - 1) if wraps_words else 0)
         self._hides_thinking = hides_thinking
         self._is_thinking = False
         self._ends_line = True
@@ -98,32 +96,31 @@ class Answer:
         """Print the next piece of each."""
         if thinking and not self._hides_thinking:
             self._open_thinking()
-            self._write(self._wrap.feed(thinking), dim=True)
+            self._think(self._wrap.feed(thinking))
         if response:
             self._close_thinking()
-            self._write(self._wrap.feed(response))
+            data(self._wrap.feed(response), nl=False)
 
     def end(self) -> None:
         """Finish the last line and leave one empty."""
         self._close_thinking()
-        self._write(self._wrap.flush())
-        self._write("\n\n")
+        data(f"{self._wrap.flush()}\n\n", nl=False)
 
     def _open_thinking(self) -> None:
         if not self._is_thinking:
-            self._write("Thinking...\n", dim=True, bold=True)
+            self._think("Thinking...\n", bold=True)
         self._is_thinking = True
 
     def _close_thinking(self) -> None:
         if self._is_thinking:
-            self._write(self._wrap.flush(), dim=True)
-            self._write("" if self._ends_line else "\n")
-            self._write("...done thinking.\n\n", dim=True, bold=True)
+            self._think(self._wrap.flush())
+            self._think("" if self._ends_line else "\n")
+            self._think("...done thinking.\n\n", bold=True)
         self._is_thinking = False
 
-    def _write(self, text: str, *, dim: bool = False, bold: bool = False) -> None:
+    def _think(self, text: str, *, bold: bool = False) -> None:
         if text:
-            click.echo(click.style(text, fg="bright_black", bold=bold) if dim else text, nl=False, color=_color())
+            say_dim(text, bold=bold, err=not terminal.is_terminal())
             self._ends_line = text.endswith("\n")
 
 
@@ -131,18 +128,13 @@ def _warn(last: Any) -> None:
     """What the server did otherwise than asked: said on stderr, so that nothing is cut or ignored in silence."""
     unfit = ["the answer does not fit the format"] if last.format_valid is False else []
     for warning in [*last.warnings, *unfit]:
-        click.echo(click.style(f"warning: {warning}", fg="yellow"), err=True, color=_color())
-
-
-def _color() -> bool | None:
-    """False where the user wants no colours, else as the terminal is."""
-    return False if os.environ.get("NO_COLOR") else None
+        tell("warning", warning)
 
 
 @contextmanager
 def _waiting() -> Iterator[Callable[[], None]]:
     """A spinner on a terminal's stderr; what it yields takes it away."""
-    if not sys.stderr.isatty():
+    if terminal.is_plain(err=True):
         yield lambda: None
         return
     from rich.console import Console

@@ -8,6 +8,7 @@ import click
 
 from serow.cli.models import MODEL
 from serow.cli.table import columns
+from serow.cli.terminal import data, say
 
 _NO_TEMPLATE = "{{ .Prompt }}"
 _HEAD = 2  # lines of a system message or a license
@@ -30,7 +31,7 @@ def show(model: str, part: str | None, verbose: bool) -> None:
 
     with connect() as client:
         info = client.show_all(model, verbose=verbose)
-    click.echo(part_of(info, part) if part else describe(info, verbose=verbose))
+    data(part_of(info, part)) if part else say(describe(info, verbose=verbose))
 
 
 def part_of(info: dict[str, Any], part: str) -> str:
