@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from serow.settings import VARIABLES, SettingError, Settings, load
+from serow.settings import VARIABLES, SettingError, Settings, load, unused
 
 
 def test_without_variables_the_server_listens_on_loopback() -> None:
@@ -20,6 +20,8 @@ def test_without_variables_the_server_listens_on_loopback() -> None:
         ("https://example.local/x", ("example.local", 443)),
         ("[::1]:9", ("::1", 9)),
         ("::1", ("::1", 11434)),
+        ('"0.0.0.0:80"', ("0.0.0.0", 80)),
+        (" 'localhost' ", ("localhost", 11434)),
     ],
 )
 def test_the_host_is_read_as_the_peer_reads_it(text: str, address: tuple[str, int]) -> None:
@@ -35,6 +37,30 @@ def test_our_name_of_a_variable_wins_over_the_second_name() -> None:
 @pytest.mark.parametrize(("text", "seconds"), [("10m", 600.0), ("30", 30.0), ("-1", float("inf"))])
 def test_keep_alive_takes_a_duration_or_a_bare_number(text: str, seconds: float) -> None:
     assert load({"OLLAMA_KEEP_ALIVE": text}).keep_alive == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "-1"])
+@pytest.mark.parametrize("name", ["LOAD_TIMEOUT", "STALL_TIMEOUT"])
+def test_no_patience_is_endless_patience_as_the_peer_has_it(name: str, text: str) -> None:
+    assert getattr(load({f"OLLAMA_{name}": text}), name.lower()) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("SEROW_KEEPALIVE", "SEROW_KEEPALIVE is no setting of this server; is SEROW_KEEP_ALIVE meant?"),
+        ("SEROW_NONSENSE", "SEROW_NONSENSE is no setting of this server"),
+        ("OLLAMA_FLASH_ATTENTION", "OLLAMA_FLASH_ATTENTION is not used here"),
+        ("OLLAMA_KEEPALIVE", "OLLAMA_KEEPALIVE is not used here; is SEROW_KEEP_ALIVE meant?"),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_told(name: str, sentence: str) -> None:
+    assert unused({name: "1"}) == [sentence]
+
+
+@pytest.mark.parametrize("name", ["SEROW_API_KEY", "OLLAMA_API_KEY", "OLLAMA_MODELS", "SEROW_TEST_LARGE", "SEROWX", "PATH"])
+def test_a_variable_of_others_or_of_ours_is_not_told(name: str) -> None:
+    assert unused({name: "1"}) == []
 
 
 @pytest.mark.parametrize(

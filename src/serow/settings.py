@@ -1,8 +1,11 @@
 """Settings of the server: one table of variables, read once into a frozen object.
 
-Every variable is `SEROW_<NAME>`; `OLLAMA_<NAME>` is the second name, so that an existing setup works unchanged.
+Every variable is `SEROW_<NAME>`; `OLLAMA_<NAME>` is the second name, so that an existing setup works unchanged. What is set and
+read by nothing is told (`unused`).
 """
 
+import difflib
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -17,6 +20,13 @@ from serow.errors import RequestError
 
 DEFAULT_PORT = 11434
 _LONGEST_TIMEOUT = 86400.0  # seconds
+_OTHERS = ("SEROW_API_KEY", "OLLAMA_API_KEY", "SEROW_NOHISTORY", "SEROW_FUZZ_EXAMPLES")  # of the command line and of tests
+_TESTS = "SEROW_TEST_"
+_PEERS = (  # what Ollama reads and we do not: what it is for is chosen here by measuring, or does not exist
+    "AUTH", "DEBUG", "DEBUG_LOG_REQUESTS", "EDITOR", "FLASH_ATTENTION", "GPU_OVERHEAD", "INTEL_GPU", "KV_CACHE_TYPE",
+    "LIBRARY_PATH", "LLM_LIBRARY", "MAX_VRAM", "MULTIUSER_CACHE", "NEW_ENGINE", "NOPRUNE", "NO_CLOUD", "REMOTES", "RUNNERS_DIR",
+    "SCHED_SPREAD", "TMPDIR", "VULKAN",
+)  # fmt: skip
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
@@ -53,12 +63,14 @@ class Settings:
     slot_cache: int = 2 << 30
     load_timeout: float = 300.0
     stall_timeout: float = 300.0
-    max_body: int = 256 << 20
+    max_body: int = 128 << 20
+    max_in_flight: int = 512 << 20  # bytes of the bodies of all requests that are not answered yet
     max_header: int = 64 << 10
     max_images: int = 32
     max_pixels: int = 50_000_000  # of one picture
     max_prompt: int = 4_000_000  # characters
     max_connections: int = 4096
+    max_client_connections: int = 0  # 0: half of them
     read_timeout: float = 30.0
     write_timeout: float = 30.0
     grace: float = 10.0
@@ -70,6 +82,11 @@ class Settings:
     def key_file(self) -> Path:
         """Where the hashes of the API keys are."""
         return self.keys_path or self.models / "serow-keys.json"
+
+    @property
+    def client_connections(self) -> int:
+        """How many connections one address may hold."""
+        return self.max_client_connections or max(1, self.max_connections // 2)
 
     @property
     def slot_directory(self) -> Path:
@@ -108,6 +125,11 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.strip().isdigit()):
         raise ValueError("a whole number of zero or more")
     return int(text)
+
+
+def _patience(text: str) -> float:
+    """How long to wait for an engine; zero or less is for ever, as the peer has it."""
+    return _seconds(text) or math.inf
 
 
 def _size(text: str) -> int:
@@ -173,14 +195,16 @@ VARIABLES = (
     Variable("DRAFTS", "drafts", _flag, "0 lets no engine guess at a text that repeats itself, though a check saw it pay"),
     Variable("SLOTS", "slots", _path, "directory for prompts while their model is out of memory; slots in the user's cache"),
     Variable("SLOT_CACHE", "slot_cache", _size, "most disk space for such prompts, as 500MiB or 2GiB; 0 keeps none"),
-    Variable("LOAD_TIMEOUT", "load_timeout", _seconds, "longest time a model may take to load"),
-    Variable("STALL_TIMEOUT", "stall_timeout", _seconds, "longest time a working engine may make no progress"),
-    Variable("MAX_BODY", "max_body", _count, "largest request body in bytes"),
-    Variable("MAX_HEADER", "max_header", _count, "largest request line and headers in bytes"),
+    Variable("LOAD_TIMEOUT", "load_timeout", _patience, "longest time a model may take to load; 0 is for ever"),
+    Variable("STALL_TIMEOUT", "stall_timeout", _patience, "longest time a working engine may make no progress; 0 is for ever"),
+    Variable("MAX_BODY", "max_body", _size, "largest request body, unpacked"),
+    Variable("MAX_IN_FLIGHT", "max_in_flight", _size, "most of all bodies together until their answers end; one client half"),
+    Variable("MAX_HEADER", "max_header", _size, "largest request line and headers"),
     Variable("MAX_IMAGES", "max_images", _count, "most pictures in one request"),
     Variable("MAX_PIXELS", "max_pixels", _count, "most pixels of one picture that is sent"),
     Variable("MAX_PROMPT", "max_prompt", _count, "longest prompt, system, suffix or template in characters, context in tokens"),
     Variable("MAX_CONNECTIONS", "max_connections", _count, "connections open at once, 503 for those beyond"),
+    Variable("MAX_CLIENT_CONNECTIONS", "max_client_connections", _count, "of one address; 0 is half of them"),
     Variable("READ_TIMEOUT", "read_timeout", _timeout, "longest time for headers to come; a body brings 500 bytes a second"),
     Variable("WRITE_TIMEOUT", "write_timeout", _timeout, "how long a client may read nothing of its answer"),
     Variable("GRACE", "grace", _seconds, "how long requests in flight may finish after SIGTERM"),
@@ -194,16 +218,44 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the table from the environment; raises SettingError that names the variable."""
     values: dict[str, Any] = {}
     for variable in VARIABLES:
-        name = next((n for n in (f"SEROW_{variable.name}", f"OLLAMA_{variable.name}") if environ.get(n)), None)
-        if name is None:
+        name, text = given(variable.name, environ)
+        if not text:
             continue
         try:
-            value = variable.read(environ[name])
+            value = variable.read(text)
         except (ValueError, RequestError) as error:
-            raise SettingError(f"{name}={environ[name]!r} does not fit: {error}", hint=variable.help) from None
+            raise SettingError(f"{name}={text!r} does not fit: {error}", hint=variable.help) from None
         if variable.field == "host":
             values["host"], values["port"] = value
         else:
             values[variable.field] = value
     assert values.keys() <= {field.name for field in fields(Settings)}
     return Settings(**values)
+
+
+def given(name: str, environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """The variable that gives a setting, and its text without the quotes that unit files and Windows leave; "" for none."""
+    for variable in (f"SEROW_{name}", f"OLLAMA_{name}"):
+        if text := environ.get(variable, "").strip().strip("\"'").strip():
+            return variable, text
+    return "", ""
+
+
+def unused(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """A sentence for each variable that is set as if we read it and that nothing reads."""
+    known = [variable.name for variable in VARIABLES]
+    sentences = []
+    for name in sorted(set(environ) - set(_OTHERS)):
+        prefix, _, rest = name.partition("_")
+        if prefix == "SEROW" and rest not in known and not name.startswith(_TESTS):
+            sentences.append(f"{name} is no setting of this server{_alike(rest, known)}")
+        elif prefix == "OLLAMA" and rest in _PEERS:
+            sentences.append(f"{name} is not used here")
+        elif prefix == "OLLAMA" and rest not in known and (alike := _alike(rest, known)):
+            sentences.append(f"{name} is not used here{alike}")
+    return sentences
+
+
+def _alike(name: str, known: list[str]) -> str:
+    found = difflib.get_close_matches(name, known, 1, 0.8)
+    return f"; is SEROW_{found[0]} meant?" if found else ""

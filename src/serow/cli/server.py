@@ -67,8 +67,7 @@ class Client(ollama.Client):
 def url(environ: Mapping[str, str] = os.environ) -> str:
     """The server's address from SEROW_HOST or OLLAMA_HOST; raises SettingError."""
     found = settings.load(environ)
-    given = environ.get("SEROW_HOST") or environ.get("OLLAMA_HOST") or ""
-    scheme, separator, _ = given.strip().partition("://")
+    scheme, separator, _ = settings.given("HOST", environ)[1].partition("://")
     if not separator:
         scheme = "https" if found.tls_cert else "http"
     host = _LOOPBACK.get(found.host, found.host)

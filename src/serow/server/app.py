@@ -36,7 +36,7 @@ from serow.server.exchange import Exchange, ExchangeMiddleware
 from serow.server.guard import Guard, RequireKey
 from serow.server.responses import client_left, json_response, method_not_allowed, not_found, render_error
 from serow.server.tracing import open_traces
-from serow.settings import Settings
+from serow.settings import Settings, unused
 from serow.store.model import Model
 from serow.store.store import Store
 
@@ -179,6 +179,8 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings) -> None:
     """Listen until SIGTERM or SIGINT; requests in flight may finish within `settings.grace` seconds."""
     log.configure(settings)
+    for sentence in unused():
+        logger.warning("%s", sentence)
     app = create_app(settings)
     bind.allow_connections(settings.max_connections)
     config = uvicorn.Config(
