@@ -59,6 +59,7 @@ class FakeEngine(FakeRunner):
         self.num_ctx = num_ctx
         self.media_marker = MEDIA_MARKER
         self.requests: list[CompletionRequest] = []
+        self.embedded: list[list[int]] = []  # the inputs of the latest call
         self.rendered: list[tuple[Sequence[dict[str, Any]], dict[str, Any]]] = []
 
     @property
@@ -75,6 +76,11 @@ class FakeEngine(FakeRunner):
     async def apply_template(self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any]) -> str:
         self.rendered.append((messages, template_kwargs))
         return self.template(messages, template_kwargs)
+
+    async def embed(self, inputs: Sequence[Sequence[int]]) -> list[list[float]]:
+        """A vector that tells its input: number of tokens, sum of the first two ids, 3 and 4."""
+        self.embedded = [list(tokens) for tokens in inputs]
+        return [[float(len(tokens)), float(sum(tokens[:2])), 3.0, 4.0] for tokens in inputs]
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:
         self.requests.append(request)

@@ -28,7 +28,7 @@ async def embed(wanted: Inputs, model: Model, runner: TextRunner, num_ctx: int, 
     dimensions = _dimensions(wanted.dimensions, model.embedding_length)
     tokens, warnings = await _tokens(wanted.inputs, model, runner, num_ctx, truncate=truncate)
     vectors = await runner.embed(tokens)
-    embeddings = await asyncio.to_thread(_finish, vectors, dimensions, normalize=wanted.normalize)
+    embeddings = await asyncio.to_thread(finished, vectors, dimensions, normalize=wanted.normalize)
     return Embedded(embeddings, sum(map(len, tokens)), warnings)
 
 
@@ -77,7 +77,7 @@ def _cut(tokens: list[int], special: list[int], num_ctx: int) -> list[int]:
     return tokens[:kept] + closing
 
 
-def _finish(vectors: list[list[float]], dimensions: int, *, normalize: bool) -> list[list[float]]:
+def finished(vectors: list[list[float]], dimensions: int, *, normalize: bool) -> list[list[float]]:
     """Cut, normalise and round to the digits of a float32. Blocks: a millisecond a vector."""
     return [_rounded(_normalized(vector[:dimensions]) if normalize else vector[:dimensions]) for vector in vectors]
 
