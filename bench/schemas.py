@@ -27,10 +27,10 @@ import aiohttp
 from jsonschema import Draft202012Validator
 from jsonschema.validators import validator_for
 
-from serow.api.types import LoadOptions, Options
 from serow.constraints import compile_format
 from serow.engines.home import forced
 from serow.errors import FormatError
+from serow.options import LoadOptions, Options
 from serow.runner.base import CompletionRequest, LoadRequest
 from serow.runner.engine import WHEEL
 from serow.runner.llama import LlamaRunner

@@ -29,9 +29,8 @@ import aiohttp
 import psutil
 
 from serow import settings as serow_settings
-from serow.api.options import resolve_options
-from serow.api.types import LoadOptions
 from serow.engines.home import forced
+from serow.options import LoadOptions, resolve_options
 from serow.runner.base import CompletionRequest, LoadRequest
 from serow.runner.engine import WHEEL
 from serow.runner.llama import LlamaRunner

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from serow import drawing
-from serow.api.options import resolve_options
-from serow.api.types import GenerateRequest, LoadOptions, Options
+from serow.api.types import GenerateRequest
 from serow.errors import RequestError
 from serow.job import Job
+from serow.options import LoadOptions, Options, resolve_options
 from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.store import Store

@@ -7,11 +7,11 @@ import msgspec
 from msgspec import UNSET
 
 from serow.api.codec import now
-from serow.api.types import GenerateRecord, GenerateRequest, Logprob
+from serow.api.types import GenerateRecord, GenerateRequest
 from serow.constraints import Constraint
 from serow.errors import EngineError
 from serow.parsers.thinking import ThinkingParser, ThinkingTags
-from serow.runner.base import Chunk, Usage
+from serow.runner.base import Chunk, Logprob, Usage
 
 SHIFTED = "the context was full: its oldest half was dropped while generating"
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from serow.api.types import Options
 from serow.constraints import Constraint
+from serow.options import Options
 from serow.parsers.thinking import ThinkingParser, ThinkingTags
+from serow.prompt.truncation import truncate
 from serow.runner.base import Chunk, CompletionRequest, TextRunner, Usage
-from serow.template.truncation import truncate
 
 _BEHIND_THINKING = "\n\n"
 

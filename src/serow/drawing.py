@@ -9,17 +9,17 @@ from msgspec import UNSET
 from msgspec.structs import fields
 
 from serow.api.codec import now
-from serow.api.types import GenerateRecord, GenerateRequest, LoadOptions, Options
+from serow.api.types import GenerateRecord, GenerateRequest
 from serow.errors import RequestError
 from serow.images import MAX_PIXELS, decode_images
 from serow.job import Job
+from serow.options import PICTURE_OPTIONS, LoadOptions, Options
 from serow.runner.base import ImageChunk, ImageRequest, ImageRunner
 from serow.runner.image import require_packages
 
 RANDOM_SEED = -1
 _USED = ("model", "prompt", "stream", "images", "options", "keep_alive", "width", "height", "steps", "warnings")
-OWN_OPTIONS = ("width", "height", "steps", "guidance", "negative_prompt")  # no other model has a use for them
-_USED_OPTIONS = (*OWN_OPTIONS, "seed", "num_gpu", "main_gpu", "num_thread")
+_USED_OPTIONS = (*PICTURE_OPTIONS, "seed", "num_gpu", "main_gpu", "num_thread")
 
 
 def check(request: GenerateRequest, max_pixels: int = MAX_PIXELS) -> list[bytes]:

@@ -18,18 +18,18 @@ import msgspec
 from serow import drawing, writing
 from serow.answer import joined
 from serow.api.codec import now
-from serow.api.options import resolve_options
 from serow.api.types import GenerateRecord, GenerateRequest
 from serow.constraints import compile_format
 from serow.errors import RequestError
 from serow.images import MAX_PIXELS, decode_images
 from serow.job import Job
+from serow.options import PICTURE_OPTIONS, resolve_options
+from serow.prompt.render import supports_insert, tags_of
 from serow.runner.base import ImageRunner, TextRunner
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, Scheduler
 from serow.store.model import Model
 from serow.store.store import Store
-from serow.template.prompt import supports_insert, tags_of
 from serow.timeline import Timeline
 
 NUM_DECODERS = 2  # a picture of 50 million pixels takes a gigabyte while it is decoded
@@ -156,7 +156,7 @@ def _unused(request: GenerateRequest, model: Model) -> list[str]:
     """What the request gives and a language model, or fill in the middle, has no use for."""
     names = [name for name in ("width", "height", "steps") if getattr(request, name) is not None]
     unused = [f'"{name}" was ignored: "{request.model}" is not an image model' for name in names]
-    options = [name for name in drawing.OWN_OPTIONS if name in request.options]
+    options = [name for name in PICTURE_OPTIONS if name in request.options]
     unused += [f'option "{name}" was ignored: "{request.model}" is not an image model' for name in options]
     if "draft_num_predict" in request.options:
         unused.append('option "draft_num_predict" was ignored: the engine drafts no tokens')

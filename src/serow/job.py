@@ -3,8 +3,9 @@
 import time
 from dataclasses import dataclass, field
 
-from serow.api.types import GenerateRequest, Options
+from serow.api.types import GenerateRequest
 from serow.constraints import Constraint
+from serow.options import Options
 from serow.parsers.thinking import ThinkingTags
 from serow.runner.engine import Feature
 from serow.store.model import Model

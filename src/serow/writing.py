@@ -14,10 +14,10 @@ from serow.api.types import DebugInfo, GenerateRecord
 from serow.completion import Completion, complete
 from serow.errors import PromptTooLong
 from serow.job import Job
+from serow.prompt.render import render
+from serow.prompt.truncation import truncate
 from serow.runner.base import TextRunner
 from serow.runner.llama_spec import whole_blocks
-from serow.template.prompt import render
-from serow.template.truncation import truncate
 
 _PLACE = re.compile(r"\[img-([0-9]{1,4})\]")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from serow.api.types import Options
 from serow.constraints import Constraint
+from serow.options import Options
 from serow.runner.base import CompletionRequest
 from serow.runner.llama import LlamaRunner
 from tests.constraints.sampling import compiled, fits

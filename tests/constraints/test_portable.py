@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from serow.api.types import Options
 from serow.constraints.portable import portable_pattern
+from serow.options import Options
 from serow.runner.base import CompletionRequest
 from serow.runner.llama import LlamaRunner
 from serow.settings import Settings

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serow.api.types import LoadOptions
+from serow.options import LoadOptions
 from serow.server.openapi import OPERATIONS, Operation, document
 from serow.store.store import Store
 from tests.conftest import create

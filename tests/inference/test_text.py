@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from serow.api.types import Capability
 from serow.errors import EngineDied, RequestError, TemplateError
 from serow.runner.base import CompletionRequest
+from serow.store.model import Capability
 from tests.support.engine import MEDIA_MARKER, FakeEngine
 from tests.support.flow import flow, model
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serow.api.types import LoadOptions, Options
+from serow.options import LoadOptions, Options
 from serow.runner.base import Chunk, CompletionRequest, LoadRequest, TextRunner
 from serow.runner.engine import KINDS, WHEEL, Engine
 from serow.runner.llama import LlamaRunner

@@ -16,8 +16,8 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from serow.api.types import LoadOptions
 from serow.errors import EngineDied, LoadError, NotEnoughMemory, RequestError
+from serow.options import LoadOptions
 from serow.runner.base import ImageChunk, ImageRequest, LoadRequest
 from serow.runner.image import ImageRunner, require_packages
 from serow.settings import Settings

@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from serow.api.types import Capability, LoadOptions
 from serow.engines.selection import Selection
+from serow.options import LoadOptions
 from serow.runner.base import LoadRequest
 from serow.runner.engine import Feature
 from serow.scheduler.devices import Devices
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, Scheduler
 from serow.settings import Settings
-from serow.store.model import Model
+from serow.store.model import Capability, Model
 from serow.store.name import Name
 
 GIB = 1 << 30

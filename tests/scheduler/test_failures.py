@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from serow.api.types import LoadOptions
 from serow.engines.selection import Selection
 from serow.errors import EngineDied, LoadError
+from serow.options import LoadOptions
 from serow.runner.engine import Feature
 from serow.scheduler.resident import Demand
 from tests.engines.test_checks import result

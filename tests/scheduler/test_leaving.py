@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serow.api.types import LoadOptions
 from serow.errors import LoadError, Unavailable
+from serow.options import LoadOptions
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Scheduler
 from tests.scheduler.machine import GIB, LOAD_TIME, Machine, Request, model

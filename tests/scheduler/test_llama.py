@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serow.api.types import LoadOptions
 from serow.errors import EngineDied, LoadError
+from serow.options import LoadOptions
 from serow.runner.llama import LlamaRunner
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Scheduler

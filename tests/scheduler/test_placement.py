@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from serow.api.types import LoadOptions
 from serow.engines.selection import WHEEL_CHOICE, Choice
+from serow.options import LoadOptions
 from serow.runner.base import LoadRequest
 from serow.runner.engine import IK, WHEEL, Engine, Feature, FlagSet
 from serow.scheduler.placement import Decision, Load, Refuse, Use, Wait, fits, plan, resolve

@@ -1,6 +1,6 @@
 import pytest
 
-from serow.api.types import LoadOptions
+from serow.options import LoadOptions
 from serow.scheduler.queue import Waiter, WaitQueue
 from serow.scheduler.resident import Demand, key_of
 from tests.scheduler.machine import model

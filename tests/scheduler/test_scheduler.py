@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from serow.api.types import LoadOptions
 from serow.errors import NotEnoughMemory, Unavailable
+from serow.options import LoadOptions
 from serow.scheduler.resident import Demand
 from tests.scheduler.machine import GIB, LOAD_TIME, MIB, Machine, Request, model
 from tests.scheduler.virtual import settle, virtual_time

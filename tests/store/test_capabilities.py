@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from serow.api.types import Capability
 from serow.store.capabilities import capabilities
+from serow.store.model import Capability
 from serow.store.weights import Weights, describe, human_count
 
 

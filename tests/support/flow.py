@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from serow.api.codec import decode_generate, encode
-from serow.api.types import Capability
 from serow.errors import ModelNotFound
 from serow.generation import Generation
 from serow.scheduler.scheduler import Scheduler
 from serow.settings import Settings
-from serow.store.model import Model
+from serow.store.model import Capability, Model
 from serow.store.name import Name
 from tests.support.engine import VOCAB_SIZE, Fake, FakePainter, starting
 

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from serow.api.options import LARGEST_SIDE, MOST_STEPS, parse_options
 from serow.api.types import GenerateRequest
 from serow.duration import parse_keep_alive
 from serow.errors import RequestError
+from serow.options import LARGEST_SIDE, MOST_STEPS, parse_options
 
 _Request = TypeVar("_Request", bound=msgspec.Struct)
 

@@ -1,20 +1,19 @@
 """Parameters as people type them: words, read by the type that the option has."""
 
 from collections.abc import Sequence
-from typing import Any, get_type_hints
+from typing import Any
 
-from serow.api.options import parse_options
-from serow.api.types import Options
 from serow.errors import RequestError
+from serow.options import TABLE, parse_options
 
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
 def parse_parameter(name: str, words: Sequence[str]) -> Any:
     """The value of `/set parameter NAME WORDS…`; raises RequestError."""
-    kind = get_type_hints(Options).get(name)
-    if kind is None:
+    if name not in TABLE:
         raise RequestError(f"unknown parameter '{name}'")
+    kind, _ = TABLE[name]
     options, _ = parse_options({name: _value(kind, words)})
     return options[name]
 

@@ -5,7 +5,6 @@ from typing import Any, Protocol, get_args
 
 import ollama
 
-from serow.api.types import ThinkLevel
 from serow.cli import repl_help
 from serow.cli.attachments import AttachmentError, names_picture
 from serow.cli.models import installed
@@ -15,6 +14,7 @@ from serow.cli.session import Session
 from serow.cli.show import describe, part_of
 from serow.cli.terminal import say, tell
 from serow.errors import RequestError
+from serow.inference.ask import ThinkLevel
 
 _QUOTES = '"""'
 _THINK_LEVELS = get_args(ThinkLevel)

@@ -7,9 +7,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from serow.api.types import Logprob, Options
 from serow.errors import EngineError
-from serow.runner.base import Chunk, CompletionRequest, TextRunner, Usage
+from serow.options import Options
+from serow.runner.base import Chunk, CompletionRequest, Logprob, TextRunner, Usage
 
 T = TypeVar("T")
 _TOP = 20  # candidates for each token, as many as an engine tells

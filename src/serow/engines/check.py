@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import msgspec
 
-from serow.api.types import LoadOptions
 from serow.engines.baseline import Baseline, listen
 from serow.engines.checks import Check
 from serow.engines.speed import medians, race
 from serow.engines.trials import TRIALS, Bench, within
 from serow.errors import EngineError, RequestError
+from serow.options import LoadOptions
 from serow.runner.base import LoadRequest, TextRunner
 from serow.runner.engine import DEFAULT_FLAGS, WHEEL, Engine, Feature, FlagSet
 from serow.runner.llama import LlamaRunner

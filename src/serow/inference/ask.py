@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+ThinkLevel = Literal["low", "medium", "high", "max"]
 ToolMode = Literal["auto", "none", "required"]
 
 

@@ -4,9 +4,28 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from serow.api.types import LoadOptions, Logprob, Options
+from msgspec import UNSET, Struct, UnsetType
+
+from serow.options import LoadOptions, Options
 from serow.runner.engine import DEFAULT_FLAGS, WHEEL, Engine, FlagSet
 from serow.store.model import Model
+
+
+class TokenLogprob(Struct, frozen=True, omit_defaults=True):
+    """One alternative at a position: the token's text, its natural log-probability and its true bytes."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class Logprob(Struct, frozen=True, omit_defaults=True):
+    """The sampled token at a position, with its alternatives when asked for (GEN-17)."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TokenLogprob] | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,8 @@
 import msgspec
 from msgspec import UNSET, Struct
 
-from serow.api.types import Logprob, TokenLogprob
 from serow.errors import EngineError
-from serow.runner.base import Chunk, Usage
+from serow.runner.base import Chunk, Logprob, TokenLogprob, Usage
 
 _LONGEST_EVENT = 16 << 20  # bytes; a picture's or a long token's event is far below
 _NS = 1_000_000  # nanoseconds in a millisecond

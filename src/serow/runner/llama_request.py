@@ -7,8 +7,8 @@ engine would; where it refuses, or doesn't look (CVE-2026-21869), the number is 
 import base64
 from typing import Any
 
-from serow.api.types import Options
 from serow.errors import FormatError, RequestError
+from serow.options import Options
 from serow.runner.base import CompletionRequest
 from serow.runner.engine import Feature, Kind
 

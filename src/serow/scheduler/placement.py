@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from serow.api.types import LoadOptions
 from serow.engines.selection import WHEEL_CHOICE, Choice
+from serow.options import LoadOptions
 from serow.runner.llama_spec import whole_blocks
 from serow.scheduler.resident import Demand, Resident, State
 from serow.settings import Settings

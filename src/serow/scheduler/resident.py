@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from serow.api.types import LoadOptions
 from serow.errors import SerowError
+from serow.options import LoadOptions
 from serow.runner.base import LoadRequest, Runner
 from serow.runner.engine import Feature
 from serow.store.model import Model

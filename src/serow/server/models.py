@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serow.api.codec import convert, decode_object
-from serow.api.types import PsModel, TagsModel
 from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, TemplateError
+from serow.gotemplate import parse
 from serow.library.library import Library
 from serow.runner.base import LoadRequest
 from serow.runner.llama_params import describe
@@ -26,7 +26,7 @@ from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.show import show
 from serow.store.store import Store
-from serow.template import parse
+from serow.wire.models import PsModel, TagsModel
 
 _PLAIN_JSON = "application/json"  # progress that is not streamed comes without a charset, as from the peer
 _Body = TypeVar("_Body", bound=Struct)

@@ -16,10 +16,13 @@ from starlette.routing import Route
 
 from serow import __version__
 from serow.api.codec import encode
-from serow.api.types import GenerateRecord, GenerateRequest, Options, PsModel, ShowResponse, TagsModel
+from serow.api.types import GenerateRecord, GenerateRequest
+from serow.options import TABLE, Options
 from serow.server.guard import KEYLESS_PATHS, scope_of
 from serow.server.models import CopyRequest, CreateRequest, DeleteRequest, PullRequest, ShowRequest
 from serow.server.responses import JSON, NDJSON
+from serow.store.show import ShowResponse
+from serow.wire.models import PsModel, TagsModel
 
 _JSON = JSON.partition(";")[0]
 _TEXT = "text/plain"
@@ -128,6 +131,8 @@ def _schemas() -> dict[str, Any]:
         if operation.body is not None:
             _as_sent(schemas[operation.body.__name__]["properties"])
     _as_sent(schemas["Options"]["properties"])
+    for name, (_, option) in TABLE.items():
+        schemas["Options"]["properties"][name]["description"] = option.help
     return schemas
 
 

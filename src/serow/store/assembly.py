@@ -4,14 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from serow.api.options import parse_options
-from serow.api.types import Capability, ModelDetails
 from serow.errors import ModelFileError
+from serow.options import parse_options
 from serow.store import manifest as media
 from serow.store.blobs import Blobs
 from serow.store.capabilities import capabilities
 from serow.store.manifest import Config, Manifest, Message, decode
-from serow.store.model import Model
+from serow.store.model import Capability, Model, ModelDetails
 from serow.store.name import Name
 from serow.store.pipeline import folder_name, lay_out
 from serow.store.weights import describe

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from serow.api.types import Capability
 from serow.parsers.thinking import tags_of_jinja
+from serow.store.model import Capability
 from serow.store.weights import Weights
 
 _ACTION = re.compile(r"\{\{.*?\}\}", re.DOTALL)

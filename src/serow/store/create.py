@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from serow.api.options import parse_options
 from serow.errors import ModelFileError, RequestError
+from serow.options import parse_options
 from serow.store import manifest as media
 from serow.store import pipeline
 from serow.store.assembly import Parts

@@ -3,10 +3,26 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from serow.api.types import Capability, ModelDetails
+from msgspec import UNSET, Struct, UnsetType
+
 from serow.store.name import Name
+
+Capability = Literal["completion", "vision", "tools", "thinking", "insert", "image", "embedding"]
+
+
+class ModelDetails(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model is, in one line. `context_length` and `embedding_length` in /api/tags only."""
+
+    parent_model: str
+    format: str
+    family: str
+    families: list[str] | None
+    parameter_size: str
+    quantization_level: str
+    context_length: int | UnsetType = UNSET
+    embedding_length: int | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from serow.api.options import parse_options
 from serow.errors import ModelFileError, RequestError
+from serow.options import parse_options
 
 _COMMANDS = ("FROM", "ADAPTER", "TEMPLATE", "SYSTEM", "LICENSE", "PARAMETER", "MESSAGE", "REQUIRES", "RENDERER", "PARSER")
 _WITHOUT_EFFECT = ("REQUIRES", "RENDERER", "PARSER")  # they speak of Ollama's versions and built-in formats

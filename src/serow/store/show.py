@@ -6,12 +6,11 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct, UnsetType
 
-from serow.api.types import ShowResponse, TensorInfo
 from serow.store import gguf
 from serow.store.gguf import Array, Gguf
-from serow.store.model import Model
+from serow.store.model import Model, ModelDetails
 from serow.store.modelfile import Command
 from serow.store.weights import parameter_count
 
@@ -21,6 +20,31 @@ _UNNAMED = {"general.quantization_version": 2}  # ggml's only version; converter
 _EXACT = 2**53  # floats below it are exact as integers
 _FLOAT32 = 3.4e38  # about the largest 32-bit float
 _DEFAULT_TEMPLATE = "{{ .Prompt }}"
+
+
+class TensorInfo(Struct, frozen=True):
+    """A tensor of a model file."""
+
+    name: str
+    type: str
+    shape: list[int]
+
+
+class ShowResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of /api/show."""
+
+    license: str | UnsetType = UNSET
+    modelfile: str
+    parameters: str | UnsetType = UNSET
+    template: str
+    system: str | UnsetType = UNSET
+    details: ModelDetails
+    messages: list[dict[str, Any]] | UnsetType = UNSET
+    model_info: dict[str, Any]
+    projector_info: dict[str, Any] | UnsetType = UNSET
+    tensors: list[TensorInfo] | UnsetType = UNSET
+    capabilities: list[str]
+    modified_at: str
 
 
 def show(model: Model, modified_at: str, *, verbose: bool, system: str, options: Mapping[str, Any]) -> ShowResponse:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from serow.template.complaint import Complaint
-from serow.template.values import Kind, Struct, encode, is_nil, kind, type_name
+from serow.gotemplate.complaint import Complaint
+from serow.gotemplate.values import Kind, Struct, encode, is_nil, kind, type_name
 
 _INTEGERS = (Kind.INT, Kind.UINT)
 _BASIC = (Kind.BOOL, Kind.COMPLEX, Kind.FLOAT, Kind.STRING, *_INTEGERS)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serow.template.truncation import truncate
+from serow.prompt.truncation import truncate
 
 
 @pytest.mark.req("GEN-15")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from serow.errors import TemplateError
-from serow.template import Slice, Struct, parse
-from tests.template.generator import DATA, Generator
+from serow.gotemplate import Slice, Struct, parse
+from tests.gotemplate.generator import DATA, Generator
 
 NUM_TEMPLATES = 600
 BUILD_DEADLINE = 100  # seconds; the first build compiles Go's library too

@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 from serow.api.types import GenerateRequest
+from serow.gotemplate import Slice, Struct, Template, parse, thinking_tags
 from serow.parsers.thinking import CHANNELS, KNOWN_TAGS, ThinkingTags, tags_of_jinja
 from serow.runner.base import TextRunner
 from serow.store.model import Model
-from serow.template import Slice, Struct, Template, parse, thinking_tags
 
 Messages = list[dict[str, Any]]
 _NO_TOOLS = Slice(type_name="api.Tools", prints_json=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from serow.template import nodes
+from serow.gotemplate import nodes
 
 
 def names(tree: nodes.List) -> Iterator[str]:

@@ -6,7 +6,7 @@
 Sources: the documentation of Go's text/template, fmt and encoding/json; Ollama's recorded answers, the goldens template-*.
 """
 
-from serow.template.template import Template, parse, thinking_tags
-from serow.template.values import Slice, Struct
+from serow.gotemplate.template import Template, parse, thinking_tags
+from serow.gotemplate.values import Slice, Struct
 
 __all__ = ["Slice", "Struct", "Template", "parse", "thinking_tags"]

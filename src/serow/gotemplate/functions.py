@@ -7,13 +7,13 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import quote_plus
 
-from serow.template.budget import Budget
-from serow.template.compare import equal, less
-from serow.template.complaint import Complaint
-from serow.template.format_string import format_string
-from serow.template.json_text import to_json
-from serow.template.printf import format_line, format_values
-from serow.template.values import Byte, Kind, Slice, decode, encode, is_true, items, kind, type_name
+from serow.gotemplate.budget import Budget
+from serow.gotemplate.compare import equal, less
+from serow.gotemplate.complaint import Complaint
+from serow.gotemplate.format_string import format_string
+from serow.gotemplate.json_text import to_json
+from serow.gotemplate.printf import format_line, format_values
+from serow.gotemplate.values import Byte, Kind, Slice, decode, encode, is_true, items, kind, type_name
 
 _HTML = str.maketrans({'"': "&#34;", "'": "&#39;", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\0": "\ufffd"})
 _JS = {ord(char): f"\\{char}" for char in "\\'\""} | {ord(char): f"\\u{ord(char):04X}" for char in "<>&="}

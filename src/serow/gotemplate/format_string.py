@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from serow.template.budget import Budget
-from serow.template.printf import Flags, Printer
-from serow.template.values import Kind, kind, type_name
+from serow.gotemplate.budget import Budget
+from serow.gotemplate.printf import Flags, Printer
+from serow.gotemplate.values import Kind, kind, type_name
 
 _LARGEST = 1_000_000  # a width or precision beyond it is none
 _DIGITS = re.compile("[0-9]*")

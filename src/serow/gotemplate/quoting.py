@@ -2,7 +2,7 @@
 
 import re
 
-from serow.template.values import decode, is_invalid_byte, join_escapes
+from serow.gotemplate.values import decode, is_invalid_byte, join_escapes
 
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.)|)", re.DOTALL)
 _ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}

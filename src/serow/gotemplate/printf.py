@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from serow.errors import TemplateError
-from serow.template.budget import MAX_DEPTH, Budget
-from serow.template.floats import SHORTEST, format_float
-from serow.template.json_text import to_json
-from serow.template.quoting import can_backquote, quote
-from serow.template.values import Byte, Kind, Slice, Struct, encode, items, join_escapes, kind, type_name
+from serow.gotemplate.budget import MAX_DEPTH, Budget
+from serow.gotemplate.floats import SHORTEST, format_float
+from serow.gotemplate.json_text import to_json
+from serow.gotemplate.quoting import can_backquote, quote
+from serow.gotemplate.values import Byte, Kind, Slice, Struct, encode, items, join_escapes, kind, type_name
 
 _BASES = {"d": "d", "v": "d", "b": "b", "o": "o", "O": "o", "x": "x", "X": "X"}
 _PREFIXES = {"b": "0b", "x": "0x", "X": "0X"}

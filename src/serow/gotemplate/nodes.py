@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from serow.template.quoting import quote
+from serow.gotemplate.quoting import quote
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from serow.template import analysis, nodes
-from serow.template.budget import Budget
-from serow.template.evaluator import Evaluator
-from serow.template.parser import parse_trees
+from serow.gotemplate import analysis, nodes
+from serow.gotemplate.budget import Budget
+from serow.gotemplate.evaluator import Evaluator
+from serow.gotemplate.parser import parse_trees
 
 
 class Template:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from serow.template.quoting import quote, rune_name
-from serow.template.values import encode
+from serow.gotemplate.quoting import quote, rune_name
+from serow.gotemplate.values import encode
 
 _WORDS = frozenset({"block", "break", "continue", "define", "else", "end", "if", "nil", "range", "template", "with"})
 KEYWORDS = _WORDS | {"."}

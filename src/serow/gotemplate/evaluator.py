@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from serow.errors import TemplateError
-from serow.template import nodes
-from serow.template.budget import MAX_DEPTH, MAX_TEXT, Budget, too_large
-from serow.template.complaint import Complaint, shorten
-from serow.template.constants import MAX_INT
-from serow.template.functions import FUNCTIONS, Function
-from serow.template.printf import format_values
-from serow.template.quoting import quote
-from serow.template.scope import Scope
-from serow.template.values import (
+from serow.gotemplate import nodes
+from serow.gotemplate.budget import MAX_DEPTH, MAX_TEXT, Budget, too_large
+from serow.gotemplate.complaint import Complaint, shorten
+from serow.gotemplate.constants import MAX_INT
+from serow.gotemplate.functions import FUNCTIONS, Function
+from serow.gotemplate.printf import format_values
+from serow.gotemplate.quoting import quote
+from serow.gotemplate.scope import Scope
+from serow.gotemplate.values import (
     NO_ARGUMENT,
     NO_VALUE,
     Kind,

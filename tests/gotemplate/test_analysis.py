@@ -1,6 +1,6 @@
 import pytest
 
-from serow.template import parse, thinking_tags
+from serow.gotemplate import parse, thinking_tags
 
 THINKING = (
     "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ if .Thinking }}<think>\n{{ .Thinking }}\n</think>\n\n{{ end }}"

@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from serow.errors import TemplateError
-from serow.template import parse
-from serow.template.budget import MAX_DEPTH, MAX_SOURCE, MAX_TOKENS
-from tests.template.generator import DATA, Generator
+from serow.gotemplate import parse
+from serow.gotemplate.budget import MAX_DEPTH, MAX_SOURCE, MAX_TOKENS
+from tests.gotemplate.generator import DATA, Generator
 
 LIMIT = 3.0  # seconds of the processor; without a debugger or a tracer each takes less than half of one
 HUGE = {"Text": '<é\x01\U0001f600"' * 500_000, "List": list(range(200_000)), "Map": {str(n): n for n in range(100_000)}}

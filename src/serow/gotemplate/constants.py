@@ -3,7 +3,7 @@
 import math
 import re
 
-from serow.template.quoting import quote
+from serow.gotemplate.quoting import quote
 
 MAX_INT = 2**63 - 1
 _MAX_UINT = 2**64 - 1

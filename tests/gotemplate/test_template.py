@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serow.errors import TemplateError
-from serow.template import Slice, Struct, parse
+from serow.gotemplate import Slice, Struct, parse
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "exchanges.jsonl"
 QUIRKS = {

@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from serow.template import Slice, Struct
-from serow.template.budget import Budget
-from serow.template.format_string import format_string
-from serow.template.values import Byte
+from serow.gotemplate import Slice, Struct
+from serow.gotemplate.budget import Budget
+from serow.gotemplate.format_string import format_string
+from serow.gotemplate.values import Byte
 
 PERSON = Struct({"Name": "Ann", "Tags": ["a"], "Next": None}, "main.Person")
 TOOLS = Slice((1, "<"), "api.Tools", prints_json=True)

@@ -1,9 +1,12 @@
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serow.api.options import parse_options, resolve_options
 from serow.errors import RequestError
+from serow.options import TABLE, Options, parse_options, resolve_options
 
 
 @pytest.mark.req("GEN-06")
@@ -56,3 +59,12 @@ def test_null_is_not_given_and_unknown_names_are_returned() -> None:
 def test_the_requests_options_lie_over_the_models_over_the_defaults() -> None:
     options = resolve_options({"top_k": 5, "stop": ("m",)}, {"stop": ("r",)})
     assert (options.top_k, options.stop, options.temperature, options.num_keep) == (5, ("r",), 0.8, 4)
+
+
+def test_the_page_about_options_is_the_table() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "options.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*)`)? \| .* \| (.+) \|$", page, re.M)
+    assert [(name, text) for name, _, text in rows] == [(name, option.help) for name, (_, option) in TABLE.items()]
+    for name, default, _ in rows:
+        known = getattr(Options(), name)
+        assert json.loads(default or "null") == (list(known) if isinstance(known, tuple) else known), name

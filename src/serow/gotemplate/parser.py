@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from serow.errors import TemplateError
-from serow.template import nodes
-from serow.template.budget import MAX_DEPTH, MAX_SOURCE, MAX_TOKENS
-from serow.template.complaint import shorten
-from serow.template.constants import read_complex, read_number
-from serow.template.functions import FUNCTIONS
-from serow.template.lexer import Token, lex
-from serow.template.quoting import quote, unquote, unquote_rune
-from serow.template.scope import Scope
+from serow.gotemplate import nodes
+from serow.gotemplate.budget import MAX_DEPTH, MAX_SOURCE, MAX_TOKENS
+from serow.gotemplate.complaint import shorten
+from serow.gotemplate.constants import read_complex, read_number
+from serow.gotemplate.functions import FUNCTIONS
+from serow.gotemplate.lexer import Token, lex
+from serow.gotemplate.quoting import quote, unquote, unquote_rune
+from serow.gotemplate.scope import Scope
 
 _OPERANDS = frozenset(
     {"bool", "char constant", "complex", ".", "field", "identifier", "number", "nil", "string", "variable", "("}

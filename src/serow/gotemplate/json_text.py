@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from serow.errors import TemplateError
-from serow.template.budget import MAX_DEPTH, Budget
-from serow.template.floats import SHORTEST, format_float
-from serow.template.values import Kind, Slice, items, kind, replace_invalid
+from serow.gotemplate.budget import MAX_DEPTH, Budget
+from serow.gotemplate.floats import SHORTEST, format_float
+from serow.gotemplate.values import Kind, Slice, items, kind, replace_invalid
 
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x20), *map(ord, "<>&\u2028\u2029"))} | {
     ord(char): escape

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from serow.errors import TemplateError
-from serow.template import Slice, Struct, parse
+from serow.gotemplate import Slice, Struct, parse
 
 DATA: dict[str, Any] = {
     "Html": "<a href='x'>\"&\0",
