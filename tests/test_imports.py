@@ -8,7 +8,7 @@ import pytest
 SRC = Path(__file__).parent.parent / "src" / "serow"
 LAYERS = (
     ("errors", "duration", "system"),
-    ("settings", "keys", "options", "gotemplate"),
+    ("settings", "keys", "options", "gotemplate", "workers"),
     ("store", "parsers", "constraints", "images"),
     ("registries", "runner"),
     ("engines", "inference.ask", "inference.events"),

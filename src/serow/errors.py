@@ -7,6 +7,7 @@ SerowError                    500
     FormatError               400  a `format` that is no schema, or can't be satisfied
     PromptTooLong             400  the prompt does not fit the context, and may not be cut
     ModelFileError            400  a GGUF, Modelfile or digest that is broken
+    LimitExceeded             400  work that takes more time or memory than a request may cost
   Unauthorized                401  no key, or a wrong one
   Forbidden                   403  a foreign Host or Origin; the body stays empty
   MissingScope                403  a key that is not for this
@@ -78,6 +79,14 @@ class PromptTooLong(RequestError):
 
 class ModelFileError(RequestError):
     """A model file, Modelfile or digest that is broken or unsupported."""
+
+
+class LimitExceeded(RequestError):
+    """Work on something of the request's took more than it may. `reason` completes "it …"; callers say what "it" is."""
+
+    def __init__(self, reason: str, *, hint: str = "") -> None:
+        super().__init__(f"the work on this request {reason}", hint=hint)
+        self.reason = reason
 
 
 class Forbidden(SerowError):

@@ -15,8 +15,8 @@ from typing import BinaryIO
 import psutil
 
 from serow.engines.edit import BuildError
-from serow.runner.child import die_with_parent
 from serow.runner.process import exit_name
+from serow.system.limits import die_with_parent
 
 CHUNK = 64 << 10  # bytes
 _END_TIMEOUT = 10.0  # seconds that a program may take to end those that it started

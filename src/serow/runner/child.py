@@ -1,8 +1,6 @@
 """The child's side of `process.ChildProcess`: read the assignment, then live exactly as long as the parent does."""
 
-import ctypes
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -11,8 +9,9 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from serow.system.limits import die_with_parent
+
 T = TypeVar("T")
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Listen(Struct, frozen=True):
@@ -40,15 +39,6 @@ def adopt(kind: type[T], on_orphaned: Callable[[], object] = lambda: None) -> tu
     assignment = msgspec.json.decode(sys.stdin.buffer.readline(), type=Assignment)
     threading.Thread(target=_end_with_stdin, args=(on_orphaned,), daemon=True).start()
     return assignment.listen, msgspec.json.decode(assignment.spec, type=kind)
-
-
-def die_with_parent(number: int | None = None) -> None:
-    """On Linux let the kernel signal this process when its parent ends, also while a long call keeps Python from running.
-
-    `number` is the signal, SIGKILL if it is None.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if number is None else number)
 
 
 def _end_with_stdin(on_orphaned: Callable[[], object]) -> None:

@@ -6,9 +6,10 @@ import subprocess
 import sys
 import threading
 
-from serow.runner.child import adopt, die_with_parent
+from serow.runner.child import adopt
 from serow.runner.engine import KINDS
 from serow.runner.llama_spec import ENVIRON, LlamaSpec
+from serow.system.limits import die_with_parent
 
 
 class Launcher:

@@ -1,0 +1,102 @@
+"""What a process may use, and how long it lives: set by itself, enforced by the system.
+
+Linux and macOS end a process that used up its CPU time; only Linux limits its memory. Windows has neither: there, as for
+memory on macOS, whoever started the process has to look (`measure`).
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+if sys.platform != "win32":
+    import resource
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_STATM = Path("/proc/self/statm")
+HAS_CPU_LIMIT = sys.platform != "win32"
+HAS_MEMORY_LIMIT = sys.platform == "linux"
+
+
+def die_with_parent(number: int | None = None) -> None:
+    """On Linux let the kernel signal this process when its parent ends, also while a long call keeps Python from running.
+
+    `number` is the signal, SIGKILL if it is None.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if number is None else number)
+
+
+def forbid_core_files() -> None:
+    """A process that falls leaves no image of its memory, and of what people said, on the disk."""
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def forbid_writing() -> None:
+    """No file of this process may grow; pipes and sockets are none."""
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def limit_cpu(seconds: float) -> None:
+    """End this process by SIGPROF once it has used so many more seconds of CPU time; 0 takes the limit back."""
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def limit_memory(size: int) -> None:
+    """Let allocations fail once this process has `size` bytes more of address space than now."""
+    if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (_statm()[0] + size, hard))
+
+
+def unlimit_memory() -> None:
+    """Take the limit back."""
+    if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+
+def lower_priority(pid: int, nice: int) -> None:
+    """Let a process of ours run only where others leave time; there is no way back."""
+    with contextlib.suppress(OSError):
+        if sys.platform != "win32":
+            os.setpriority(os.PRIO_PROCESS, pid, nice)
+
+
+def measure(pid: int) -> tuple[float, int]:
+    """Seconds of CPU time that a process has used, and bytes of memory that it holds; nothing of one that is gone."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        times = process.cpu_times()
+        return times.user + times.system, process.memory_info().rss
+    except psutil.Error:
+        return 0.0, 0
+
+
+def resident_size() -> int:
+    """Bytes of memory that this process holds."""
+    return _statm()[1] if sys.platform == "linux" else measure(os.getpid())[1]
+
+
+def _statm() -> tuple[int, int]:
+    """Address space and resident memory of this process in bytes."""
+    pages, resident, *_ = _STATM.read_bytes().split()
+    return int(pages) * resource.getpagesize(), int(resident) * resource.getpagesize()
+
+
+def clean_environment() -> dict[str, str]:
+    """What a Python of ours needs to start, and nothing of the server's secrets."""
+    return {name: value for name, value in os.environ.items() if name.upper() in _NEEDED}
+
+
+_NEEDED = frozenset({
+    "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONUTF8", "SYSTEMROOT",
+    "TEMP", "TMP", "TMPDIR", "VIRTUAL_ENV", "WINDIR",
+})  # fmt: skip

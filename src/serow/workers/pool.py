@@ -1,0 +1,292 @@
+"""Who may work now: a few processes, a queue for each client, one call of each in turn.
+
+    result = await pool.run(function, argument, …, client=client, limits=Limits(cpu=1.0, memory=256 << 20))
+
+`function` is one of a module of ours that says what it returns; its module may name in `PRELOAD` what it imports late, so
+that our own process need not. What a call costs beyond its limits, the queue included, is paid by its client alone: the
+process is ended and replaced. A caller that is cancelled ends its call.
+"""
+
+import asyncio
+import logging
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from types import TracebackType
+from typing import Any, Self, TypeVar, TypeVarTuple, get_type_hints
+
+import msgspec
+
+from serow import errors
+from serow.errors import LimitExceeded, SerowError, Unavailable
+from serow.system.limits import HAS_CPU_LIMIT, HAS_MEMORY_LIMIT
+from serow.workers import child
+from serow.workers.frames import Call, Kind
+from serow.workers.worker import Ended, Worker
+
+NUM_WORKERS = 4
+NUM_HEAVY = 2  # of these, calls that may take much memory at a time
+NUM_WARM = 2  # processes that stay when there is nothing to do
+MOST_WAITING = 256  # calls of one client
+LONGEST_WAIT = 20.0  # seconds in the queue
+HEAVY = 512 << 20  # bytes
+
+_TICK = 0.05  # seconds between two looks at a process
+_WARM_UP = (10.0, 256 << 20)  # seconds, bytes
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class WorkerFault(RuntimeError):
+    """A function of ours failed in a worker as it never should; the text is its traceback."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one call may use. After `quick` seconds it works only where others leave time."""
+
+    cpu: float  # seconds
+    memory: int  # bytes beside what the process holds anyway
+    wall: float = 30.0  # seconds, since the machine may be busy
+    quick: float = 0.1  # seconds
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether few of such calls may run together."""
+        return self.memory > HEAVY
+
+
+@dataclass(eq=False)
+class _Ticket:
+    client: str
+    is_heavy: bool
+    turn: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Pool:
+    """Processes for hostile work, started when they are needed and kept. Belongs to one event loop; `aclose` ends it."""
+
+    def __init__(self, size: int = NUM_WORKERS) -> None:
+        self._size = size
+        self._most_of_one = max(1, size - 1)  # one place is always left for another client
+        self._threads = ThreadPoolExecutor(size + 1, thread_name_prefix="workers")
+        self._idle: list[Worker] = []
+        self._busy: set[Worker] = set()
+        self._closing: set[asyncio.Future[None]] = set()
+        self._waiting: OrderedDict[str, deque[_Ticket]] = OrderedDict()  # who was served last is last
+        self._running: Counter[str] = Counter()
+        self._num_heavy = 0
+        self._modules: dict[str, None] = {}
+        self._replacing: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End every process; calls that run or wait fail with Unavailable."""
+        self._is_closed = True
+        for tickets in self._waiting.values():
+            for ticket in tickets:
+                if not ticket.turn.done():
+                    ticket.turn.set_exception(Unavailable("the server is shutting down"))
+        self._waiting.clear()
+        for worker in self._idle:
+            self._close(worker)
+        for worker in self._busy:
+            worker.end()
+        while self._busy or self._closing or self._replacing:
+            await asyncio.wait({*self._closing, asyncio.ensure_future(asyncio.sleep(_TICK / 10))})
+        self._threads.shutdown()
+
+    async def run(self, function: Callable[[*Ts], T], *args: *Ts, client: str = "", limits: Limits) -> T:
+        """What the function returns for the arguments, which must be plain data.
+
+        Raises the SerowError that it raises; LimitExceeded; Unavailable when the client has too much waiting, or for too long.
+        """
+        if self._is_closed:
+            raise Unavailable("the server is shutting down")
+        call = Call(function.__module__, function.__name__, args, limits.cpu, limits.memory)
+        async with self._place(client, limits.is_heavy):
+            self._modules[call.module] = None
+            kind, payload = await self._call(call, limits)
+        return _result(function, kind, payload)
+
+    @asynccontextmanager
+    async def _place(self, client: str, is_heavy: bool) -> AsyncIterator[None]:
+        """Wait for a process, one call of each client after the other."""
+        ticket = _Ticket(client, is_heavy)
+        queue = self._waiting.setdefault(client, deque())
+        if len(queue) >= MOST_WAITING:
+            raise Unavailable("server busy, please try again: too much of this client's is being prepared")
+        queue.append(ticket)
+        self._admit()
+        try:
+            async with asyncio.timeout(LONGEST_WAIT):
+                await ticket.turn
+        except BaseException as error:
+            self._withdraw(ticket)
+            if isinstance(error, TimeoutError):
+                raise Unavailable("server busy, please try again: too much is being prepared") from None
+            raise
+        try:
+            yield
+        finally:
+            self._release(ticket)
+
+    def _admit(self) -> None:
+        """Give every free place away: to the client served longest ago whose next call may run."""
+        while self._running.total() < self._size and (ticket := self._next()):
+            self._running[ticket.client] += 1
+            self._num_heavy += ticket.is_heavy
+            ticket.turn.set_result(None)
+
+    def _next(self) -> _Ticket | None:
+        for client, queue in self._waiting.items():
+            if self._running[client] >= self._most_of_one:
+                continue
+            ticket = next((each for each in queue if not each.is_heavy or self._num_heavy < NUM_HEAVY), None)
+            if ticket is not None:
+                self._remove(ticket)
+                if client in self._waiting:
+                    self._waiting.move_to_end(client)
+                return ticket
+        return None
+
+    def _remove(self, ticket: _Ticket) -> None:
+        queue = self._waiting[ticket.client]
+        queue.remove(ticket)
+        if not queue:
+            del self._waiting[ticket.client]
+
+    def _withdraw(self, ticket: _Ticket) -> None:
+        """Its caller has gone, maybe just when its turn came."""
+        if ticket.turn.done() and not ticket.turn.cancelled() and ticket.turn.exception() is None:
+            self._release(ticket)
+        elif ticket in self._waiting.get(ticket.client, ()):
+            self._remove(ticket)
+
+    def _release(self, ticket: _Ticket) -> None:
+        self._running[ticket.client] -= 1
+        if not self._running[ticket.client]:
+            del self._running[ticket.client]
+        self._num_heavy -= ticket.is_heavy
+        self._admit()
+
+    async def _call(self, call: Call, limits: Limits) -> tuple[Kind, bytes]:
+        worker = self._free_worker()
+        self._busy.add(worker)
+        working = asyncio.get_running_loop().run_in_executor(self._threads, worker.call, call)
+        try:
+            await self._watch(worker, working, limits)
+            return working.result()
+        except Ended as ended:
+            if self._is_closed:
+                raise Unavailable("the server is shutting down") from None
+            raise LimitExceeded(ended.reason) from None
+        except asyncio.CancelledError:
+            worker.end()
+            await asyncio.wait({working})
+            raise
+        finally:
+            self._busy.discard(worker)
+            self._put_back(worker)
+
+    def _free_worker(self) -> Worker:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.is_usable:
+                return worker
+            self._close(worker)
+        return Worker()
+
+    async def _watch(self, worker: Worker, working: "asyncio.Future[Any]", limits: Limits) -> None:
+        """Return when the call has ended; see that it ends."""
+        clock = asyncio.get_running_loop().time
+        start, used = clock(), None if HAS_CPU_LIMIT else worker.used()[0]
+        while not (await asyncio.wait({working}, timeout=_TICK))[0]:
+            elapsed = clock() - start
+            if elapsed >= limits.quick:
+                worker.lower_priority()
+            if elapsed >= limits.wall:
+                worker.end("took too much time")
+            if used is None and HAS_MEMORY_LIMIT:
+                continue
+            cpu, memory = worker.used()
+            if used is not None and cpu - used > limits.cpu:
+                worker.end("took too much time")
+            if memory > limits.memory + child.LARGEST:
+                worker.end("needed too much memory")
+
+    def _put_back(self, worker: Worker) -> None:
+        if worker.is_usable and len(self._idle) < NUM_WARM and not self._is_closed:
+            self._idle.append(worker)
+            return
+        self._close(worker)
+        if not self._idle and self._replacing is None and not self._is_closed:
+            self._replacing = asyncio.get_running_loop().create_task(self._replace())
+
+    def _close(self, worker: Worker) -> None:
+        closing = asyncio.get_running_loop().run_in_executor(self._threads, worker.close)
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _replace(self) -> None:
+        """Have a process ready for the next call, with all imported that was needed so far."""
+        worker = Worker()
+        self._busy.add(worker)
+        call = Call(child.__name__, child.warm.__name__, (tuple(self._modules),), *_WARM_UP)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, worker.call, call)
+        except Ended as ended:
+            if not self._is_closed:
+                logger.warning("a worker did not start: it %s", ended.reason)
+            self._close(worker)
+        else:
+            self._put_back(worker)
+        finally:
+            self._busy.discard(worker)
+            self._replacing = None
+
+
+@cache
+def _returned(function: Callable[..., Any]) -> Any:
+    return get_type_hints(function)["return"]
+
+
+def _result(function: Callable[..., T], kind: Kind, payload: bytes) -> T:
+    """The value of a reply, or its error. Nothing of it is believed."""
+    match kind:
+        case Kind.VALUE:
+            return _decoded(payload, _returned(function))  # type: ignore[no-any-return]
+        case Kind.BYTES:
+            return payload  # type: ignore[return-value]
+        case Kind.ERROR:
+            name, text, hint = _decoded(payload, tuple[str, str, str])
+            raise _error_class(name)(text, hint=hint)
+        case Kind.MEMORY:
+            raise LimitExceeded("needed too much memory")
+        case Kind.DEPTH:
+            raise LimitExceeded("is nested too deeply")
+    raise WorkerFault(payload.decode(errors="replace"))
+
+
+def _decoded(payload: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.msgpack.decode(payload, type=kind)
+    except msgspec.MsgspecError as error:
+        raise WorkerFault(f"a worker replied with something else: {error}") from None
+
+
+def _error_class(name: str) -> type[SerowError]:
+    """The class of a worker's error: those that take a text and a hint."""
+    known = (errors.TemplateError, errors.FormatError, errors.ModelFileError, errors.StoreError)
+    return next((each for each in known if each.__name__ == name), errors.RequestError)

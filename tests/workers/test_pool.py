@@ -1,0 +1,217 @@
+"""Hostile work happens elsewhere, within limits, and harms nobody else."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from serow.errors import FormatError, LimitExceeded, Unavailable
+from serow.workers import pool as pools
+from serow.workers.pool import Limits, Pool, WorkerFault
+from tests.workers import jobs
+
+DEADLINE = 10.0  # seconds; the machine may be busy
+LIMITS = Limits(cpu=0.3, memory=128 << 20)
+
+
+@pytest_asyncio.fixture
+async def pool() -> AsyncIterator[Pool]:
+    async with Pool() as each, asyncio.timeout(60):
+        yield each
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+def workers_of(pid: int | None = None) -> list[psutil.Process]:
+    return [child for child in psutil.Process(pid).children() if is_worker(child)]
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "serow.workers.child" in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+async def test_a_function_s_value_comes_back(pool: Pool) -> None:
+    assert await pool.run(jobs.double, 4, limits=LIMITS) == 8
+    assert await pool.run(jobs.reverse, b"abc" * 1_000_000, limits=LIMITS) == b"cba" * 1_000_000
+
+
+async def test_nothing_is_started_before_it_is_needed_and_what_was_started_is_kept(pool: Pool) -> None:
+    assert workers_of() == []
+    first = await pool.run(jobs.process_id, limits=LIMITS)
+    assert await pool.run(jobs.process_id, limits=LIMITS) == first
+    assert [worker.pid for worker in workers_of()] == [first]
+
+
+async def test_an_error_of_ours_comes_back_as_it_was_raised(pool: Pool) -> None:
+    with pytest.raises(FormatError, match=r"^no good$") as caught:
+        await pool.run(jobs.refuse, "no good", limits=LIMITS)
+    assert caught.value.hint == "another way"
+
+
+async def test_an_error_that_nobody_expected_is_a_fault_with_its_traceback(pool: Pool) -> None:
+    with pytest.raises(WorkerFault, match="ZeroDivisionError"):
+        await pool.run(jobs.fail, limits=LIMITS)
+
+
+async def test_a_reply_of_another_type_is_not_believed(pool: Pool) -> None:
+    with pytest.raises(WorkerFault):
+        await pool.run(jobs.lie, limits=LIMITS)
+
+
+EXCESSES: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
+    (jobs.spin, (), "took too much time"),
+    (jobs.nap, (60.0,), "took too much time"),
+    (jobs.fill, (), "needed too much memory"),
+    (jobs.fall, (), "broke the process"),
+    (jobs.descend, (0,), "is nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("function", "args", "reason"), EXCESSES, ids=[each[0].__name__ for each in EXCESSES])
+async def test_what_exceeds_its_limits_ends_with_its_reason_and_the_next_call_works(
+    pool: Pool, function: Callable[..., Any], args: tuple[Any, ...], reason: str
+) -> None:
+    start = time.monotonic()
+    with pytest.raises(LimitExceeded) as caught:
+        await pool.run(function, *args, limits=Limits(cpu=0.3, memory=128 << 20, wall=1.5))
+    assert caught.value.reason.startswith(reason)
+    assert time.monotonic() - start < DEADLINE
+    assert await pool.run(jobs.double, 4, limits=LIMITS) == 8
+
+
+async def test_the_event_loop_runs_on_while_workers_work(pool: Pool) -> None:
+    working = [asyncio.create_task(pool.run(jobs.spin, limits=LIMITS)) for _ in range(3)]
+    longest, last = 0.0, time.monotonic()
+    while not all(task.done() for task in working):
+        await asyncio.sleep(0.001)
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    assert longest < 0.25
+    assert all(isinstance(task.exception(), LimitExceeded) for task in working)
+
+
+async def test_who_leaves_ends_the_work_within_a_second(pool: Pool) -> None:
+    working = asyncio.create_task(pool.run(jobs.spin, limits=Limits(cpu=60, memory=128 << 20, quick=60)))
+    await until(workers_of)
+    (worker,) = workers_of()
+    await until(lambda: worker.cpu_times().user > 0.1)
+    start = time.monotonic()
+    working.cancel()
+    await until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    assert time.monotonic() - start < 1
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert await pool.run(jobs.double, 4, limits=LIMITS) == 8
+
+
+async def test_who_leaves_the_queue_is_forgotten(pool: Pool) -> None:
+    tasks = [asyncio.create_task(pool.run(jobs.nap, 0.5, client="a", limits=LIMITS)) for _ in range(20)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    start = time.monotonic()
+    assert await pool.run(jobs.double, 4, client="a", limits=LIMITS) == 8
+    assert time.monotonic() - start < DEADLINE / 2
+
+
+async def test_a_client_with_much_to_do_keeps_nobody_else_waiting(pool: Pool) -> None:
+    crowd = [asyncio.create_task(pool.run(jobs.nap, 0.3, client="crowd", limits=LIMITS)) for _ in range(30)]
+    await asyncio.sleep(0)
+    for _ in range(3):
+        assert await pool.run(jobs.double, 4, client="other", limits=LIMITS) == 8
+    assert sum(task.done() for task in crowd) < 15
+    for task in crowd:
+        task.cancel()
+    await asyncio.wait(crowd)
+
+
+async def test_calls_that_need_much_memory_leave_places_for_others(pool: Pool) -> None:
+    heavy = Limits(cpu=60, memory=pools.HEAVY + 1)
+    tasks = [asyncio.create_task(pool.run(jobs.nap, 5.0, client=f"{n}", limits=heavy)) for n in range(8)]
+    await asyncio.sleep(0)
+    assert await pool.run(jobs.double, 4, client="0", limits=LIMITS) == 8
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_a_client_s_queue_is_bounded(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "MOST_WAITING", 3)
+    tasks = [asyncio.create_task(pool.run(jobs.nap, 0.5, client="a", limits=LIMITS)) for _ in range(10)]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(each, Unavailable) for each in results) == 4  # three run, three wait
+    assert await pool.run(jobs.double, 4, client="a", limits=LIMITS) == 8
+
+
+async def test_nobody_waits_for_ever(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "LONGEST_WAIT", 0.2)
+    tasks = [asyncio.create_task(pool.run(jobs.nap, 1.0, client="a", limits=LIMITS)) for _ in range(5)]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(each, Unavailable) for each in results) == 2
+
+
+async def test_what_worked_for_long_goes_behind_all_others_and_a_warm_one_follows(pool: Pool) -> None:
+    first = await pool.run(jobs.nap, 0.4, limits=LIMITS)
+    await until(lambda: first not in [worker.pid for worker in workers_of()] and workers_of())
+    assert await pool.run(jobs.process_id, limits=LIMITS) != first
+
+
+async def test_a_worker_that_was_killed_while_it_waited_is_replaced(pool: Pool) -> None:
+    await pool.run(jobs.process_id, limits=LIMITS)
+    (worker,) = workers_of()
+    worker.kill()
+    await until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    assert await pool.run(jobs.double, 4, limits=LIMITS) == 8
+
+
+async def test_a_worker_imports_what_it_needs_and_no_more(pool: Pool) -> None:
+    assert await pool.run(jobs.loaded, limits=LIMITS) == ["colorsys"]
+
+
+async def test_what_libraries_print_harms_no_reply(pool: Pool) -> None:
+    assert await pool.run(jobs.chat, "said", limits=LIMITS) == "said"
+
+
+async def test_a_worker_knows_no_secrets_and_leaves_no_files(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEROW_API_KEYS", "secret")
+    assert not [name for name in await pool.run(jobs.environment, limits=LIMITS) if name.startswith("SEROW")]
+    if sys.platform != "win32":
+        assert await pool.run(jobs.write, str(tmp_path / "file"), limits=LIMITS) == "OSError"
+        assert await pool.run(jobs.core_limit, limits=LIMITS) == 0
+
+
+async def test_closing_ends_all_processes_and_tells_who_waits() -> None:
+    async with Pool() as pool:
+        tasks = [asyncio.create_task(pool.run(jobs.nap, 60.0, limits=LIMITS)) for _ in range(6)]
+        await until(lambda: len(workers_of()) == 3)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(each, Unavailable) for each in results)
+    await until(lambda: not workers_of())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process that is busy with its parent")
+async def test_workers_end_with_us_also_by_kill_9() -> None:
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.workers.parent", stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pids = [int(pid) for pid in (await parent.stdout.readline()).split()]
+    assert {worker.pid for worker in workers_of(parent.pid)} == set(pids)
+    parent.kill()
+    await parent.wait()
+    await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
