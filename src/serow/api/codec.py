@@ -68,20 +68,30 @@ def decode_object(body: bytes) -> dict[str, Any]:
 
     Raises RequestError for an empty body, broken JSON, or a value that is not an object.
     """
-    text = body.decode("utf-8", "replace").lstrip(" \t\r\n")
-    if not text:
+    text, broken_at = _text(body)
+    if not text and broken_at is None:
         raise RequestError("missing request body")
     try:
         value, _ = _DECODER.raw_decode(text)
     except RecursionError:
         raise RequestError("the request body is nested too deeply") from None
     except ValueError as error:
+        if broken_at is not None:
+            raise RequestError(f"the request body is not valid UTF-8 at byte {broken_at}") from None
         raise RequestError(f"the request body is not valid JSON: {_reason(error)}") from None
     if not isinstance(value, dict):
         raise RequestError(f"the request body must be a JSON object, not {_name_of(value)}")
     if _has_surrogate_escape(text):
         value = _without_surrogates(value)
     return {key.lower(): item for key, item in value.items() if item is not None}
+
+
+def _text(body: bytes) -> tuple[str, int | None]:
+    """The text of a body, and at which byte it stops being UTF-8: no fault behind the first value, which alone is read."""
+    try:
+        return body.decode().lstrip(" \t\r\n"), None
+    except UnicodeDecodeError as error:
+        return body[: error.start].decode().lstrip(" \t\r\n"), error.start
 
 
 def _has_surrogate_escape(text: str) -> bool:
