@@ -14,7 +14,9 @@ from serow.options import TABLE, Options, parse_options, resolve_options
     ("name", "value", "expected"),
     [
         ("top_k", 40.7, 40),
-        ("seed", 1e20, 2**63 - 1),
+        ("seed", 2**64 - 1, 2**64 - 1),
+        ("seed", 2**64 + 7, 7),
+        ("top_k", 1e20, 2**63 - 1),
         ("seed", -5, -5),
         ("temperature", 1, 1.0),
         ("num_ctx", 0, 0),

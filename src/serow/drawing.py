@@ -14,10 +14,9 @@ from serow.errors import RequestError
 from serow.images import MAX_PIXELS, decode_images
 from serow.job import Job
 from serow.options import PICTURE_OPTIONS, LoadOptions, Options
-from serow.runner.base import ImageChunk, ImageRequest, ImageRunner
+from serow.runner.base import RANDOM_SEED, ImageChunk, ImageRequest, ImageRunner
 from serow.runner.image import require_packages
 
-RANDOM_SEED = -1
 _USED = ("model", "prompt", "stream", "images", "options", "keep_alive", "width", "height", "steps", "warnings")
 _USED_OPTIONS = (*PICTURE_OPTIONS, "seed", "num_gpu", "main_gpu", "num_thread")
 

@@ -25,7 +25,7 @@ from serow.images import MAX_PIXELS, decode_images
 from serow.job import Job
 from serow.options import PICTURE_OPTIONS, resolve_options
 from serow.prompt.render import supports_insert, tags_of
-from serow.runner.base import ImageRunner, TextRunner
+from serow.runner.base import LARGEST_SEED, RANDOM_SEED, ImageRunner, TextRunner
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, Scheduler
 from serow.store.model import Model
@@ -57,7 +57,7 @@ class Generation:
         job = await self._job(request, self._store.resolve(request.model), client)
         job = replace(job, timeline=timeline or job.timeline)
         job.timeline.model = job.model.name.display_shortest
-        if not request.prompt:
+        if not request.prompt and (job.model.is_image or not request.is_insert):
             yield await self._load_or_unload(job)
         elif request.debug_render_only and not job.model.is_image:
             async with self._lease(job) as lease:
@@ -74,8 +74,8 @@ class Generation:
         if model.is_image:
             images = await self._decode(drawing.check, request)
             return Job(request, model, options, client, images, [*request.warnings, *drawing.unused(request)])
-        think = _think(request, model)
         _check(request, model)
+        think = _think(request, model)
         images = await self._decode(decode_images, request.images) if request.images and not request.is_insert else []
         constraint = await asyncio.to_thread(compile_format, request.format) if request.format not in (None, "") else None
         tags = None if request.raw and request.think is False else tags_of(model, request)
@@ -141,6 +141,9 @@ def _think(request: GenerateRequest, model: Model) -> bool | str | None:
 
 
 def _check(request: GenerateRequest, model: Model) -> None:
+    is_unload = not request.prompt and request.keep_alive == 0
+    if "completion" not in model.capabilities and not is_unload:
+        raise RequestError(f'"{request.model}" does not support generate')
     if request.raw and (request.template or request.system or request.context):
         raise RequestError("raw mode does not support template, system, or context")
     if request.suffix and not supports_insert(model, request):
@@ -158,6 +161,9 @@ def _unused(request: GenerateRequest, model: Model) -> list[str]:
     unused = [f'"{name}" was ignored: "{request.model}" is not an image model' for name in names]
     options = [name for name in PICTURE_OPTIONS if name in request.options]
     unused += [f'option "{name}" was ignored: "{request.model}" is not an image model' for name in options]
+    seed = request.options.get("seed", model.parameters.get("seed", RANDOM_SEED))
+    if not RANDOM_SEED <= seed <= LARGEST_SEED:
+        unused.append('option "seed" is used modulo 2^32: the engine takes no larger one')
     if "draft_num_predict" in request.options:
         unused.append('option "draft_num_predict" was ignored: the engine drafts no tokens')
     if request.raw and request.suffix:

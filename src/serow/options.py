@@ -16,6 +16,7 @@ from serow.errors import RequestError
 Use = Literal["load", "sampling", "picture"]
 
 _INT64 = 2**63 - 1
+_UINT64 = 2**64 - 1
 SMALLEST_NUM_CTX = 16
 LARGEST_SIDE = 4096  # pixels of a drawn picture
 MOST_STEPS = 1000
@@ -169,6 +170,12 @@ def _bias_token(name: str, token: Any) -> int | str:
     return _integer(name, token)
 
 
+def _seed(name: str, value: Any) -> int:
+    """64 bits, with a sign or without: what is beyond counts modulo 2^64, so that no two near seeds are one."""
+    seed = int(_number(name, value, "integer"))
+    return seed if -_INT64 - 1 <= seed <= _UINT64 else seed & _UINT64
+
+
 def _num_ctx(name: str, value: Any) -> int:
     num_ctx = _integer(name, value)
     if num_ctx < SMALLEST_NUM_CTX and num_ctx != 0:
@@ -195,7 +202,12 @@ _BY_TYPE: dict[Any, Callable[[str, Any], Any]] = {
     bool | None: _boolean,
     str | None: _text,
 }
-_SPECIAL: dict[str, Callable[[str, Any], Any]] = {"stop": _stop, "logit_bias": _logit_bias, "num_ctx": _num_ctx}
+_SPECIAL: dict[str, Callable[[str, Any], Any]] = {
+    "stop": _stop,
+    "logit_bias": _logit_bias,
+    "num_ctx": _num_ctx,
+    "seed": _seed,
+}
 
 
 def _reader(name: str) -> Callable[[str, Any], Any]:

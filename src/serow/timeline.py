@@ -28,11 +28,16 @@ class Timeline:
         self.gaps = [0] * (len(BOUNDS) + 1)  # how many were up to each of BOUNDS, and above
         self.gaps_duration = 0  # ns, all of them together
         self._num_tokens = 0  # of this try
+        self._num_prompt = 0  # tokens of its prompt
 
     def ask(self) -> None:
         """A place in the model is asked for."""
         self.asked_at = self.asked_at or time.perf_counter_ns()
-        self._num_tokens = 0
+        self._num_tokens = self._num_prompt = 0
+
+    def send(self, num_prompt: int) -> None:
+        """The engine gets a prompt of so many tokens; they count once the answer begins, though its client may leave."""
+        self._num_prompt = num_prompt
 
     def place(self, load_duration: int) -> None:
         """The place is there, and since it was, the model took `load_duration` ns to load."""
@@ -44,6 +49,8 @@ class Timeline:
         if num_tokens <= self._num_tokens:
             return
         now = time.perf_counter_ns()
+        if not self._num_tokens:
+            self.prompt_eval_count += self._num_prompt
         if self._num_tokens:
             gap = now - self.last_token_at
             self.gaps[bisect_left(_BOUNDS_NS, gap)] += 1
@@ -56,7 +63,7 @@ class Timeline:
 
     def finish(self, usage: Usage) -> None:
         """The engine has finished this try."""
-        self.prompt_eval_count += usage.prompt_eval_count
+        self.prompt_eval_count += usage.prompt_eval_count - (self._num_prompt if self._num_tokens else 0)
         self.prompt_cached_count += usage.prompt_cached_count
         self.eval_count += max(0, usage.eval_count - self._num_tokens)
         self.draft_count += usage.draft_count

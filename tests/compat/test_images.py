@@ -63,6 +63,22 @@ def test_pictures_stand_where_the_prompt_has_them_else_before_it(wire: Wire, pro
 
 
 @pytest.mark.req("GEN-13")
+@pytest.mark.parametrize(
+    ("prompt", "rendered"),
+    [
+        ("Look: [img]", "[img-1]Look: [img-0]"),
+        ("[img] and [img] and [img]", "[img-0] and [img-1] and [img]"),
+        ("[img-1] and [img]", "[img-1] and [img-0]"),
+        ("[img]", "[img-1][img-0]"),
+        ("none", "[img-0][img-1]none"),
+    ],
+)
+def test_a_picture_takes_the_next_place_that_has_no_number(wire: Wire, prompt: str, rendered: str) -> None:
+    fields = {"template": "{{ .Prompt }}", "images": [YELLOW_SQUARE, PURPLE_CROSS]}
+    assert wire.rendered("zoo-vision", prompt, **fields) == rendered
+
+
+@pytest.mark.req("GEN-13")
 def test_a_place_without_a_picture_is_text(wire: Wire) -> None:
     one = wire.generate("zoo-vision", ASK, images=[YELLOW_SQUARE])
     more = wire.generate("zoo-vision", "[img-0]" + ASK + "[img-0][img-7]", images=[YELLOW_SQUARE])

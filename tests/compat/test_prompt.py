@@ -10,7 +10,7 @@ import pytest
 
 from serow.store.name import Name
 from serow.store.store import Store
-from tests.compat.wire import Wire
+from tests.compat.wire import ENDLESS, Wire
 from tests.conftest import create, pulled
 
 SUM = "What is 12 + 34?"
@@ -36,6 +36,8 @@ def test_a_jinja_template_places_system_and_prompt(wire: Wire) -> None:
         ("{{ .Prompt }}!{{ .Response }}never", {}, "Hi!"),
         ("{{ range .Messages }}<{{ .Role }}>{{ .Content }}{{ end }}{{ .Prompt }}", {}, "<system>Be kind.<user>Hi<no value>"),
         ("{{ .Think }} {{ .ThinkLevel }} {{ .IsThinkSet }}", {"think": "low"}, "true low true"),
+        ("{{ .Think }} {{ .ThinkLevel }} {{ .IsThinkSet }}", {"think": True}, "true medium true"),
+        ("{{ .Think }} {{ .ThinkLevel }} {{ .IsThinkSet }}", {"think": False}, "false  true"),
         ("{{ json .Prompt }}{{ .Unknown }}", {}, '"Hi"<no value>'),
         ("{{- if .Suffix }}{{ .Suffix }}{{ else }}{{ .Prompt | printf `%q` }}{{ end -}} ", {}, '"Hi"'),
     ],
@@ -59,6 +61,33 @@ def test_a_template_of_the_request_overrides_the_models(wire: Wire, template: st
 def test_a_template_that_fails_is_the_requests_fault(wire: Wire, template: str, named: str) -> None:
     status, error = wire.refusal("zoo-think", SUM, template=template)
     assert (status, named in error) == (400, True), error
+
+
+TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+
+
+@pytest.mark.req("GEN-08")
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        ("{{ range .Messages }}<{{ .Role }}>{{ .Content }}{{ end }}", "<user>a<assistant>b<user>c\n\nd"),
+        ("<{{ .Prompt }}|{{ .Response }}>", "<a|b><c\n\nd|"),
+    ],
+)
+def test_messages_of_one_role_that_follow_one_another_are_one(wire: Wire, template: str, prompt: str) -> None:
+    with wire.made("compat-turns", template=template, messages=TURNS) as name:
+        assert wire.rendered(name, "d") == prompt
+
+
+@pytest.mark.req("GEN-11")
+@pytest.mark.parametrize("template", ["{{ range .Messages }}[{{ .Content }}]{{ end }}", "[{{ .Prompt }}]{{ .Response }}", None])
+def test_the_models_messages_do_not_come_again_behind_a_context(wire: Wire, template: str | None) -> None:
+    recipe = {"template": template} if template else {}
+    messages = [{"role": "user", "content": "Ask one."}, {"role": "assistant", "content": "So."}]
+    with wire.made("compat-begun", messages=messages, **recipe) as name:
+        first = wire.generate(name, "Ask 1.", {"num_predict": 2}, think=False)
+        rendered = wire.rendered(name, "Ask two.", think=False, context=first["context"])
+        assert (rendered.count("Ask one."), rendered.count("Ask two.")) == (1, 1)
 
 
 @pytest.mark.req("GEN-09")
@@ -99,6 +128,17 @@ def test_the_answer_to_a_raw_prompt_is_left_alone_when_think_is_false(wire: Wire
 def test_the_models_own_tokens_fill_in_the_middle(wire: Wire, prompt: str, suffix: str, middle: str) -> None:
     record = wire.generate("zoo-think", prompt, suffix=suffix)
     assert (record["response"], "thinking" in record) == (middle, False)
+
+
+@pytest.mark.req("GEN-03", "GEN-10")
+def test_a_middle_with_nothing_before_it_is_no_load(wire: Wire) -> None:
+    record = wire.generate("zoo-think", "", suffix="\n    return x + y")
+    assert (bool(record["response"]), record["done_reason"]) == (True, "stop")
+
+
+@pytest.mark.req("GEN-03", "GEN-09")
+def test_a_raw_suffix_alone_is_a_load(wire: Wire) -> None:
+    assert wire.generate("zoo-think", "", suffix="x", raw=True)["done_reason"] == "load"
 
 
 @pytest.mark.req("GEN-10")
@@ -219,6 +259,43 @@ def test_a_full_context_shifts_and_the_answer_says_so(wire: Wire, small_context:
     record = wire.generate("zoo-think", SUM, {**NO_END, "num_ctx": 256, "num_predict": 300})
     assert (record["done_reason"], record["eval_count"]) == ("length", 300)
     assert record["warnings"] == ["the context was full: its oldest half was dropped while generating"]
+
+
+@pytest.mark.req("GEN-06", "GEN-16", "RES-02")
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_without_end_is_ended_after_ten_contexts(wire: Wire, small_context: None, stream: bool) -> None:
+    fields: dict[str, Any] = {"raw": True, "think": False, "stream": stream}
+    options = {**ENDLESS, "num_ctx": 256, "num_predict": -1}
+    record = wire.stream("zoo-think", "2+3=", options, **fields)[-1]
+    assert (record["done_reason"], record["eval_count"], record["prompt_eval_count"]) == ("length", 2560, 4)
+    assert record["warnings"][0].startswith("the answer was ended after 2560 tokens")
+
+
+@pytest.mark.req("GEN-06")
+@pytest.mark.parametrize(("num_predict", "eval_count"), [(-2, 252), (300, 300)])
+def test_the_context_ends_an_answer_only_when_asked_to(
+    wire: Wire, small_context: None, num_predict: int, eval_count: int
+) -> None:
+    options = {**ENDLESS, "num_ctx": 256, "num_predict": num_predict}
+    record = wire.generate("zoo-think", "2+3=", options, raw=True, think=False)
+    assert (record["done_reason"], record["eval_count"]) == ("length", eval_count)
+
+
+@pytest.mark.req("GEN-06")
+@pytest.mark.parametrize(
+    ("seed", "is_told"), [(0, False), (2**32 - 2, False), (2**32 - 1, True), (2**32, True), (2**63, True), (-1, False)]
+)
+def test_a_seed_that_the_engine_can_not_hold_is_told(wire: Wire, seed: int, is_told: bool) -> None:
+    record = wire.generate("zoo-think", "2+3=", {"seed": seed, "temperature": 1, "num_predict": 1}, raw=True)
+    assert any('"seed"' in warning for warning in record.get("warnings", ())) == is_told
+
+
+@pytest.mark.req("GEN-06")
+def test_the_same_seed_is_the_same_text_whatever_its_size(wire: Wire) -> None:
+    for seed in (2**32 - 1, 2**40 + 1, 2**64 - 1):
+        options = {"seed": seed, "temperature": 2, "num_predict": 12}
+        one, other = (wire.generate("zoo-think", "2+3=", options, raw=True, think=False)["response"] for _ in range(2))
+        assert one == other
 
 
 @pytest.mark.req("GEN-16")

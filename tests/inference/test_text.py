@@ -158,7 +158,7 @@ async def test_an_answer_without_thinking_is_bound_from_its_first_token() -> Non
 
 
 async def test_a_budget_ends_the_thinking() -> None:
-    engine = FakeEngine(lambda request: ["Yes"] if request.num_predict < 0 else ["<think>", "a", "b", "c", "d"])
+    engine = FakeEngine(lambda request: ["Yes"] if request.num_predict > 3 else ["<think>", "a", "b", "c", "d"])
     async with flow(engine, *THINKS, chat_template=OPEN) as asked:
         record = await asked.whole("Hi", options={"think_budget": 3})
     assert (record["thinking"], record["response"]) == ("ab", "Yes")

@@ -48,8 +48,14 @@ def supports_insert(model: Model, request: GenerateRequest) -> bool:
 
 
 def with_image_markers(prompt: str, num_images: int) -> str:
-    """Put `[img-N]` before the text for every picture that the prompt does not place itself (GEN-13)."""
-    return "".join(f"[img-{n}]" for n in range(num_images) if f"[img-{n}]" not in prompt) + prompt
+    """Put `[img-N]` where the prompt says `[img]`, else before it, for every picture that it does not place itself (GEN-13)."""
+    before = ""
+    for mark in (f"[img-{n}]" for n in range(num_images) if f"[img-{n}]" not in prompt):
+        if "[img]" in prompt:
+            prompt = prompt.replace("[img]", mark, 1)
+        else:
+            before += mark
+    return before + prompt
 
 
 async def render(model: Model, request: GenerateRequest, think: bool | str | None, runner: TextRunner) -> str:
@@ -73,7 +79,8 @@ async def render(model: Model, request: GenerateRequest, think: bool | str | Non
 def _messages(model: Model, request: GenerateRequest, prompt: str) -> Messages:
     system = request.system or model.system
     first = [{"role": "system", "content": system}] if system else []
-    return [*first, *(dict(message) for message in model.messages), {"role": "user", "content": prompt}]
+    begun = () if request.context else model.messages  # the context holds them already
+    return [*first, *(dict(message) for message in begun), {"role": "user", "content": prompt}]
 
 
 def _template_kwargs(think: bool | str | None) -> dict[str, Any]:
@@ -94,13 +101,13 @@ async def _insert(model: Model, template: str, request: GenerateRequest, runner:
 
 
 def _think_values(think: bool | str | None) -> dict[str, Any]:
-    level = think if isinstance(think, str) else ""
+    level = think if isinstance(think, str) else "medium" if think else ""
     return {"Think": bool(think), "ThinkLevel": level, "IsThinkSet": think is not None}
 
 
 def _from_template(template: Template, messages: Messages, think: bool | str | None) -> str:
     """Render by Go's rules: Messages where the template knows them, else one exchange at a time."""
-    values = _think_values(think)
+    values, messages = _think_values(think), _collated(messages)
     if template.uses("Messages"):
         system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
         structs = [_message_struct(message) for message in messages]
@@ -110,6 +117,17 @@ def _from_template(template: Template, messages: Messages, think: bool | str | N
     return "".join(template.render({**exchange, **values}) for exchange in done) + template.render(
         {**last, **values}, stop_at="Response"
     )
+
+
+def _collated(messages: Messages) -> Messages:
+    """One message of those of a role that follow one another, a blank line between them, as the peer has it."""
+    collated: Messages = []
+    for message in messages:
+        if collated and collated[-1]["role"] == message["role"] != "tool":
+            collated[-1] = {**collated[-1], "content": f"{collated[-1]['content']}\n\n{message['content']}"}
+        else:
+            collated.append(message)
+    return collated
 
 
 def _message_struct(message: dict[str, Any]) -> Struct:

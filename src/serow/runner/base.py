@@ -10,6 +10,9 @@ from serow.options import LoadOptions, Options
 from serow.runner.engine import DEFAULT_FLAGS, WHEEL, Engine, FlagSet
 from serow.store.model import Model
 
+RANDOM_SEED = -1  # another one for every answer
+LARGEST_SEED = 0xFFFF_FFFE  # of a text: llama.cpp takes 32 bits, and the last of these for "random"
+
 
 class TokenLogprob(Struct, frozen=True, omit_defaults=True):
     """One alternative at a position: the token's text, its natural log-probability and its true bytes."""

@@ -179,7 +179,9 @@ class LlamaRunner:
         """
         if not isinstance(request.prompt, str) and len(request.prompt) >= self.num_ctx:
             raise RequestError(f"the prompt has {len(request.prompt)} tokens, the context holds {self.num_ctx}")
-        events, builder = EventReader(), ChunkBuilder(top_logprobs=request.top_logprobs, num_ctx=self.num_ctx)
+        num_prompt = None if isinstance(request.prompt, str) else len(request.prompt)
+        events = EventReader()
+        builder = ChunkBuilder(top_logprobs=request.top_logprobs, num_ctx=self.num_ctx, num_prompt=num_prompt)
         body = completion_body(request, self.num_ctx, self._kind)
         async with self._ask("POST", "/completion", body, _WATCHED, self._watchdog.watched()) as response:
             while piece := await self._read(response.content):

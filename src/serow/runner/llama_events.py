@@ -109,8 +109,9 @@ class ChunkBuilder:
     stands for all of them and holds all their bytes, so that the bytes of all records are the text's.
     """
 
-    def __init__(self, *, top_logprobs: int, num_ctx: int) -> None:
+    def __init__(self, *, top_logprobs: int, num_ctx: int, num_prompt: int | None = None) -> None:
         self._top = top_logprobs
+        self._num_prompt = num_prompt  # tokens, None where the engine alone knows them
         self._num_ctx = num_ctx
         self._logprobs: list[Logprob] = []
         self._num_tokens = 0
@@ -140,14 +141,15 @@ class ChunkBuilder:
 
     def _usage(self, event: Event) -> Usage:
         timings = event.timings or Timings()
+        num_prompt = event.tokens_evaluated if self._num_prompt is None else self._num_prompt
         return Usage(
             done_reason="length" if event.is_limit else "stop",
-            prompt_eval_count=event.tokens_evaluated,
-            prompt_cached_count=event.tokens_evaluated - timings.prompt_n if timings.cache_n is None else timings.cache_n,
+            prompt_eval_count=num_prompt,
+            prompt_cached_count=max(0, num_prompt - timings.prompt_n) if timings.cache_n is None else timings.cache_n,
             prompt_eval_duration=int(timings.prompt_ms * _NS),
             eval_count=event.tokens_predicted,
             eval_duration=int(timings.predicted_ms * _NS),
-            is_shifted=event.truncated and event.tokens_evaluated + event.tokens_predicted > self._num_ctx,
+            is_shifted=event.truncated and num_prompt + event.tokens_predicted > self._num_ctx,
             stopping_word=event.stopping_word,
             draft_count=timings.draft_n,
             draft_accepted_count=timings.draft_n_accepted,

@@ -9,12 +9,12 @@ from typing import Any
 
 from serow.errors import FormatError, RequestError
 from serow.options import Options
-from serow.runner.base import CompletionRequest
+from serow.runner.base import LARGEST_SEED, RANDOM_SEED, CompletionRequest
 from serow.runner.engine import Feature, Kind
 
 _INT32 = 2**31 - 1
 _FLOAT32 = 3.4e38
-_RANDOM_SEED = 0xFFFFFFFF
+_RANDOM = LARGEST_SEED + 1  # the engine's own word for it
 _MOST_PROBS = 20
 
 # The engine parses all text so far as a chat message at every token, of a plain completion too, and fails a finished answer
@@ -51,7 +51,7 @@ def sampling_fields(options: Options, num_ctx: int) -> dict[str, Any]:
         raise RequestError('option "repeat_penalty" must be greater than 0')
     fields = {
         "n_keep": _whole(options.num_keep, -1, _INT32),
-        "seed": options.seed & _RANDOM_SEED,
+        "seed": _seed(options.seed),
         "top_k": _whole(options.top_k, 0, _INT32),
         "top_p": _real(options.top_p, 0, 1),
         "min_p": _real(options.min_p, 0, 1),
@@ -95,6 +95,11 @@ def _constraint(request: CompletionRequest, kind: Kind) -> dict[str, Any]:
     if request.json_schema is not None:
         return {"json_schema": request.json_schema}
     raise FormatError(f"the engine {kind.name} can't {Feature.LLGUIDANCE}", hint="the wheel can: set SEROW_ENGINE=wheel")
+
+
+def _seed(seed: int) -> int:
+    """32 bits of it; of a seed that is given never those that mean a random one."""
+    return _RANDOM if seed == RANDOM_SEED else min(seed & _RANDOM, LARGEST_SEED)
 
 
 def _whole(value: int | None, low: int, high: int) -> int | None:
