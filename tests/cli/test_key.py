@@ -79,7 +79,7 @@ def test_commands_send_the_key(run: Run, guarded: str, monkeypatch: pytest.Monke
 def test_without_a_key_commands_say_where_to_put_one(run: Run, guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEROW_HOST", guarded)
     code, out, err = run("list")
-    assert (code, out) == (1, "") and err.startswith("error: unauthorized: a valid API key is needed")
+    assert (code, out) == (1, "") and err.startswith("error: unauthorized: an API key is needed")
     assert "hint: set SEROW_API_KEY" in err
 
 

@@ -1,3 +1,6 @@
+import logging
+import socket
+
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -15,12 +18,23 @@ async def hello(_: Request) -> PlainTextResponse:
 @pytest.fixture
 def client() -> httpx.AsyncClient:
     origins = ("https://notes.example", "chrome-extension://*", "https://*.Example.org")
-    app = Guard(Starlette(routes=[Route("/", hello)]), origins, hosts=("models.example",))
+    app = Guard(Starlette(routes=[Route("/", hello)]), origins, hosts=("models.example", "*.home.arpa"))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:11434")
 
 
 @pytest.mark.req("RES-05")
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "[::1", "127.0.0.1.evil.example:11434"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "[::1",
+        "127.0.0.1.evil.example:11434",
+        "box.local",
+        "box.internal",
+        "a@localhost",
+    ],
+)
 async def test_a_foreign_host_gets_403_with_an_empty_body(client: httpx.AsyncClient, host: str) -> None:
     answer = await client.get("/", headers={"Host": host})
     assert (answer.status_code, answer.content) == (403, b"")
@@ -28,7 +42,19 @@ async def test_a_foreign_host_gets_403_with_an_empty_body(client: httpx.AsyncCli
 
 @pytest.mark.req("RES-05")
 @pytest.mark.parametrize(
-    "host", ["localhost", "127.0.0.1:11434", "[::1]:11434", "box.local", "192.168.1.7:11434", "LOCALHOST", "models.example:443"]
+    "host",
+    [
+        "localhost",
+        "127.0.0.1:11434",
+        "[::1]:11434",
+        f"{socket.gethostname()}.local",
+        "a.localhost",
+        "host.docker.internal",
+        "192.168.1.7:11434",
+        "LOCALHOST",
+        "models.example:443",
+        "attic.home.arpa",
+    ],
 )
 async def test_local_names_and_addresses_pass(client: httpx.AsyncClient, host: str) -> None:
     assert (await client.get("/", headers={"Host": host})).text == "hello"
@@ -95,3 +121,22 @@ async def test_an_allowed_origin_may_send_whatever_header_it_asks_for(
     answer = await client.options("/v1/messages", headers=headers | {"Access-Control-Request-Headers": asked})
     assert allowed in answer.headers["access-control-allow-headers"]
     assert ":" not in answer.headers["access-control-allow-headers"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"Host": "evil.example"}, 'refused the Host "evil.example": if it is to be allowed, name it in SEROW_HOSTS'),
+        (
+            {"Origin": "http://e.example"},
+            'refused the Origin "http://e.example": if it is to be allowed, name it in SEROW_ORIGINS',
+        ),
+    ],
+)
+async def test_the_log_says_once_what_to_set_for_a_name_that_was_refused(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, headers: dict[str, str], told: str
+) -> None:
+    with caplog.at_level(logging.WARNING, "serow"):
+        for _ in range(3):
+            await client.get("/", headers=headers)
+    assert [record.getMessage() for record in caplog.records] == [told]

@@ -1,5 +1,6 @@
 """Which routes ask for a key, and for which scope."""
 
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def bearer(key: str) -> dict[str, str]:
         ("GET", "/no/such/page"),
         ("PATCH", "/api/generate"),
         ("OPTIONS", "/api/generate"),
-        ("GET", "/.//"),
+        ("GET", "/x//y"),
         ("GET", "/api/version/"),
     ],
 )
@@ -89,6 +90,21 @@ async def test_a_key_opens_the_routes(client: httpx.AsyncClient, scheme: str) ->
 async def test_a_key_opens_the_routes_in_the_headers_of_other_apis_too(client: httpx.AsyncClient, header: str) -> None:
     assert (await client.get("/api/tags", headers={header: GIVEN, "Authorization": "Bearer "})).status_code == 200
     assert (await client.get("/api/tags", headers={header: "wrong"})).status_code == 401
+
+
+async def test_a_wrong_key_and_a_missing_one_are_told_apart(client: httpx.AsyncClient) -> None:
+    missing, wrong = await client.get("/api/tags"), await client.get("/api/tags", headers=bearer("wrong"))
+    assert missing.json()["error"].startswith("unauthorized: an API key is needed")
+    assert wrong.json()["error"] == "unauthorized: this API key is not valid here"
+
+
+async def test_the_log_names_the_owner_of_a_key_that_lacks_the_scope(
+    client: httpx.AsyncClient, file: KeyFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = bearer(file.create("reader", (KeyScope.INFER,)))
+    with caplog.at_level(logging.INFO, "serow.request"):
+        await client.post("/api/pull", headers=headers, json={"model": "x"})
+    assert [record.fields["client"] for record in caplog.records if hasattr(record, "fields")] == ["key reader"]
 
 
 async def test_a_key_that_may_only_infer_gets_403_where_models_change(client: httpx.AsyncClient, file: KeyFile) -> None:

@@ -1,24 +1,31 @@
 """A client's connection, bounded in what it may send before it is understood, and in how long it may take to send and to read.
 
 uvicorn bounds none of that. The application never notices: a connection that ends here looks like a client that left, and its
-work stops the same way.
+work stops the same way. An offered upgrade is never followed, and trailers never reach the headers (RES-07).
 """
 
 import asyncio
 import json
 import logging
 import socket
+from collections import Counter
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import urlsplit
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from serow.server.address import network_of
 from serow.settings import Settings
 
 MIN_RATE = 500  # bytes a second that a body must bring
 WRITE_BUFFER = 16 << 10  # bytes of an answer that wait for a client, in the kernel and as many here
 _REFUSED_TIMEOUT = 1.0  # seconds in which a connection beyond the limit may still fetch its 503
+_Refusal = tuple[HTTPStatus, str]
+_NOT_HTTP: _Refusal = (HTTPStatus.BAD_REQUEST, "the request is not valid HTTP")
+_TOO_MANY = "server busy, please try again: too many connections"
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +45,7 @@ def _send_unframed(cycle: RequestResponseCycle) -> None:
 
 def bounded(settings: Settings) -> type[asyncio.Protocol]:
     """uvicorn's protocol with the limits of `settings`."""
-    return cast(type[asyncio.Protocol], partial(Connection, settings=settings))
+    return cast(type[asyncio.Protocol], partial(Connection, settings=settings, by_client=Counter()))
 
 
 class Connection(HttpToolsProtocol):
@@ -47,12 +54,18 @@ class Connection(HttpToolsProtocol):
     Who reads nothing of an answer for the write timeout is dropped.
     """
 
-    def __init__(self, *args: Any, settings: Settings, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, settings: Settings, by_client: Counter[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._settings = settings
-        self._is_refused = False
+        self._by_client = by_client  # connections that are open, of every address
+        self._network = ""
+        self._refusal: _Refusal | None = None
         self._is_in_head = False
-        self._head_size = 0  # bytes of a request that is not understood yet
+        self._is_declining = False  # the request offers to speak something else
+        self._has_begun = False  # a head, in this read
+        self._head_size = 0  # bytes of a head that is not all here
+        self._known_size = 0  # bytes of it that the parser told of: what stands before it in the same read is none of its
+        self._frame_size = 0  # bytes since the body's last one: chunk sizes and trailers
         self._window_size = 0  # bytes since the read timer started
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -64,50 +77,126 @@ class Connection(HttpToolsProtocol):
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             connection = transport.get_extra_info("socket")
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, WRITE_BUFFER)
-        self._is_refused = len(self.connections) > self._settings.max_connections
-        self._start_reading(_REFUSED_TIMEOUT if self._is_refused else self._settings.read_timeout)
+        self._network = network_of(self.client[0] if self.client else "")
+        self._by_client[self._network] += 1
+        is_one_too_many = (
+            len(self.connections) > self._settings.max_connections
+            or self._by_client[self._network] > self._settings.client_connections
+        )
+        if is_one_too_many:
+            self._refusal = HTTPStatus.SERVICE_UNAVAILABLE, _TOO_MANY
+        self._start_reading(_REFUSED_TIMEOUT if is_one_too_many else self._settings.read_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, whoever wanted it."""
         self._stop_reading()
         self._stop_writing()
+        self._by_client[self._network] -= 1
+        if not self._by_client[self._network]:
+            del self._by_client[self._network]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
-        if self._is_refused:
-            self._end(HTTPStatus.SERVICE_UNAVAILABLE, "server busy, please try again: too many connections")
+        self._unset_keepalive_if_required()
+        if self._refusal is not None:
+            self._end(*self._refusal)
             return
         self._window_size += len(data)
-        super().data_received(data)
+        self._frame_size += len(data)
+        self._has_begun = False
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._refusal = self._refusal or _NOT_HTTP
+            self._end(*self._refusal)
+            return
         if self._is_in_head:
-            self._head_size += len(data)
-            self._check_head()
-        elif self._read_timer is None and self._is_idle:  # uvicorn stopped its clock for bytes that begin no request
+            self._head_size = self._known_size if self._has_begun else self._head_size + len(data)
+            self._check_size(self._head_size, "request line and headers")
+            return
+        if self.cycle is not None and self.cycle.more_body:
+            self._check_size(self._frame_size, "chunk sizes and trailers")
+        if self._read_timer is None and self._is_idle:  # uvicorn stopped its clock for bytes that begin no request
             self._start_reading(self._settings.read_timeout)
 
-    def _check_head(self) -> None:
+    def _feed(self, data: bytes) -> None:
+        """Let the parser read; it stops behind a head that offers an upgrade, and reads that again without the offer."""
+        while data and self.parser is not None:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                data = self._without_offer() + data[offer.args[0] :]
+
+    def _without_offer(self) -> bytes:
+        """The head of the request that offers an upgrade, to be read by a new parser: its body is its body."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _check_size(self, size: int, what: str) -> None:
         limit = self._settings.max_header
-        if self._head_size > limit:
-            text = f"the request line and headers are larger than {limit} bytes"
-            self._end(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
+        if size > limit:
+            self._end(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the {what} are larger than {limit} bytes")
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
-        self._is_in_head, self._head_size = True, 0
+        self._is_in_head, self._has_begun, self._known_size = True, True, 0
         self._start_reading(self._settings.read_timeout)
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the target."""
+        self._known_size += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; one that comes behind the body is a trailer, which nobody here waits for."""
+        if self._is_in_head:
+            self._known_size += len(name) + len(value) + 4
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The request is known; a body may follow, with a clock of its own."""
+        if self.parser.get_method() == b"CONNECT":
+            self._refuse(HTTPStatus.BAD_REQUEST, "this server is no proxy: CONNECT is not served")
+        self._is_declining = self.parser.should_upgrade()
+        if self._is_declining:
+            return
         self._is_in_head = False
+        self._frame_size = 0
         self._start_reading(self._settings.read_timeout)
+        self._read_authority()
         super().on_headers_complete()
         if self.parser.get_http_version() == "1.0" and self.cycle is not None:
             _send_unframed(self.cycle)
 
+    def _read_authority(self) -> None:
+        """A target with an authority says who is asked, whatever Host says (RFC 9112, 3.2.2)."""
+        if self.url.startswith((b"/", b"*")):
+            return
+        authority = urlsplit(self.url.decode("latin-1")).netloc.encode("latin-1")
+        if authority and sum(name == b"host" for name, _ in self.headers) <= 1:
+            self.headers[:] = [header for header in self.headers if header[0] != b"host"] + [(b"host", authority)]
+
+    def _refuse(self, status: HTTPStatus, text: str) -> None:
+        """Stop the parser from within."""
+        self._refusal = status, text
+        raise ValueError(text)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body."""
+        self._frame_size = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """The request is all here."""
+        if self._is_declining:
+            return
         self._stop_reading()
         super().on_message_complete()
 
@@ -167,7 +256,7 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:
             return False
         if self._is_in_head or self.cycle is None:
-            return self._is_idle and (self._is_in_head or self._is_refused)
+            return self._is_idle and (self._is_in_head or self._refusal is not None)
         return not self.cycle.response_started
 
     @property

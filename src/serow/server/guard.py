@@ -1,45 +1,35 @@
 """Who may speak to us: Host, Origin and key are checked before anything is read (RES-05).
 
-DNS rebinding (CVE-2024-28224): a web page's own name resolves to our address, so the Host it sends is foreign. Names
-that only a local resolver gives, and addresses, can't be rebound. Cross-site pages: their Origin is foreign.
+DNS rebinding (CVE-2024-28224): a web page's own name resolves to our address, so the Host it sends is foreign. Names of
+this machine, and addresses, can't be rebound. Cross-site pages: their Origin is foreign.
 """
 
-import ipaddress
+import json
+import logging
 import re
-import socket
 from urllib.parse import urlsplit
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serow.errors import HeaderTooLarge, MissingScope, SerowError, Unauthorized
+from serow.errors import HeaderTooLarge, MissingScope, RequestError, SerowError, Unauthorized
 from serow.keys import Key, Keyring
 from serow.keys import Scope as KeyScope
+from serow.server.address import hostname_of, is_local_name
 from serow.server.responses import error_response
 
-LOCAL_ENDINGS = (".localhost", ".local", ".internal")
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0", "::1")
 APP_SCHEMES = ("app", "file", "tauri", "vscode-webview", "vscode-file")
-ALLOWED_HEADERS = b"authorization, content-type, user-agent, accept, x-requested-with"
+ALLOWED_HEADERS = b"authorization, content-type, user-agent, accept, x-requested-with, x-api-key"
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, \t-]*")  # of RFC 9110, listed
+_SLASHES = re.compile("/{2,}")
+_MOST_TOLD = 100  # names in the log that clients asked for
 
 KEYLESS_PATHS = ("/", "/api/version")  # what tells that a server is there
 MANAGED_PATHS = ("/api/create", "/api/copy", "/api/delete", "/api/pull", "/api/push")
 MANAGED_TREES = ("/api/blobs/",)
 
-
-def hostname_of(host: str) -> str:
-    """The name in a Host header, without port and brackets."""
-    return (urlsplit(f"//{host}").hostname or "") if host else ""
-
-
-def is_local_name(name: str) -> bool:
-    """Whether a host name is an address, this machine or a name that only a local resolver gives."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return name in ("", "localhost", socket.gethostname().lower()) or name.endswith(LOCAL_ENDINGS)
-    return True
+logger = logging.getLogger(__name__)
 
 
 class Guard:
@@ -53,31 +43,52 @@ class Guard:
     ) -> None:
         self._app = app
         self._origins = [origin.lower().partition("*") for origin in origins]
-        self._hosts = tuple(host.lower() for host in hosts)
+        self._hosts = [host.lower().partition("*") for host in hosts]
         self._max_header = max_header
+        self._told: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["path"] = _SLASHES.sub("/", scope["path"])  # as clients make them of an address that ends in one
         headers = dict(scope["headers"])
         host, origin = (headers.get(name, b"").decode("latin-1").lower() for name in (b"host", b"origin"))
-        if not self._allows_host(host) or not self._allows_origin(origin, host):
-            await _empty(send, 403)
-        elif header_size(scope) > self._max_header:
-            error = HeaderTooLarge(f"the request line and headers are larger than {self._max_header} bytes")
+        if (error := self._fault(scope)) is not None:
             await error_response(error)(scope, receive, send)
+        elif b"host" in headers and not self._allows_host(host):  # HTTP/1.0 may have none; no browser speaks it
+            self._tell("Host", host, "SEROW_HOSTS")
+            await _empty(send, 403)
+        elif not self._allows_origin(origin, host):
+            self._tell("Origin", origin, "SEROW_ORIGINS")
+            await _empty(send, 403)
         elif origin and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             await _empty(send, 204, _cors(origin, headers.get(b"access-control-request-headers", b"")))
         else:
             await self._app(scope, receive, _with_cors(send, origin) if origin else send)
+
+    def _fault(self, scope: Scope) -> SerowError | None:
+        """What is wrong with the head as such."""
+        num_hosts = sum(name == b"host" for name, _ in scope["headers"])
+        if num_hosts > 1 or (num_hosts == 0 and scope.get("http_version") == "1.1"):
+            return RequestError(f"a request needs one Host header, this one has {num_hosts}")
+        if header_size(scope) > self._max_header:
+            return HeaderTooLarge(f"the request line and headers are larger than {self._max_header} bytes")
+        return None
+
+    def _tell(self, kind: str, value: str, setting: str) -> None:
+        """Say once for each value what whoever runs the server may set."""
+        value = value[:100]
+        if value not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(value)
+            logger.warning("refused the %s %s: if it is to be allowed, name it in %s", kind, json.dumps(value), setting)
 
     def _allows_host(self, host: str) -> bool:
         try:
             name = hostname_of(host)
         except ValueError:
             return False
-        return is_local_name(name) or name in self._hosts
+        return is_local_name(name) or any(_fits(name, *allowed) for allowed in self._hosts)
 
     def _allows_origin(self, origin: str, host: str) -> bool:
         if not origin or any(_fits(origin, *allowed) for allowed in self._origins):
@@ -106,28 +117,29 @@ class RequireKey:
         app = self._app
         if scope["type"] == "http":
             try:
-                scope.setdefault("state", {})["client"] = self._identify(scope)
+                self._check(scope)
             except SerowError as error:
                 app = _refusal(error)
         await app(scope, receive, send)
 
-    def _identify(self, scope: Scope) -> str:
-        """Who asks: the name of the key, else the address. Raises Unauthorized, MissingScope."""
-        key = self._key(scope)
-        if key is not None:
-            return f"key {key.name}"
-        address: str = scope["client"][0] if scope.get("client") else ""
-        return address
-
-    def _key(self, scope: Scope) -> Key | None:
+    def _check(self, scope: Scope) -> None:
+        """Note who asks: the name of the key, else the address. Raises Unauthorized, MissingScope."""
+        state = scope.setdefault("state", {})
+        state["client"] = scope["client"][0] if scope.get("client") else ""
         is_open = self._may_be_open and not self._keyring.is_set
         if is_open or scope["path"] in KEYLESS_PATHS:
-            return None
-        key = self._keyring.find(_secret(scope))
-        if key is None:
-            raise Unauthorized("unauthorized: a valid API key is needed, as Authorization: Bearer or x-api-key")
+            return
+        key = self._key(_secret(scope))
+        state["client"] = f"key {key.name}"
         if (needed := scope_of(scope["path"])) not in key.scopes:
             raise MissingScope(f'forbidden: this API key lacks the scope "{needed}"')
+
+    def _key(self, secret: str) -> Key:
+        if not secret:
+            raise Unauthorized("unauthorized: an API key is needed, as Authorization: Bearer or x-api-key")
+        key = self._keyring.find(secret)
+        if key is None:
+            raise Unauthorized("unauthorized: this API key is not valid here")
         return key
 
 
