@@ -9,7 +9,7 @@ SRC = Path(__file__).parent.parent / "src" / "serow"
 LAYERS = (
     ("errors", "duration", "system"),
     ("settings", "keys", "options", "gotemplate", "workers"),
-    ("store", "parsers", "constraints", "images"),
+    ("store", "output", "constraints", "images"),
     ("registries", "runner"),
     ("engines", "inference.ask", "inference.events"),
     ("scheduler", "library"),

@@ -10,7 +10,7 @@ from serow.api.codec import now
 from serow.api.types import GenerateRecord, GenerateRequest
 from serow.constraints import Constraint
 from serow.errors import EngineError
-from serow.parsers.thinking import ThinkingParser, ThinkingTags
+from serow.output.thinking import ThinkingParser, ThinkingTags
 from serow.runner.base import Chunk, Logprob, Usage
 
 SHIFTED = "the context was full: its oldest half was dropped while generating"

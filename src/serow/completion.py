@@ -12,7 +12,7 @@ import msgspec
 
 from serow.constraints import Constraint
 from serow.options import Options
-from serow.parsers.thinking import ThinkingParser, ThinkingTags
+from serow.output.thinking import ThinkingParser, ThinkingTags
 from serow.prompt.truncation import truncate
 from serow.runner.base import Chunk, CompletionRequest, TextRunner, Usage
 

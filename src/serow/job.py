@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from serow.api.types import GenerateRequest
 from serow.constraints import Constraint
 from serow.options import Options
-from serow.parsers.thinking import ThinkingTags
+from serow.output.thinking import ThinkingTags
 from serow.runner.engine import Feature
 from serow.store.model import Model
 from serow.timeline import Timeline

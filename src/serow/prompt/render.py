@@ -9,7 +9,7 @@ from typing import Any
 
 from serow.api.types import GenerateRequest
 from serow.gotemplate import Slice, Struct, Template, parse, thinking_tags
-from serow.parsers.thinking import CHANNELS, KNOWN_TAGS, ThinkingTags, tags_of_jinja
+from serow.output.thinking import CHANNELS, KNOWN_TAGS, ThinkingTags, tags_of_jinja
 from serow.runner.base import TextRunner
 from serow.store.model import Model
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from serow.parsers.thinking import tags_of_jinja
+from serow.output.thinking import tags_of_jinja
 from serow.store.model import Capability
 from serow.store.weights import Weights
 

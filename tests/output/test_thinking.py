@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serow.parsers.tags import overlap
-from serow.parsers.thinking import CHANNELS, ThinkingParser, ThinkingTags, tags_of_jinja
+from serow.output.tags import overlap
+from serow.output.thinking import CHANNELS, ThinkingParser, ThinkingTags, tags_of_jinja
 
 TAGS = ThinkingTags("<think>", "</think>")
 

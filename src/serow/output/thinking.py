@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from serow.parsers.tags import TagSplitter
+from serow.output.tags import TagSplitter
 
 _TOKEN = re.compile(r"<\|\w+\|>")
 

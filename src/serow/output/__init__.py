@@ -1,0 +1,1 @@
+"""What a model writes, told apart while it streams: thinking, text, tool calls."""

@@ -1,1 +1,0 @@
-"""What a model writes, told apart while it streams."""
