@@ -74,6 +74,7 @@ class Settings:
     read_timeout: float = 30.0
     write_timeout: float = 30.0
     grace: float = 10.0
+    idle_timeout: float = math.inf
     log: str = "text"
     log_prompts: bool = False
     otel: bool = False
@@ -208,6 +209,7 @@ VARIABLES = (
     Variable("READ_TIMEOUT", "read_timeout", _timeout, "longest time for headers to come; a body brings 500 bytes a second"),
     Variable("WRITE_TIMEOUT", "write_timeout", _timeout, "how long a client may read nothing of its answer"),
     Variable("GRACE", "grace", _seconds, "how long requests in flight may finish after SIGTERM"),
+    Variable("IDLE_TIMEOUT", "idle_timeout", _patience, "time without a model or request until the server ends; 0 is for ever"),
     Variable("LOG", "log", _log, "text, or json for one JSON object a line"),
     Variable("LOG_PROMPTS", "log_prompts", _flag, "1 writes prompts to the log"),
     Variable("OTEL", "otel", _flag, "1 sends a trace of each request, as the OTEL_… variables say; needs serow[otel]"),

@@ -1,8 +1,6 @@
 """`serow run` with a prompt."""
 
 import json
-import os
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,19 +83,6 @@ def taken_port() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
-def test_a_server_is_started_when_none_runs(serow: Serow, models: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("SEROW_HOST", f"127.0.0.1:{free.getsockname()[1]}")
-    monkeypatch.setenv("SEROW_MODELS", str(models))
-    code, out, err = serow("run", "zoo-think", "--think=false", QUESTION)
-    pid = int(err.split("process ")[1].split(",")[0])
-    os.kill(pid, signal.SIGTERM)
-    assert (code, out) == (0, ANSWER)
-    assert (home / "state" / "serow" / "server.log").is_file()
-    assert os.waitpid(pid, 0) == (pid, 0)
-
-
 def test_a_server_that_can_not_start_is_told_with_its_log(
     serow: Serow, home: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +90,7 @@ def test_a_server_that_can_not_start_is_told_with_its_log(
     code, _, err = serow("run", "zoo-think", QUESTION)
     assert code == 1
     assert f"error: the server did not start: can't listen on 127.0.0.1:{taken_port}: address already in use\n" in err
-    assert err.splitlines()[-1] == f"hint: its log is {home}/state/serow/server.log"
+    assert err.splitlines()[-1] == f"hint: its log is {home}/state/serow/servers/{taken_port}.log"
 
 
 def test_serve_says_that_its_address_is_taken(serow: Serow, taken_port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 from serow import __version__
-from serow.cli import create, engine, key, models, run, serve, show
+from serow.cli import create, engine, key, models, run, serve, servers, show
 from serow.cli.terminal import OutputClosed, abandon, data, say, tell
 from serow.errors import SerowError
 
@@ -44,7 +44,8 @@ def cli() -> None:
     serow run smollm2:135m "Why?"       one answer, for scripts and pipes
     eval "$(serow completion bash)"     complete commands in this shell
 
-    Every command but serve, key and engine speaks to the server at SEROW_HOST (or OLLAMA_HOST), by default 127.0.0.1:11434.
+    Every command but serve, server, key and engine speaks to the server at SEROW_HOST (or OLLAMA_HOST), by default
+    127.0.0.1:11434.
     """
 
 
@@ -67,6 +68,7 @@ def completion(shell: str) -> None:
 
 for _command in (
     serve.serve,
+    servers.server,
     run.run,
     models.pull,
     models.list_models,

@@ -9,6 +9,9 @@ import click
 from serow import settings
 from serow.errors import SerowError
 
+_MEANT_FOR_ALL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")  # where local clients find a server
+_PATIENCE = 2.0  # seconds
+
 
 class _Serve(click.Command):
     """Lists the variables that the server reads below its options."""
@@ -20,7 +23,8 @@ class _Serve(click.Command):
 
 
 @click.command(cls=_Serve)
-def serve() -> None:
+@click.option("--log-file", type=click.Path(path_type=Path), hidden=True, help="Of a server in the background: kept small.")
+def serve(log_file: Path | None) -> None:
     """Start the server and stay in front; Ctrl-C ends it."""
     from serow.engines.home import forced
     from serow.server import app
@@ -29,11 +33,15 @@ def serve() -> None:
     forced(found)
     _check_address(found.host, found.port)
     _make_store(found.models)
-    app.serve(found)
+    app.serve(found, log_file)
 
 
 def _check_address(host: str, port: int) -> None:
     """Raise SerowError when nobody can listen there, before anything is set up."""
+    if host in _MEANT_FOR_ALL and (who := _who_answers(port)):
+        raise SerowError(
+            f"{who} answers on port {port} already", hint=f"choose another address in SEROW_HOST, as 127.0.0.1:{port + 1}"
+        )
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         socket.create_server((str(address[0]), port), family=family).close()
@@ -42,6 +50,20 @@ def _check_address(host: str, port: int) -> None:
         is_taken = error.errno == errno.EADDRINUSE
         hint = f"{'does a server run already? see: serow ps; or ' if is_taken else ''}choose another address in SEROW_HOST"
         raise SerowError(f"can't listen on {host}:{port}: {reason}", hint=hint) from error
+
+
+def _who_answers(port: int) -> str:
+    """Who has the port on one of this machine's own addresses: "localhost" may mean either, so two servers would share it."""
+    import httpx
+
+    for host in ("127.0.0.1", "[::1]"):
+        try:
+            answer = httpx.get(f"http://{host}:{port}/api/version", timeout=_PATIENCE, trust_env=False).json()
+        except (httpx.HTTPError, ValueError):
+            continue
+        if isinstance(answer, dict) and "version" in answer:
+            return "a server of Serow" if "serow" in answer else "Ollama"
+    return ""
 
 
 def _make_store(models: Path) -> None:

@@ -1,31 +1,20 @@
-"""The server that commands speak to: its address, a client of it, and a server of our own when there is none."""
+"""The server that commands speak to: its address and a client of it."""
 
 import os
 import ssl
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import ollama
 
 from serow import settings
-from serow.cli import state
-from serow.cli.terminal import say
-from serow.errors import SerowError
+from serow.cli.diagnosis import CONNECT_TIMEOUT, ServerError, diagnose, is_local, is_refused, misdirected, not_serow, version_of
+from serow.cli.terminal import tell
 from serow.registries.package_index.sources import SOURCES
 
-_START_DEADLINE = 30.0  # seconds
-_CONNECT_TIMEOUT = 10.0  # seconds
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is reached
-
-
-class ServerError(SerowError):
-    """The server answered with an error, or not at all."""
 
 
 class Record(ollama.GenerateResponse):
@@ -55,9 +44,10 @@ class Client(ollama.Client):
         """Upload a blob."""
         self._call("POST", f"/api/blobs/{digest}", content=chunks)
 
-    def ping(self) -> None:
-        """Ask for the version, to see whether a server is there."""
-        self._call("GET", "/api/version", timeout=_CONNECT_TIMEOUT)
+    def greet(self) -> httpx.Response:
+        """Ask for the version, to see who is there; raises httpx.HTTPError."""
+        answer: httpx.Response = self._client.get("/api/version", timeout=CONNECT_TIMEOUT)
+        return answer
 
     def _call(self, method: str, path: str, **content: Any) -> httpx.Response:
         response: httpx.Response = self._request_raw(method, path, **content)  # type: ignore[no-untyped-call]
@@ -72,10 +62,6 @@ def url(environ: Mapping[str, str] = os.environ) -> str:
         scheme = "https" if found.tls_cert else "http"
     host = _LOOPBACK.get(found.host, found.host)
     return f"{scheme}://[{host}]:{found.port}" if ":" in host else f"{scheme}://{host}:{found.port}"
-
-
-def _is_local(address: str) -> bool:
-    return httpx.URL(address).host in ("127.0.0.1", "::1", "localhost")
 
 
 def _headers(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -111,69 +97,56 @@ def _hint(error: str, status: int = 0) -> str:
 
 
 @contextmanager
-def server_errors() -> Iterator[None]:
+def server_errors(address: str) -> Iterator[None]:
     """Turn the client's exceptions into a ServerError with a hint."""
     try:
         yield
     except ollama.ResponseError as error:
         text = error.error or f"the server answered with status {error.status_code}"
         raise ServerError(text, hint=_hint(text, error.status_code)) from error
-    except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout) as error:
-        if "CERTIFICATE" in str(error.__context__):
-            raise ServerError(f"the certificate of {url()} is not trusted", hint="name it in SEROW_TLS_CERT") from error
-        raise ServerError(f"no server answers at {url()}", hint="start it with: serow serve") from error
-    except httpx.TransportError as error:
-        raise ServerError("the connection to the server broke", hint="see what it says on its console") from error
+    except (httpx.ConnectError, httpx.TimeoutException) as error:
+        raise diagnose(error, address) from error
+    except (ConnectionError, httpx.TransportError) as error:
+        raise ServerError("the connection to the server broke", hint="see what it says on its console or in its log") from error
     except UnicodeEncodeError as error:
         raise ServerError("only text that is UTF-8 can be sent") from error
     except ValueError as error:
-        raise ServerError(f"what answers at {url()} is not a model server", hint="see SEROW_HOST") from error
+        raise not_serow(address) from error
 
 
 @contextmanager
 def connect(*, start: bool = False) -> Iterator[Client]:
     """A client of the configured server; with `start`, of one started in the background when none runs here."""
     address = url()
-    timeout = httpx.Timeout(None, connect=_CONNECT_TIMEOUT)  # loading and pulling take as long as they take
-    options = {"headers": _headers(), "verify": _certificates(), "trust_env": not _is_local(address), "timeout": timeout}
-    with Client(host=address, **options) as client, server_errors():
-        if start and _is_local(address) and not _answers(client):
-            _start_server(client)
+    with client_of(address) as client, server_errors(address):
+        _meet(client, address, start=start)
         yield client
 
 
-def _answers(client: Client) -> bool:
+def client_of(address: str) -> Client:
+    """A client that has not spoken yet."""
+    timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT)  # loading and pulling take as long as they take
+    options = {"headers": _headers(), "verify": _certificates(), "trust_env": not is_local(address), "timeout": timeout}
     try:
-        client.ping()
-    except (ConnectionError, httpx.TransportError):
-        return False
-    return True
+        return Client(host=address, **options)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise ServerError(f"{address} is no address", hint="see SEROW_HOST") from error
 
 
-def _start_server(client: Client) -> None:
-    """Start `serow serve` in the background and wait until it answers; raises ServerError."""
-    log = state.directory() / "server.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "serow", "serve"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            **({"creationflags": 0x208} if sys.platform == "win32" else {"start_new_session": True}),
-        )
-    say(f"started a server in the background, process {process.pid}, log {state.shown(log)}", err=True)
-    deadline = time.monotonic() + _START_DEADLINE
-    while not _answers(client):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise ServerError(f"the server did not start: {_last_line(log)}", hint=f"its log is {state.shown(log)}")
-        time.sleep(0.05)
-    process.returncode = 0  # it outlives us on purpose; else Popen warns
+def _meet(client: Client, address: str, *, start: bool) -> None:
+    """See that a model server is there before anything is asked of it; raises ServerError."""
+    try:
+        answer = client.greet()
+    except httpx.TransportError as error:
+        if not (start and is_local(address) and is_refused(error)):
+            raise diagnose(error, address) from error
+        from serow.cli import background
 
-
-def _last_line(log: Path) -> str:
-    """What the server said last, without our own marks."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
-        lines = [line.strip() for line in file.read().decode("utf-8", "replace").split("\n")]
-    said = [line for line in lines if line and not line.startswith("hint: ")]
-    return said[-1].removeprefix("error: ") if said else "it said nothing"
+        background.start(client, address)
+        return
+    if problem := misdirected(answer, address):
+        raise problem
+    version = version_of(answer)
+    if "serow" not in version:
+        tell("note", f"what answers at {address} is Ollama {version['version']}, not Serow: its models are used")
+        tell("hint", "for a server of Serow's own set another port: SEROW_HOST=127.0.0.1:11435")

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from serow.server import bind, inference, log, metrics, models, openapi
 from serow.server.connection import bounded
 from serow.server.exchange import Exchange, ExchangeMiddleware
 from serow.server.guard import Guard, RequireKey
+from serow.server.idle import Idle
 from serow.server.responses import client_left, json_response, method_not_allowed, not_found, render_error
 from serow.server.tracing import open_traces
 from serow.settings import Settings, unused
@@ -139,9 +141,10 @@ def _start(settings: Settings, slots: SlotCache, request: LoadRequest) -> Runner
 class _Server(uvicorn.Server):
     """uvicorn that takes no new work once it was told to end, and ends with exit status 0 (LIFE-07)."""
 
-    def __init__(self, app: Starlette, config: uvicorn.Config) -> None:
+    def __init__(self, app: Starlette, config: uvicorn.Config, idle: Idle) -> None:
         super().__init__(config)
         self._app = app
+        self._idle = idle
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -162,6 +165,15 @@ class _Server(uvicorn.Server):
             name = f"[{host}]" if ":" in host else host
             print(f"serow {__version__} listens on {scheme}://{name}:{port}", flush=True)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second; True ends the server."""
+        if self._idle.is_possible and counter % 10 == 0:
+            scheduler: Scheduler = self._app.state.scheduler
+            if self._idle.is_over(is_busy=bool(scheduler.loaded() or scheduler.num_waiting or self.server_state.tasks)):
+                logger.info("nobody has used this server for the time that SEROW_IDLE_TIMEOUT says: it ends")
+                self.should_exit = True
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Requests in flight go on within the grace time; who waits gets 503."""
         self._app.state.scheduler.stop()
@@ -176,9 +188,9 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, log_file: Path | None = None) -> None:
     """Listen until SIGTERM or SIGINT; requests in flight may finish within `settings.grace` seconds."""
-    log.configure(settings)
+    log.configure(settings, log_file)
     for sentence in unused():
         logger.warning("%s", sentence)
     app = create_app(settings)
@@ -196,4 +208,4 @@ def serve(settings: Settings) -> None:
         **bind.tls_options(settings),
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
-    _Server(app, config).run()
+    _Server(app, config, Idle(settings.idle_timeout)).run()

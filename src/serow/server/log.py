@@ -8,6 +8,8 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
 from serow.server.exchange import Exchange, current
@@ -15,14 +17,15 @@ from serow.settings import Settings
 
 logger = logging.getLogger("serow.request")
 
+_MAX_FILE = 10_000_000  # bytes
 _LOGGERS_OF_REQUESTS = ("serow", "uvicorn.error")  # others speak of engines and connections, which outlive a request
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r"[!-~]+")  # printable ASCII without a space
 
 
-def configure(settings: Settings) -> None:
-    """Set up all of Python's logging, once, for a process that serves."""
-    handler = logging.StreamHandler()
+def configure(settings: Settings, file: Path | None = None) -> None:
+    """Set up all of Python's logging, once, for a process that serves; of a file, the last two pieces are kept."""
+    handler: logging.Handler = RotatingFileHandler(file, maxBytes=_MAX_FILE, backupCount=1) if file else logging.StreamHandler()
     handler.setFormatter(JSONFormatter() if settings.log == "json" else TextFormatter())
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(logging.WARNING)
