@@ -15,6 +15,7 @@ SerowError                    500
     ModelNotFound             404
   TooLarge                    413
     HeaderTooLarge            431
+  UnsupportedEncoding         415  a body that is packed in a way we don't unpack
   EngineError                 500  the engine's fault
     EngineDied                500  its process is gone
     LoadError                 500  it could not load the model
@@ -134,6 +135,12 @@ class HeaderTooLarge(TooLarge):
     """Request line and headers above their limit."""
 
     status = 431
+
+
+class UnsupportedEncoding(SerowError):
+    """A Content-Encoding that is not among ours."""
+
+    status = 415
 
 
 class EngineError(SerowError):

@@ -160,12 +160,6 @@ async def test_nothing_is_quantized_and_a_tensor_beyond_its_file_is_never_read(s
     assert (await ask(server, "/api/create", body))[0] == 400
 
 
-async def test_a_compressed_body_is_not_unpacked(server: Running) -> None:
-    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
-    async with server.session.post("/api/generate", data=b"\x1f\x8b\x08" + b"\0" * 1000, headers=headers) as response:
-        assert response.status == 400
-
-
 async def test_no_answer_tells_which_files_exist(server: Running) -> None:
     def body(path: str) -> dict[str, Any]:
         return {"model": "probe", "from": path, "modelfile": f"FROM {path}", "path": path, "stream": False}

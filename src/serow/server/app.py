@@ -32,6 +32,7 @@ from serow.runner.llama import LlamaRunner
 from serow.runner.slots import SlotCache
 from serow.scheduler.scheduler import RunnerFactory, Scheduler
 from serow.server import bind, inference, log, metrics, models, openapi
+from serow.server.body import InFlight
 from serow.server.connection import bounded
 from serow.server.exchange import Exchange, ExchangeMiddleware
 from serow.server.guard import Guard, RequireKey
@@ -77,8 +78,14 @@ def create_app(settings: Settings, start: RunnerFactory | None = None) -> Starle
     keyring = Keyring(settings.api_keys, KeyFile(settings.key_file))
     bind.require_key(settings, keyring)
     counted, traces = Metrics(), open_traces(settings)
-    observers = [partial(metrics.observe, counted), log.request_logger(settings), *([traces.record] if traces else ())]
-    return _Application(
+    in_flight = InFlight(settings.max_in_flight)
+    observers = [
+        in_flight.release,
+        partial(metrics.observe, counted),
+        log.request_logger(settings),
+        *([traces.record] if traces else ()),
+    ]
+    app = _Application(
         observers,
         routes=ROUTES,
         middleware=[
@@ -88,6 +95,8 @@ def create_app(settings: Settings, start: RunnerFactory | None = None) -> Starle
         exception_handlers=HANDLERS,
         lifespan=partial(_lifespan, settings, start, counted, traces),
     )
+    app.state.in_flight = in_flight
+    return app
 
 
 ROUTES = [

@@ -37,6 +37,8 @@ class Exchange:
     model: str = ""  # as asked for
     prompt: str = ""
     error: Exception | None = None
+    holder: str = ""  # the client that `held` is counted for
+    held: int = 0  # bytes of the body, until all is over
     is_complete: bool = False  # the whole answer was handed over
     has_left: bool = False
     timeline: Timeline = field(default_factory=Timeline)

@@ -6,8 +6,9 @@ from starlette.routing import Route
 
 from serow.api.codec import decode_generate
 from serow.server import limits
+from serow.server.body import read_body
 from serow.server.exchange import current
-from serow.server.responses import RecordsResponse, read_body
+from serow.server.responses import RecordsResponse
 
 
 async def generate(request: Request) -> Response:

@@ -19,8 +19,9 @@ from serow.library.library import Library
 from serow.runner.base import LoadRequest
 from serow.runner.llama_params import describe
 from serow.runner.llama_spec import batch_size, draft_sizes
+from serow.server.body import content, read_body
 from serow.server.exchange import current
-from serow.server.responses import RecordsResponse, json_response, read_body, require
+from serow.server.responses import RecordsResponse, json_response, require
 from serow.store.create import Recipe
 from serow.store.model import Model
 from serow.store.name import Name
@@ -170,7 +171,7 @@ async def create_blob(request: Request) -> Response:
     digest, blobs = request.path_params["digest"], _store(request).blobs
     if not blobs.has(digest):
         async with blobs.writer(digest) as writer:
-            async for chunk in request.stream():
+            async for chunk in content(request):
                 await writer.write(chunk)
     return Response()
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serow.api.codec import encode, encode_line
-from serow.errors import Forbidden, RequestError, SerowError, TooLarge, Unavailable
+from serow.errors import Forbidden, RequestError, SerowError, Unavailable
 from serow.server.exchange import current
 
 logger = logging.getLogger("serow")
@@ -42,19 +42,6 @@ def error_record(error: Exception) -> dict[str, str]:
         return {"error": str(error)}
     logger.error("unexpected error while streaming", exc_info=error)
     return {"error": "internal error"}
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, at most `limit` bytes; raises TooLarge before it holds more."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise TooLarge(f"the request body is larger than {limit} bytes")
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise TooLarge(f"the request body is larger than {limit} bytes")
-    return bytes(body)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -1,0 +1,160 @@
+"""A request's body: unpacked, bounded, and counted with those of all requests that are not answered yet (RES-05, RES-07)."""
+
+import asyncio
+import sys
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from starlette.requests import Request
+
+from serow.errors import RequestError, TooLarge, Unavailable, UnsupportedEncoding
+from serow.server.exchange import Exchange, current
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+else:
+    from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+
+_PIECE = 256 << 10  # bytes that are unpacked at once
+_LARGEST_WINDOW = 23  # of zstd, as a power of two: 8 MiB, what RFC 8878 asks of every decoder
+
+
+class InFlight:
+    """Bytes of the bodies whose requests are not answered yet: of the whole server, and of one client at most half of that."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._by_client: Counter[str] = Counter()
+
+    def hold(self, exchange: Exchange, client: str, size: int) -> None:
+        """Count more bytes of a request's body; raises Unavailable when there is no room for them."""
+        if self._by_client.total() + size > self._most:
+            raise Unavailable("server busy, please try again: requests in flight hold too many bytes")
+        if self._by_client[client] + size > self._most // 2:
+            raise Unavailable("please try again: your requests in flight hold too many bytes")
+        exchange.holder, exchange.held = client, exchange.held + size
+        self._by_client[client] += size
+
+    def release(self, exchange: Exchange) -> None:
+        """The request is over."""
+        if exchange.held:
+            self._by_client[exchange.holder] -= exchange.held
+            if not self._by_client[exchange.holder]:
+                del self._by_client[exchange.holder]
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body, unpacked, at most `limit` bytes. Raises TooLarge before it holds more, Unavailable, and as `content`."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise TooLarge(f"the request body is larger than {limit} bytes")
+    in_flight: InFlight = request.app.state.in_flight
+    body = bytearray()
+    async for part in content(request):
+        if len(body) + len(part) > limit:
+            raise TooLarge(f"the request body is larger than {limit} bytes")
+        in_flight.hold(current(), request.state.client, len(part))
+        body += part
+    return bytes(body)
+
+
+async def content(request: Request) -> AsyncIterator[bytes]:
+    """The body's parts as they come, unpacked. Raises UnsupportedEncoding, RequestError for one that is broken or cut off."""
+    coding = request.headers.get("content-encoding", "").strip().lower()
+    unpacker = _unpacker(coding)
+    if unpacker is None:
+        async for part in request.stream():
+            yield part
+        return
+    async for part in request.stream():
+        pieces = unpacker.unpack(part)
+        while (piece := await asyncio.to_thread(_next, pieces, coding)) is not None:
+            yield piece
+    if not unpacker.is_whole:
+        raise RequestError(f"the request body ends in the middle of its {coding} data")
+
+
+def _next(pieces: Iterator[bytes], coding: str) -> bytes | None:
+    try:
+        return next(pieces, None)
+    except (zlib.error, ZstdError, MemoryError):
+        raise RequestError(f"the request body is not valid {coding} data") from None
+
+
+def _unpacker(coding: str) -> "_Zlib | _Zstd | None":
+    if coding in ("", "identity"):
+        return None
+    if coding in ("gzip", "x-gzip"):
+        return _Zlib(lambda _: zlib.MAX_WBITS | 16)
+    if coding == "deflate":
+        return _Zlib(_bits_of_deflate)
+    if coding == "zstd":
+        return _Zstd()
+    raise UnsupportedEncoding(
+        f"Content-Encoding {coding[:40]!r} is not understood: send gzip, deflate, zstd, or the plain body"
+    )
+
+
+def _bits_of_deflate(start: bytes) -> int:
+    """With the header that RFC 9110 asks for, or bare, as some send it."""
+    has_header = start[0] & 15 == 8 and int.from_bytes(start[:2]) % 31 == 0
+    return zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS
+
+
+class _Zlib:
+    """gzip, of one member or several, and deflate."""
+
+    def __init__(self, bits: Callable[[bytes], int]) -> None:
+        self._bits = bits
+        self._start = b""  # too little yet to tell what it is
+        self._unpacking: zlib._Decompress | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what came is complete."""
+        return not self._start and (self._unpacking is None or self._unpacking.eof)
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        """What `data` holds, piece by piece."""
+        data = self._start + data
+        self._start = b""
+        piece = b""
+        while data or len(piece) == _PIECE:
+            if self._unpacking is None or self._unpacking.eof:
+                if len(data) < 2:
+                    self._start = data
+                    return
+                self._unpacking = zlib.decompressobj(self._bits(data))
+            piece = self._unpacking.decompress(data, _PIECE)
+            data = self._unpacking.unconsumed_tail or self._unpacking.unused_data
+            if piece:
+                yield piece
+
+
+class _Zstd:
+    """zstd, of one frame or several."""
+
+    def __init__(self) -> None:
+        self._unpacking = self._begin()
+        self._is_fresh = True
+
+    @staticmethod
+    def _begin() -> ZstdDecompressor:
+        return ZstdDecompressor(options={DecompressionParameter.window_log_max: _LARGEST_WINDOW})
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what came is complete."""
+        return self._is_fresh or self._unpacking.eof
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        """What `data` holds, piece by piece."""
+        while data or not (self._unpacking.eof or self._unpacking.needs_input):
+            if self._unpacking.eof:
+                self._unpacking = self._begin()
+            self._is_fresh = False
+            piece = self._unpacking.decompress(data, _PIECE)
+            data = self._unpacking.unused_data
+            if piece:
+                yield piece
