@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serow.errors import ModelFileError
-from serow.store.gguf import Array, find_strings, read
+from serow.store.gguf import Array, find_numbers, find_strings, read
 from serow.store.weights import describe
 from tests.store.files import MODEL, WEIGHT, array, gguf_file, string
 
@@ -184,3 +184,19 @@ def test_a_tensor_of_every_reference_type_has_its_size(tmp_path: Path) -> None:
         assert read(path).tensors[0].type == kind.name
         with pytest.raises(ModelFileError, match="ends before its tensors do"):
             read(written(tmp_path, path.read_bytes()[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "found"),
+    [
+        ("i", [1, 3, 1, 2, 3], {1, 3, 4}),
+        ("i", [256, 768, 1 << 24, 3 << 8], set()),
+        ("i", [], set()),
+        ("h", [3, 3, 2, 0], set()),
+    ],
+)
+def test_the_places_of_numbers_are_found(tmp_path: Path, kind: str, numbers: list[int], found: set[int]) -> None:
+    path = tmp_path / "numbers"
+    data = struct.pack(f"<{len(numbers)}{kind}", *numbers)
+    path.write_bytes(b"head" + data)
+    assert find_numbers(path, Array(len(numbers), 4, 4 + len(data), None), (2, 3)) == found

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import aiohttp
@@ -16,6 +17,7 @@ from serow.runner.llama_events import ChunkBuilder, EventReader, Fault
 from serow.runner.llama_params import describe
 from serow.runner.llama_request import completion_body
 from serow.runner.llama_slots import SlotKeeper
+from serow.runner.llama_special import SpecialTokens, without
 from serow.runner.process import CONNECT_TIMEOUT, ChildProcess
 from serow.runner.slots import SlotCache
 from serow.runner.watchdog import Watchdog
@@ -74,6 +76,7 @@ class LlamaRunner:
         stalled = f"the engine made no progress for {settings.stall_timeout:g} seconds"
         self._watchdog = Watchdog(settings.stall_timeout, lambda: self._child.kill(stalled))
         self._props: _Props | None = None
+        self._special = SpecialTokens(request.model.control_tokens, self)
 
     @property
     def is_alive(self) -> bool:
@@ -182,17 +185,19 @@ class LlamaRunner:
         num_prompt = None if isinstance(request.prompt, str) else len(request.prompt)
         events = EventReader()
         builder = ChunkBuilder(top_logprobs=request.top_logprobs, num_ctx=self.num_ctx, num_prompt=num_prompt)
-        body = completion_body(request, self.num_ctx, self._kind)
+        shown, hidden = set(request.visible), await self._special.in_stops(request.options.stop)
+        body = completion_body(replace(request, visible=(*request.visible, *hidden)), self.num_ctx, self._kind)
         async with self._ask("POST", "/completion", body, _WATCHED, self._watchdog.watched()) as response:
             while piece := await self._read(response.content):
                 for event in events.feed(piece):
                     if event.error is not None:
                         raise refusal(event.error)
                     if event.stop:
-                        held = builder.held if event.is_limit else []
+                        held = await self._special.without(builder.held, shown) if event.is_limit else []
                         yield builder.finish(event, await self.detokenize(held) if held else "")
                         return
-                    yield builder.step(event, await self.detokenize(event.tokens) if builder.lacks_text(event) else None)
+                    text = await self.detokenize(event.tokens) if builder.lacks_text(event) else None
+                    yield without(builder.step(event, text), hidden - shown)
         raise await self._child.gone()
 
     async def embed(self, inputs: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -135,8 +135,8 @@ class ChunkBuilder:
         return Chunk(event.content, logprobs, event.tokens_predicted)
 
     def finish(self, event: Event, held_text: str) -> Chunk:
-        """The chunk of the last event; `held_text` is the text of `held` if the limit ended it."""
-        told, withheld = (self._logprobs, []) if held_text else ([], self._logprobs)
+        """The chunk of the last event; `held_text` is what an answer shows of `held` if the limit ended it."""
+        told, withheld = (self._logprobs, []) if event.is_limit else ([], self._logprobs)
         return Chunk(held_text, told, event.tokens_predicted, self._usage(event), withheld)
 
     def _usage(self, event: Event) -> Usage:

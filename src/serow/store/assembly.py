@@ -109,6 +109,7 @@ def _text_model(shared: dict[str, Any], parts: Parts, blobs: Blobs) -> Model:
         embedding_length=weights.embedding_length,
         vocab_size=weights.vocab_size,
         fim_tokens=weights.fim_tokens,
+        control_tokens=weights.control_tokens,
         kv_bytes=weights.kv_bytes,
     )
 

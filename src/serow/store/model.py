@@ -50,6 +50,7 @@ class Model:
     embedding_length: int = 0
     vocab_size: int = 0
     fim_tokens: tuple[int, int, int] | None = None  # ids of prefix, suffix, middle (GEN-10)
+    control_tokens: frozenset[int] = frozenset()  # ids whose text belongs to no answer
     kv_bytes: int = 0  # bytes of key-value cache for one token of context (f16)
 
     @property

@@ -16,6 +16,7 @@ Kind = Literal["model", "projector", "adapter"]
 
 _LARGEST = 1 << 31  # of any length or count; nothing trained comes near
 _LARGEST_BLOCK_COUNT = 1 << 16
+_CONTROL = (2, 3)  # token types whose text is not part of an answer: unknown, control
 _FIM_KEYS = (  # the second of each is the older name
     ("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"),
     ("tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id"),
@@ -46,6 +47,7 @@ class Weights:
     kv_bytes: int
     chat_template: str
     fim_tokens: tuple[int, int, int] | None
+    control_tokens: frozenset[int]
     has_pooling: bool  # it embeds texts, it does not complete them
     has_vision: bool  # the vision tower is in the same file
 
@@ -69,6 +71,7 @@ def describe(path: Path) -> Weights:
         kv_bytes=facts.kv_bytes(),
         chat_template=facts.text("tokenizer.chat_template"),
         fim_tokens=facts.fim_tokens(path),
+        control_tokens=facts.control_tokens(path),
         has_pooling=facts.has("pooling_type"),
         has_vision=facts.has("vision.block_count"),
     )
@@ -158,6 +161,11 @@ class _Facts:
         width = self.length("embedding_length") // most if most else 0
         numbers = self.length("attention.key_length", width) + self.length("attention.value_length", width)
         return sum(head_count_kv) * numbers * 2
+
+    def control_tokens(self, path: Path) -> frozenset[int]:
+        """The ids of the tokens that say something about a text and are none."""
+        kinds = self.gguf.metadata.get("tokenizer.ggml.token_type")
+        return gguf.find_numbers(path, kinds, _CONTROL) if isinstance(kinds, Array) else frozenset()
 
     def fim_tokens(self, path: Path) -> tuple[int, int, int] | None:
         """The ids of prefix, suffix and middle: by the file's keys, else by the text of its tokens."""

@@ -1,0 +1,61 @@
+"""The control tokens of a model: the engine shows none of them, so it finds no stop string that is made of them (GEN-07).
+
+What a stop string needs is asked for, and taken out of the text again where it did not stop it. What the engine holds back
+when an answer ends at its limit it forgets; of that, a control token is no part of the answer.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from serow.runner.base import Chunk
+
+_LONGEST = 256  # characters of a stop string that are looked at
+_REMEMBERED = 256  # stop strings
+
+
+class Vocabulary(Protocol):
+    """Turns texts into ids and back, as LlamaRunner does."""
+
+    async def tokenize(self, text: str, *, add_special: bool) -> list[int]: ...
+    async def detokenize(self, tokens: Sequence[int]) -> str: ...
+
+
+class SpecialTokens:
+    """Which control tokens stop strings hold, and which of those held back belong to an answer."""
+
+    def __init__(self, control_tokens: frozenset[int], vocabulary: Vocabulary) -> None:
+        self._control_tokens = control_tokens
+        self._vocabulary = vocabulary
+        self._found: dict[str, frozenset[str]] = {}
+
+    async def in_stops(self, stops: Iterable[str]) -> frozenset[str]:
+        """The texts of all control tokens that stop strings hold."""
+        found: frozenset[str] = frozenset()
+        for stop in stops if self._control_tokens else ():
+            found |= await self._in(stop[:_LONGEST])
+        return found
+
+    async def without(self, tokens: Iterable[int], shown: set[str]) -> list[int]:
+        """The tokens whose text an answer shows: no control tokens but those that are to be `shown`."""
+        return [each for each in tokens if each not in self._control_tokens or await self._text(each) in shown]
+
+    async def _in(self, stop: str) -> frozenset[str]:
+        if stop not in self._found:
+            tokens = await self._vocabulary.tokenize(stop, add_special=False)
+            texts = [await self._text(token) for token in tokens if token in self._control_tokens]
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            self._found[stop] = frozenset(filter(None, texts))
+        return self._found[stop]
+
+    async def _text(self, token: int) -> str:
+        return await self._vocabulary.detokenize([token])
+
+
+def without(chunk: Chunk, texts: Iterable[str]) -> Chunk:
+    """The chunk without these texts: each is one token, so none is split between chunks."""
+    text = chunk.text
+    for each in texts:
+        text = text.replace(each, "")
+    return chunk if text == chunk.text else replace(chunk, text=text)
