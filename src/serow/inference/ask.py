@@ -167,6 +167,7 @@ class Ask:
     keep_alive: float | None = None
     format: Any = None
     think: bool | str | None = None
+    think_required: bool = True  # False: a model that can't think answers without, and `warnings` says so
     truncate: bool = True
     shift: bool = True
     logprobs: bool = False

@@ -1,8 +1,8 @@
 """What happens while an Ask is answered. A stream of a dialect is these events in its words; a whole answer is their fold.
 
-The order: `Prompted` once the prompt is known; then `Delta`, `Step` and the events of tool calls; `Done` last, always. An
-error is raised, not an event. A tool call is one `ToolCallStart`, any number of `ToolCallArguments`, one `ToolCallEnd`;
-calls do not overlap. Made for each token: plain structs, nothing computed.
+The order: `Prompted` once the prompt is known, `Echo` where it is wanted; then `Delta`, `Step` and the events of tool calls;
+`Done` last, always. An error is raised, not an event. A tool call is one `ToolCallStart`, any number of `ToolCallArguments`,
+one `ToolCallEnd`; calls do not overlap. Made for each token: plain structs, nothing computed.
 """
 
 from typing import Literal
@@ -27,6 +27,14 @@ class Rendered(Struct, frozen=True, gc=False):
 
     text: str
     image_count: int = 0
+
+
+class Echo(Struct, frozen=True):
+    """The prompt read back, for `Raw.echo`. `logprobs` are those of `tokens` but the first, which nothing predicts."""
+
+    text: str
+    tokens: list[str] = []
+    logprobs: list[Logprob] = []
 
 
 class Delta(Struct, frozen=True):
@@ -114,4 +122,4 @@ class Done(Struct, frozen=True, kw_only=True):
     warnings: list[str] = []
 
 
-Event = Prompted | Rendered | Delta | ToolCallStart | ToolCallArguments | ToolCallEnd | Step | Picture | Vectors | Done
+Event = Prompted | Rendered | Echo | Delta | ToolCallStart | ToolCallArguments | ToolCallEnd | Step | Picture | Vectors | Done
