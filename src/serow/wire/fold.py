@@ -1,8 +1,8 @@
 """The events of one answer as a whole: what a client gets that does not stream."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from serow.api.types import Logprob
 from serow.inference.events import (
     Delta,
     Done,
@@ -17,15 +17,29 @@ from serow.inference.events import (
     Usage,
     Vectors,
 )
+from serow.runner.base import Logprob
+
+
+@dataclass
+class Part:
+    """A stretch of thinking or of text, or a call, in the order in which they came."""
+
+    kind: Literal["thinking", "text", "call"]
+    pieces: list[str] = field(default_factory=list)
+    call: ToolCallEnd | None = None
+    logprobs: list[Logprob] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The pieces joined."""
+        return "".join(self.pieces)
 
 
 @dataclass
 class Fold:
     """All that was said, thought and called, and how it ended."""
 
-    text: str = ""
-    thinking: str = ""
-    tool_calls: list[ToolCallEnd] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     logprobs: list[Logprob] = field(default_factory=list)
     prompted: Prompted | None = None
     rendered: Rendered | None = None
@@ -38,13 +52,11 @@ class Fold:
         """One event more."""
         match event:
             case Delta():
-                self.text += event.text
-                self.thinking += event.thinking
-                self.logprobs += event.logprobs
+                self._add_delta(event)
             case ToolCallStart() | ToolCallArguments():
                 self.logprobs += event.logprobs
             case ToolCallEnd():
-                self.tool_calls.append(event)
+                self.parts.append(Part("call", call=event))
                 self.logprobs += event.logprobs
             case Prompted():
                 self.prompted = event
@@ -58,6 +70,32 @@ class Fold:
                 self.vectors = event
             case Done():
                 self.done = event
+
+    def _add_delta(self, delta: Delta) -> None:
+        self.logprobs += delta.logprobs
+        piece = delta.thinking or delta.text
+        if not piece:
+            return
+        kind: Literal["thinking", "text"] = "thinking" if delta.thinking else "text"
+        if not self.parts or self.parts[-1].kind != kind:
+            self.parts.append(Part(kind))
+        self.parts[-1].pieces.append(piece)
+        self.parts[-1].logprobs += delta.logprobs
+
+    @property
+    def text(self) -> str:
+        """All text."""
+        return "".join(part.text for part in self.parts if part.kind == "text")
+
+    @property
+    def thinking(self) -> str:
+        """All thinking."""
+        return "".join(part.text for part in self.parts if part.kind == "thinking")
+
+    @property
+    def tool_calls(self) -> list[ToolCallEnd]:
+        """All calls, in order."""
+        return [part.call for part in self.parts if part.call is not None]
 
     @property
     def usage(self) -> Usage:

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from serow.api.options import parse_options
-from serow.api.types import Options
 from serow.duration import parse_keep_alive
 from serow.errors import RequestError
+from serow.options import Options, parse_options
 from serow.wire.fields import Fields
 
 FALLBACKS = {"temperature": 1.0, "top_p": 1.0}  # of OpenAI's API, under what the model's own parameters say
@@ -22,7 +21,7 @@ _RANGES = {
 
 def options_of(fields: Fields, *lengths: str, may_be_empty: bool = False) -> dict[str, Any]:
     """The options that a request gives; `lengths` are the names of what bounds the answer, the first that is there wins."""
-    options = _own_options(fields)
+    options = own_options_of(fields)
     for name, (low, high) in _RANGES.items():
         fields.number(name, low, high)
     for name in _OWN_NAMES:
@@ -33,7 +32,7 @@ def options_of(fields: Fields, *lengths: str, may_be_empty: bool = False) -> dic
     return options
 
 
-def _own_options(fields: Fields) -> dict[str, Any]:
+def own_options_of(fields: Fields) -> dict[str, Any]:
     """`options` as /api/chat has it, which lies under the fields of the dialect."""
     inner = fields.member("options")
     return {} if inner is None else _all_known(inner)

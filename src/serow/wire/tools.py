@@ -9,12 +9,14 @@ from serow.wire.fields import Fields
 NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
-def function_tool(fields: Fields, *, prefix: str = "", schema: str = "parameters") -> Tool:
+def function_tool(
+    fields: Fields, *, prefix: str = "", schema: str = "parameters", default: dict[str, Any] | None = None
+) -> Tool:
     """A tool from an object with `name`, `description` and a JSON Schema; the definition is ours, in the order models know."""
     name = prefix + fields.required_text("name")
     description = fields.text("description")
     parameters = fields.mapping(schema)
-    parameters = NO_ARGUMENTS if parameters is None else parameters
+    parameters = parameters or default or NO_ARGUMENTS
     function = {"name": name, **({"description": description} if description else {}), "parameters": parameters}
     return Tool(name, parameters, {"type": "function", "function": function}, description)
 

@@ -1,0 +1,235 @@
+"""OpenAI's pictures: a description, or a picture and what to make of it, becomes one or more pictures (IMG-01, IMG-02)."""
+
+import base64
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from serow.errors import RequestError, SerowError
+from serow.images import FORMATS
+from serow.inference.ask import Ask, Picture
+from serow.inference.events import Done, Event, Step
+from serow.inference.events import Picture as Drawn
+from serow.options import LARGEST_SIDE
+from serow.wire import server_sent
+from serow.wire.fields import Fields
+from serow.wire.fold import Fold
+from serow.wire.multipart import FormPart, parse_form
+from serow.wire.openai_answer import error_body, warnings_body
+from serow.wire.openai_chat import choices_of
+from serow.wire.sampling import keep_alive_of, own_options_of
+
+OutputFormat = Literal["png", "jpeg", "webp"]
+
+MOST_PICTURES = 10
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+_NOT_USED = ("quality", "style", "background", "moderation", "input_fidelity")
+_NUMBERS = ("n", "seed", "output_compression", "partial_images", "steps")
+_FLAGS = ("stream",)
+_FORMATS: dict[str, OutputFormat] = {"png": "png", "jpeg": "jpeg", "jpg": "jpeg", "webp": "webp"}
+
+
+@dataclass(frozen=True)
+class PictureRequest:
+    """A validated body of POST /v1/images/generations or /v1/images/edits: one Ask a picture."""
+
+    asks: tuple[Ask, ...]
+    output_format: OutputFormat = "png"
+    output_compression: int = 100
+    size: str = "auto"
+    is_edit: bool = False
+
+    @property
+    def ask(self) -> Ask:
+        """The first picture's."""
+        return self.asks[0]
+
+
+def decode(body: bytes) -> PictureRequest:
+    """Validate a body of /v1/images/generations; raises RequestError that names the field."""
+    return _decode(Fields.of_body(body), is_edit=False)
+
+
+def decode_edit(body: bytes, content_type: str) -> PictureRequest:
+    """Validate a body of /v1/images/edits, JSON or a form; raises RequestError that names the field."""
+    if content_type.lower().startswith("multipart/form-data"):
+        return _decode(_of_form(parse_form(content_type, body)), is_edit=True)
+    return _decode(Fields.of_body(body), is_edit=True)
+
+
+def _of_form(parts: Sequence[FormPart]) -> Fields:
+    """The fields of a form as those of a JSON body: files in base64, several of one name as a list."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        name = part.name.removesuffix("[]").lower()
+        value = base64.b64encode(part.data).decode() if part.is_file else _form_value(name, part.data)
+        if name == "image":
+            found.setdefault(name, []).append(value)
+        else:
+            found[name] = value
+    return Fields(found)
+
+
+def _form_value(name: str, data: bytes) -> Any:
+    """A form knows texts only: what is to be a number or a boolean becomes one where it reads as such."""
+    text = data.decode("utf-8", "replace").strip()
+    if name in _FLAGS and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return int(text) if name in _NUMBERS and re.fullmatch(r"-?[0-9]{1,18}", text) else text
+
+
+def _decode(fields: Fields, *, is_edit: bool) -> PictureRequest:
+    prompt, model = _required(fields, "prompt"), _required(fields, "model")
+    images = _images(fields) if is_edit else ()
+    width, height = _size(fields)
+    options = own_options_of(fields)
+    seed = fields.integer("seed")
+    if seed is not None:
+        options["seed"] = seed
+    number = fields.integer("n", 1, MOST_PICTURES) or 1
+    output_format = _output_format(fields)
+    compression = fields.integer("output_compression", 0, 100)
+    picture = Picture(prompt, width, height, fields.integer("steps", 1), images)
+    stream, keep_alive = fields.flag("stream"), keep_alive_of(fields)
+    ask = Ask(
+        model=model,
+        prompt=picture,
+        stream=stream,
+        options=options,
+        keep_alive=keep_alive,
+        warnings=_warnings(fields),
+    )
+    size = f"{width}x{height}" if width else "auto"
+    return PictureRequest(choices_of(ask, number), output_format, 100 if compression is None else compression, size, is_edit)
+
+
+def _required(fields: Fields, name: str) -> str:
+    text = fields.text(name)
+    if not text:
+        raise fields.fault(name, f"{name} is required", "missing_required_parameter")
+    return text
+
+
+def _size(fields: Fields) -> tuple[int | None, int | None]:
+    text = fields.text("size", "auto").lower()
+    if text == "auto":
+        return None, None
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise fields.fault("size", f'size "{text}" is not WIDTHxHEIGHT, such as 512x512, or auto')
+    width, height = int(match[1]), int(match[2])
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        raise fields.fault("size", f"size must be between 1x1 and {LARGEST_SIDE}x{LARGEST_SIDE}")
+    return width, height
+
+
+def _output_format(fields: Fields) -> OutputFormat:
+    if fields.text("response_format", "b64_json") != "b64_json":
+        raise fields.fault("response_format", 'response_format "url" is not supported: pictures come as b64_json')
+    text = fields.text("output_format", "png").lower()
+    if text not in _FORMATS:
+        raise fields.fault("output_format", f'output_format "{text}" is not one of png, jpeg, webp')
+    return _FORMATS[text]
+
+
+def _images(fields: Fields) -> tuple[str, ...]:
+    """The pictures to start from, as base64; never fetched."""
+    value = fields.value("image")
+    if value is None and fields.value("images") is None:
+        raise fields.fault("image", "image is required", "missing_required_parameter")
+    given = [value] if isinstance(value, str) else [_url(each) for each in (value or fields.items("images"))]
+    for each in given:
+        if not isinstance(each, str) or not each or each.lstrip().lower().startswith(("http://", "https://", "file:")):
+            text = f"invalid image: send {', '.join(FORMATS)} as base64 or a data URI; URLs are never fetched"
+            raise RequestError(text, param="image", code="invalid_value")
+    return tuple(given)
+
+
+def _url(item: Any) -> Any:
+    """The picture of an item, which may be an object with `image_url`."""
+    return item.get("image_url") if isinstance(item, dict) else item
+
+
+def _warnings(fields: Fields) -> tuple[str, ...]:
+    for name in _NOT_USED:
+        if fields.value(name) not in (None, "auto"):
+            fields.warnings.append(f'"{name}" was ignored: models here have no such setting')
+    if fields.value("mask") is not None:
+        fields.warnings.append('"mask" was ignored: the whole picture is drawn anew')
+    if fields.integer("partial_images", 0, 3):
+        fields.warnings.append('"partial_images" was ignored: pictures come when they are finished')
+    fields.ignore(("user", "response_format"))
+    fields.warn_of_unread()
+    return tuple(fields.warnings)
+
+
+def whole(request: PictureRequest, folds: Sequence[Fold], pictures: Sequence[bytes]) -> dict[str, Any]:
+    """The answer; `pictures` are encoded as asked, one a choice."""
+    return {
+        "created": int(time.time()),
+        "data": [{"b64_json": base64.b64encode(each).decode()} for each in pictures],
+        "output_format": request.output_format,
+        "size": request.size,
+        "usage": _usage(folds),
+        **warnings_body(request.ask, folds),
+    }
+
+
+def _usage(folds: Sequence[Fold]) -> dict[str, Any]:
+    """Tokens of the description; a picture has none."""
+    read = folds[0].usage.prompt_eval_count
+    details = {"text_tokens": read, "image_tokens": 0}
+    return {"input_tokens": read, "input_tokens_details": details, "output_tokens": 0, "total_tokens": read}
+
+
+class PictureStream:
+    """Events of pictures while they are drawn: each when it is finished, and comments for the steps between."""
+
+    def __init__(self, request: PictureRequest) -> None:
+        self._request = request
+        self._kind = "image_edit" if request.is_edit else "image_generation"
+        self._created = int(time.time())
+        self._folds = [Fold() for _ in request.asks]
+
+    def feed(self, choice: int, event: Event) -> bytes:
+        """The event of an event."""
+        match event:
+            case Step():
+                return server_sent.COMMENT
+            case Drawn() | Done():
+                self._folds[choice].add(event)
+                return self._completed(choice) if isinstance(event, Done) else b""
+        return b""
+
+    def _completed(self, choice: int) -> bytes:
+        fold = self._folds[choice]
+        return b"".join(
+            server_sent.named(
+                {
+                    "type": f"{self._kind}.completed",
+                    "b64_json": base64.b64encode(each.image).decode(),
+                    "created_at": self._created,
+                    "size": self._request.size,
+                    "quality": "auto",
+                    "background": "auto",
+                    "output_format": self._request.output_format,
+                    "usage": _usage([fold]),
+                    **warnings_body(self._request.ask, [fold]),
+                }
+            )
+            for each in fold.pictures
+        )
+
+    def finish(self) -> bytes:
+        """Nothing: the last picture is the end."""
+        return b""
+
+    def fail(self, error: SerowError) -> bytes:
+        """The error, as the SDKs raise it; nothing follows."""
+        return server_sent.data(error_body(error))
+
+    def ping(self) -> bytes:
+        """A comment."""
+        return server_sent.COMMENT
