@@ -26,7 +26,7 @@ def parse_form(content_type: str, body: bytes) -> list[FormPart]:
     if match is None:
         raise RequestError("the Content-Type of a form needs a boundary")
     delimiter = b"\r\n--" + match[1].encode("latin-1")
-    head, *pieces = (b"\r\n" + body).split(delimiter, _MOST_PARTS + 1)
+    _, *pieces = (b"\r\n" + body).split(delimiter, _MOST_PARTS + 1)
     if not pieces or len(pieces) > _MOST_PARTS + 1:
         raise RequestError(f"the form is empty, or has more than {_MOST_PARTS} parts")
     if not pieces[-1].startswith(b"--"):

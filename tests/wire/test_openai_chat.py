@@ -1,0 +1,477 @@
+"""OpenAI's chat on the wire: what a body becomes, and what events become."""
+
+import json
+from typing import Any
+
+import pytest
+
+from serow.errors import EngineDied, ModelNotFound, PromptTooLong, RequestError
+from serow.inference.ask import Conversation, Image, Message, Text, ToolCall, ToolChoice
+from serow.inference.events import Delta, Event, Prompted, Rendered
+from serow.runner.base import Logprob, TokenLogprob
+from serow.wire.openai_answer import error_body
+from serow.wire.openai_chat import ChatRequest, ChatStream, decode, whole
+from tests.wire.streams import CUT, DONE, TEXT, THOUGHT, call, data_of, folded, sent
+
+HI: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {"const": 1}}}}}
+NOW = {"type": "function", "function": {"name": "now"}}
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
+
+
+def decoded(**fields: Any) -> ChatRequest:
+    return decode(json.dumps({**HI, **fields}).encode())
+
+
+def conversation(**fields: Any) -> Conversation:
+    prompt = decoded(**fields).ask.prompt
+    assert isinstance(prompt, Conversation)
+    return prompt
+
+
+def fault(**fields: Any) -> RequestError:
+    with pytest.raises(RequestError) as raised:
+        decoded(**fields)
+    return raised.value
+
+
+def messages(*given: dict[str, Any]) -> tuple[Message, ...]:
+    return tuple(conversation(messages=list(given)).messages)
+
+
+@pytest.mark.req("OAI-01")
+def test_keys_match_in_any_case_null_is_absent_and_the_last_duplicate_wins() -> None:
+    body = b'{"Model":"x","MODEL":"m","Messages":[{"Role":"USER","CONTENT":"Hi","name":null}],"n":null} trailing'
+    ask = decode(body).ask
+    assert (ask.model, ask.prompt) == ("m", Conversation((Message("user", (Text("Hi"),)),), []))
+
+
+@pytest.mark.req("OAI-01")
+def test_known_fields_pass_without_a_word_and_unknown_ones_are_named() -> None:
+    known = {"user": "u", "metadata": {"k": "v"}, "store": True, "service_tier": "auto", "verbosity": "low"}
+    assert decoded(**known, modalities=["text"]).ask.warnings == ()
+    warnings = decoded(nonsense=1, prediction={}, audio={}).ask.warnings
+    assert warnings == tuple(f'unknown field "{name}" was ignored' for name in ("nonsense", "prediction", "audio"))
+
+
+@pytest.mark.req("OAI-01", "OAI-02")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("messages", "x"),
+        ("stream", "true"),
+        ("max_tokens", 5.5),
+        ("temperature", "0"),
+        ("top_p", True),
+        ("stop", 5),
+        ("response_format", "json"),
+        ("n", "2"),
+        ("tools", {}),
+        ("tool_choice", 1),
+        ("logit_bias", 5),
+        ("seed", "x"),
+        ("logprobs", 1),
+        ("stream_options", []),
+        ("reasoning", "high"),
+        ("model", 5),
+        ("chat_template_kwargs", "x"),
+        ("options", []),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named(field: str, value: Any) -> None:
+    error = fault(**{field: value})
+    assert (error.param, error.code, error.status) == (field, "invalid_type", 400)
+
+
+@pytest.mark.req("OAI-02")
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"messages": []}, "messages", "[] is too short - 'messages'"),
+        ({"model": ""}, "model", "model is required"),
+        ({"messages": [{"role": "narrator", "content": "x"}]}, "messages[0].role", "narrator"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role", "required"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid message content type: <nil>"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content", "no parts"),
+        ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "messages[0].content[0].type", "file"),
+        ({"messages": [5]}, "messages[0]", "object"),
+        ({"max_tokens": 0}, "max_tokens", "at least 1"),
+        ({"temperature": 5}, "temperature", "between 0 and 2"),
+        ({"top_p": 7}, "top_p", "between 0 and 1"),
+        ({"frequency_penalty": 9}, "frequency_penalty", "between -2 and 2"),
+        ({"stop": ["", 5]}, "stop[1]", "string"),
+        ({"n": 17}, "n", "between 1 and 16"),
+        ({"n": 0}, "n", "between 1 and 16"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "top_logprobs must be between 0 and 20"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "xml"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "required"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.schema", "required"),
+        ({"tools": [{"type": "custom", "custom": {"name": "sql"}}]}, "tools[0].type", "custom"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function", "required"),
+        ({"tools": [{"type": "function", "function": {"parameters": {}}}]}, "tools[0].function.name", "required"),
+        ({"tools": [ADD], "tool_choice": "maybe"}, "tool_choice", "maybe"),
+        ({"tool_choice": "required"}, "tool_choice", "tools"),
+        ({"tools": [ADD], "tool_choice": {"type": "function", "function": {"name": "sub"}}}, "tool_choice", "sub"),
+        ({"reasoning_effort": "nope"}, "reasoning_effort", 'invalid reasoning value: "nope" (must be '),
+        ({"reasoning": {"effort": "nope"}}, "reasoning.effort", "invalid reasoning value"),
+        ({"options": {"num_ctx": 3}}, "options.num_ctx", "num_ctx"),
+        ({"keep_alive": "30"}, "keep_alive", "missing unit"),
+        ({"truncation": "some"}, "truncation", "auto"),
+        ({"modalities": ["audio"]}, "modalities[0]", "audio"),
+    ],
+)
+def test_a_fault_names_the_path_of_its_field(fields: dict[str, Any], param: str, words: str) -> None:
+    error = fault(**fields)
+    assert (error.param, error.status) == (param, 400)
+    assert words in str(error) and error.code
+
+
+@pytest.mark.req("OAI-02")
+@pytest.mark.parametrize(
+    ("error", "body"),
+    [
+        (
+            RequestError("no", param="n", code="invalid_value"),
+            {"message": "no", "type": "invalid_request_error", "param": "n", "code": "invalid_value"},
+        ),
+        (
+            ModelNotFound("x"),
+            {"message": "model 'x' not found", "type": "not_found_error", "param": None, "code": "model_not_found"},
+        ),
+        (EngineDied("gone"), {"message": "gone", "type": "api_error", "param": None, "code": None}),
+    ],
+)
+def test_an_error_has_all_four_keys(error: Any, body: dict[str, Any]) -> None:
+    assert error_body(error) == {"error": body}
+
+
+@pytest.mark.req("OAI-02", "OAI-07")
+def test_a_prompt_that_is_too_long_says_so_in_the_word_that_agents_compact_on() -> None:
+    body = error_body(PromptTooLong(3000, 2048), "messages")["error"]
+    assert (body["code"], body["param"]) == ("context_length_exceeded", "messages")
+    assert "3000" in body["message"] and "2048" in body["message"]
+
+
+@pytest.mark.req("OAI-04")
+def test_roles_are_those_of_the_flow() -> None:
+    given = [{"role": role, "content": "x"} for role in ("developer", "SYSTEM", "user", "assistant", "tool", "function")]
+    assert [each.role for each in messages(*given)] == ["system", "system", "user", "assistant", "tool", "tool"]
+
+
+@pytest.mark.req("OAI-04", "OAI-05")
+def test_texts_are_joined_by_a_newline_and_pictures_stay_where_they_are() -> None:
+    parts = [
+        {"type": "text", "text": "a"},
+        {"type": "refusal", "refusal": "b"},
+        {"type": "image_url", "image_url": {"url": PICTURE, "detail": "low"}},
+        {"type": "text", "text": "c"},
+        {"type": "image_url", "image_url": PICTURE},
+    ]
+    (message,) = messages({"role": "user", "content": parts})
+    assert message.content == (Text("a\nb"), Image(PICTURE), Text("c"), Image(PICTURE))
+
+
+@pytest.mark.req("OAI-04", "OAI-13")
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}, {"content": []}])
+@pytest.mark.parametrize("role", ["assistant", "tool"])
+def test_an_assistant_or_a_tool_may_say_nothing(role: str, content: dict[str, Any]) -> None:
+    (message,) = messages({"role": role, **content})
+    assert message.text == ""
+
+
+@pytest.mark.req("OAI-05")
+@pytest.mark.parametrize("url", [PICTURE, PICTURE.replace("png", "gif"), "data:;base64,iVBO", "iVBORw0KGgo=", "aGk_-\n"])
+def test_a_data_uri_or_bare_base64_is_a_picture(url: str) -> None:
+    (message,) = messages({"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]})
+    assert message.content == (Image(url),)
+
+
+@pytest.mark.req("OAI-05")
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://127.0.0.1:9/x.png", "image URLs are not currently supported, please use base64 encoded data instead"),
+        ("HTTPS://x", "image URLs are not currently supported, please use base64 encoded data instead"),
+        ("file:///etc/passwd", "invalid image input"),
+        ("ftp://x", "invalid image input"),
+        ("", "invalid image input"),
+    ],
+)
+def test_a_url_is_never_fetched(url: str, words: str) -> None:
+    error = fault(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}])
+    assert (str(error), error.param) == (words, "messages[0].content[0].image_url.url")
+
+
+@pytest.mark.req("OAI-06")
+@pytest.mark.parametrize(
+    ("fields", "options"),
+    [
+        ({"max_tokens": 7, "max_completion_tokens": 3}, {"num_predict": 3}),
+        ({"max_tokens": -5}, {"num_predict": -1}),
+        ({"stop": "x"}, {"stop": ("x",)}),
+        ({"stop": ["", "x", "1", "2", "3", "4"]}, {"stop": ("x", "1", "2", "3", "4")}),
+        ({"stop": ""}, {}),
+        ({"temperature": 0, "top_p": 0.5, "seed": 3, "top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1}, None),
+        ({"options": {"num_ctx": 512, "temperature": 1}, "temperature": 0}, {"num_ctx": 512, "temperature": 0.0}),
+        ({"logit_bias": {"1": -100}}, {"logit_bias": ((1, -100.0),)}),
+        ({}, {}),
+    ],
+)
+def test_sampling_is_said_by_openais_names_and_by_ours(fields: dict[str, Any], options: dict[str, Any] | None) -> None:
+    ask = decoded(**fields).ask
+    assert ask.options == (fields if options is None else options)
+    assert ask.fallbacks == {"temperature": 1.0, "top_p": 1.0}
+
+
+@pytest.mark.req("OAI-06")
+def test_an_unknown_option_is_named_and_keep_alive_is_seconds() -> None:
+    ask = decoded(options={"nope": 1}, keep_alive="1m").ask
+    assert (ask.warnings, ask.keep_alive) == (('unknown field "options.nope" was ignored',), 60.0)
+
+
+@pytest.mark.req("OAI-07")
+def test_choices_count_the_seed_on_and_a_prompt_is_cut_only_where_it_may_be() -> None:
+    request = decoded(n=3, seed=7)
+    assert [ask.options["seed"] for ask in request.asks] == [7, 8, 9]
+    assert len(decoded(n=2).asks) == 2
+    assert (request.ask.truncate, decoded(truncation="auto").ask.truncate) == (False, True)
+
+
+@pytest.mark.req("OAI-11")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"type": " TEXT "}, None),
+        ({"type": "json_object"}, "json"),
+        (
+            {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": {"type": "object"}}},
+            {"type": "object"},
+        ),
+    ],
+)
+def test_a_response_format_is_a_format(given: dict[str, Any], expected: Any) -> None:
+    assert decoded(response_format=given).ask.format == expected
+
+
+@pytest.mark.req("OAI-12")
+def test_a_tool_reaches_template_and_grammar_whole() -> None:
+    whole_tool = {"type": "function", "function": {**ADD["function"], "strict": True}}  # type: ignore[dict-item]
+    first, second = conversation(tools=[whole_tool, NOW]).tools
+    assert (first.definition, first.parameters) == (whole_tool, ADD["function"]["parameters"])  # type: ignore[index]
+    assert second.parameters == {"type": "object", "properties": {}}
+    assert second.definition["function"]["parameters"] == second.parameters
+
+
+@pytest.mark.req("OAI-12")
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ("auto", ToolChoice()),
+        ("required", ToolChoice("required")),
+        ({"type": "function", "function": {"name": "now"}}, ToolChoice("required", ("now",))),
+        ({"type": "function", "name": "now"}, ToolChoice("required", ("now",))),
+        (
+            {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [{"type": "function", "name": "add"}]}},
+            ToolChoice("required", ("add",)),
+        ),
+    ],
+)
+def test_a_choice_among_tools_is_obeyed(choice: Any, expected: ToolChoice) -> None:
+    assert conversation(tools=[ADD, NOW], tool_choice=choice).tool_choice == expected
+
+
+@pytest.mark.req("OAI-12")
+def test_no_tools_are_rendered_where_none_is_to_be_called_and_one_call_is_the_most_without_parallel() -> None:
+    assert conversation(tools=[ADD], tool_choice="none").tools == ()
+    assert conversation(tools=[ADD], parallel_tool_calls=False).tool_choice == ToolChoice(parallel=False)
+    assert conversation(tools=[], tool_choice="none").tools == ()
+
+
+@pytest.mark.req("OAI-12")
+def test_what_cannot_be_served_is_left_out_with_a_warning_and_old_functions_are_tools() -> None:
+    request = decoded(tools=[{"type": "custom", "custom": {"name": "sql"}}, ADD])
+    assert request.ask.warnings == ('tools[0] of type "custom" can\'t be served and was left out',)
+    old = decoded(functions=[ADD["function"]], function_call={"name": "add"})
+    assert isinstance(old.ask.prompt, Conversation)
+    assert (old.ask.prompt.tools[0].name, old.ask.prompt.tool_choice.names) == ("add", ("add",))
+    assert "functions" in old.ask.warnings[0]
+
+
+@pytest.mark.req("OAI-13")
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [('{ "b": 3, "a": 4 }', '{ "b": 3, "a": 4 }'), ("", "{}"), ("{a: 1", "{a: 1"), ({"b": 1, "a": 2}, '{"b":1,"a":2}')],
+)
+def test_the_arguments_of_a_call_go_on_byte_for_byte(given: Any, arguments: str) -> None:
+    call = {"id": "c", "index": 0, "type": "function", "function": {"name": "add", "arguments": given}}
+    first, second = messages(
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "name": "add", "content": [{"type": "text", "text": "7"}]},
+    )
+    assert first.tool_calls == (ToolCall("add", arguments, "c"),)
+    assert (second.tool_call_id, second.tool_name, second.text) == ("c", "add", "7")
+
+
+@pytest.mark.req("OAI-14")
+@pytest.mark.parametrize(
+    ("fields", "think"),
+    [
+        ({}, None),
+        ({"reasoning_effort": "none"}, False),
+        ({"reasoning_effort": "minimal"}, "low"),
+        ({"reasoning_effort": "xhigh"}, "max"),
+        ({"reasoning_effort": "high", "reasoning": {"effort": "none"}}, False),
+        ({"reasoning": {"summary": "auto"}, "reasoning_effort": "medium"}, "medium"),
+    ],
+)
+def test_effort_says_how_much_to_think_and_is_required_of_no_model(fields: dict[str, Any], think: Any) -> None:
+    ask = decoded(**fields).ask
+    assert (ask.think, ask.think_required) == (think, False)
+
+
+@pytest.mark.req("OAI-14")
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_the_thought_of_the_history_goes_to_the_template(name: str) -> None:
+    (message,) = messages({"role": "assistant", "content": "x", name: "Hm."})
+    assert message.thinking == "Hm."
+    assert conversation(chat_template_kwargs={"enable_thinking": False}).template_kwargs == {"enable_thinking": False}
+
+
+@pytest.mark.req("OAI-08")
+def test_a_whole_answer_counts_everything_and_ends_in_one_of_three_words() -> None:
+    answer = whole(decoded(), [folded(TEXT)])
+    assert answer["id"].startswith("chatcmpl-") and answer["id"] != whole(decoded(), [folded(TEXT)])["id"]
+    assert (answer["object"], answer["model"], answer["system_fingerprint"]) == ("chat.completion", "m", "fp_ollama")
+    message = {"role": "assistant", "content": "Hello"}
+    assert answer["choices"] == [{"index": 0, "message": message, "finish_reason": "stop"}]
+    assert answer["usage"] == {
+        "prompt_tokens": 22,
+        "completion_tokens": 13,
+        "total_tokens": 35,
+        "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 5},
+    }
+
+
+@pytest.mark.req("OAI-08", "OAI-13")
+@pytest.mark.parametrize(("end", "reason"), [(DONE, "tool_calls"), (CUT, "length")])
+def test_a_call_beats_stop_but_not_length_and_content_is_null_beside_it(end: Any, reason: str) -> None:
+    (choice,) = whole(decoded(), [folded([Prompted(1), *call(0), *call(1, "now", "{}"), end])])["choices"]
+    assert (choice["finish_reason"], choice["message"]["content"]) == (reason, None)
+    calls = choice["message"]["tool_calls"]
+    assert [(each["id"], each["index"], each["type"]) for each in calls] == [
+        ("call_0", 0, "function"),
+        ("call_1", 1, "function"),
+    ]
+    assert calls[0]["function"] == {"name": "add", "arguments": '{"a": 1}'}
+
+
+@pytest.mark.req("OAI-14")
+def test_the_thought_has_both_of_its_names() -> None:
+    message = whole(decoded(), [folded(THOUGHT)])["choices"][0]["message"]
+    assert (message["reasoning"], message["reasoning_content"], message["content"]) == ("Hmm.", "Hmm.", "Hi")
+    deltas = [each["choices"][0]["delta"] for each in data_of(sent(ChatStream(decoded()), THOUGHT))[:-1]]
+    assert deltas[0] == {"role": "assistant", "content": "", "reasoning": "Hm", "reasoning_content": "Hm"}
+    assert all(not (delta.get("content") and delta.get("reasoning")) for delta in deltas)
+
+
+@pytest.mark.req("OAI-07")
+def test_a_prompt_is_counted_once_for_all_of_its_choices() -> None:
+    answer = whole(decoded(n=2), [folded(TEXT), folded(TEXT)])
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1]
+    assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (22, 26)
+
+
+@pytest.mark.req("OAI-09")
+def test_a_stream_is_deltas_then_the_reason_then_the_end() -> None:
+    *chunks, end = data_of(sent(ChatStream(decoded()), TEXT))
+    assert end == "[DONE]"
+    assert {(each["id"], each["created"], each["object"]) for each in chunks} == {
+        (chunks[0]["id"], chunks[0]["created"], "chat.completion.chunk")
+    }
+    assert [each["choices"][0]["delta"] for each in chunks] == [{"role": "assistant", "content": "Hel"}, {"content": "lo"}, {}]
+    assert [each["choices"][0]["finish_reason"] for each in chunks] == [None, None, "stop"]
+    assert all("usage" not in each for each in chunks)
+
+
+@pytest.mark.req("OAI-09")
+def test_usage_comes_last_where_it_was_asked_for_and_is_null_before() -> None:
+    *chunks, end = data_of(sent(ChatStream(decoded(stream_options={"include_usage": True})), TEXT))
+    assert end == "[DONE]"
+    assert [each["usage"] is None for each in chunks] == [True, True, True, False]
+    assert (chunks[-1]["choices"], chunks[-1]["usage"]["total_tokens"]) == ([], 35)
+    assert all(each["choices"] for each in chunks[:-1])
+
+
+@pytest.mark.req("OAI-09")
+@pytest.mark.parametrize("events", [[DONE], [Prompted(1), CUT], [Delta(), DONE]])
+def test_an_answer_without_text_still_begins_with_the_role(events: Any) -> None:
+    chunks = data_of(sent(ChatStream(decoded()), events))[:-1]
+    deltas = [each["choices"][0]["delta"] for each in chunks]
+    assert [bool(delta.get("role")) for delta in deltas] == [True] + [False] * (len(deltas) - 1)
+    assert chunks[-1]["choices"][0]["finish_reason"] in ("stop", "length")
+
+
+@pytest.mark.req("OAI-09")
+def test_a_failure_ends_the_stream_with_an_error_and_silence_is_a_comment() -> None:
+    stream = ChatStream(decoded())
+    sent_bytes = stream.feed(0, Delta("He")) + stream.ping() + stream.fail(EngineDied("the engine died"))
+    first, error = data_of(sent_bytes)
+    assert first["choices"][0]["delta"]["content"] == "He"
+    assert error["error"]["message"] == "the engine died"
+
+
+@pytest.mark.req("OAI-13")
+def test_a_streamed_call_has_id_and_name_in_its_first_piece_only() -> None:
+    chunks = data_of(sent(ChatStream(decoded()), [Prompted(1), *call(0), *call(1, "now", "{}"), DONE]))[:-1]
+    calls = [each["choices"][0]["delta"]["tool_calls"][0] for each in chunks if "tool_calls" in each["choices"][0]["delta"]]
+    assert [each.get("id") for each in calls] == ["call_0", None, None, "call_1", None]
+    assert [each["index"] for each in calls] == [0, 0, 0, 1, 1]
+    assert "".join(each["function"]["arguments"] for each in calls[:3]) == '{"a": 1}'
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.req("OAI-07")
+def test_the_streams_of_choices_are_told_apart_by_index() -> None:
+    stream = ChatStream(decoded(n=2))
+    pieces = [stream.feed(index, event) for event in TEXT for index in (0, 1)]
+    chunks = data_of(b"".join(pieces) + stream.finish())[:-1]
+    for index in (0, 1):
+        own = [each["choices"][0] for each in chunks if each["choices"][0]["index"] == index]
+        assert own[0]["delta"]["role"] == "assistant" and own[-1]["finish_reason"] == "stop"
+        assert "".join(each["delta"].get("content", "") for each in own) == "Hello"
+
+
+@pytest.mark.req("OAI-10")
+def test_log_probabilities_have_what_the_types_of_the_sdks_require() -> None:
+    plain = Logprob("a", -0.5, [97])
+    rich = Logprob("b", -0.1, [98], [TokenLogprob("c", -2.0, [99])])
+    events: list[Event] = [Prompted(1), Delta("a", logprobs=[plain]), Delta("b", logprobs=[rich]), DONE]
+    expected = [
+        {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []},
+        {"token": "b", "logprob": -0.1, "bytes": [98], "top_logprobs": [{"token": "c", "logprob": -2.0, "bytes": [99]}]},
+    ]
+    request = decoded(logprobs=True, top_logprobs=1)
+    assert whole(request, [folded(events)])["choices"][0]["logprobs"] == {"content": expected, "refusal": None}
+    chunks = data_of(sent(ChatStream(request), events))[:-1]
+    streamed = [each["choices"][0]["logprobs"]["content"] for each in chunks if "logprobs" in each["choices"][0]]
+    assert streamed == [[expected[0]], [expected[1]]]
+    assert "logprobs" not in whole(decoded(top_logprobs=3), [folded(events)])["choices"][0]
+
+
+@pytest.mark.req("OAI-01")
+def test_warnings_stand_at_the_top_or_in_the_last_chunk() -> None:
+    request = decoded(nonsense=1)
+    warnings = ['unknown field "nonsense" was ignored']
+    assert whole(request, [folded(TEXT)])["warnings"] == warnings
+    *before, last = data_of(sent(ChatStream(request), TEXT))[:-1]
+    assert last["warnings"] == warnings and all("warnings" not in each for each in before)
+    *before, last = data_of(sent(ChatStream(decoded(nonsense=1, stream_options={"include_usage": True})), TEXT))[:-1]
+    assert last["warnings"] == warnings and all("warnings" not in each for each in before)
+
+
+@pytest.mark.req("OAI-04")
+def test_a_prompt_that_is_only_rendered_is_told_at_the_top() -> None:
+    request = decoded(_debug_render_only=True)
+    assert request.ask.render_only
+    assert whole(request, [folded([Rendered("<s>", 2)])])["_debug_info"] == {"rendered_template": "<s>", "image_count": 2}
