@@ -26,6 +26,8 @@ from serow.errors import RequestError
         ("-1m", FOREVER),
         (-1, FOREVER),
         (9223372036854775807, FOREVER),
+        (10**400, FOREVER),
+        (-(10**400), FOREVER),
     ],
 )
 def test_a_duration_is_read_as_go_reads_it(value: object, seconds: float) -> None:
@@ -45,6 +47,7 @@ def test_a_duration_is_read_as_go_reads_it(value: object, seconds: float) -> Non
         ("1d", 'time: unknown unit "d" in duration "1d"'),
         ("1e3s", 'time: unknown unit "e" in duration "1e3s"'),
         ("1h-30m", 'time: unknown unit "h-" in duration "1h-30m"'),
+        ("0s" * 200_000, f'time: invalid duration "{"0s" * 32}…"'),
         (True, "Unsupported type: 'bool'"),
         ([], "Unsupported type: '[]interface {}'"),
     ],

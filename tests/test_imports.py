@@ -7,7 +7,9 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "serow"
 LAYERS = (
-    ("errors", "duration", "system"),
+    ("errors", "system"),
+    ("bounds",),
+    ("duration",),
     ("settings", "keys", "options", "gotemplate", "workers"),
     ("store", "output", "constraints", "images"),
     ("registries", "runner"),

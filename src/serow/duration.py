@@ -6,6 +6,7 @@ Sources: Go's time package documentation for the grammar; `shared/golden` keepal
 import math
 import re
 
+from serow.bounds import DURATION, quoted
 from serow.errors import RequestError
 
 FOREVER = math.inf
@@ -16,26 +17,29 @@ _PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^0-9.]*)")
 
 def parse_duration(text: str) -> float:
     """Return seconds; raises RequestError in Go's words. No spaces, a unit on every number, "0" alone accepted."""
+    shown = quoted(text)
+    if len(text) > DURATION.limit:
+        raise RequestError(f'time: invalid duration "{shown}"')
     sign, rest = (text[0], text[1:]) if text[:1] in ("+", "-") else ("", text)
     if rest == "0":
         return 0.0
     if not rest:
-        raise RequestError(f'time: invalid duration "{text}"')
+        raise RequestError(f'time: invalid duration "{shown}"')
     seconds = 0.0
     while rest:
         match = _PART.match(rest)
         assert match is not None
         whole, fraction, unit = match.groups()
         if not whole and not fraction:
-            raise RequestError(f'time: invalid duration "{text}"')
+            raise RequestError(f'time: invalid duration "{shown}"')
         if not unit:
-            raise RequestError(f'time: missing unit in duration "{text}"')
+            raise RequestError(f'time: missing unit in duration "{shown}"')
         if unit not in _UNITS:
-            raise RequestError(f'time: unknown unit "{unit}" in duration "{text}"')
+            raise RequestError(f'time: unknown unit "{unit}" in duration "{shown}"')
         seconds += float(f"{whole or 0}.{fraction or 0}") * _UNITS[unit]
         rest = rest[match.end() :]
     if seconds > _LONGEST:
-        raise RequestError(f'time: invalid duration "{text}"')
+        raise RequestError(f'time: invalid duration "{shown}"')
     return -seconds if sign == "-" else seconds
 
 
@@ -43,7 +47,10 @@ def parse_keep_alive(value: object) -> float:
     """Seconds to stay loaded; negative or above 292 years is for ever (math.inf). Numbers are seconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise RequestError(f"Unsupported type: '{_go_type(value)}'")
-    seconds = parse_duration(value) if isinstance(value, str) else float(value)
+    try:
+        seconds = parse_duration(value) if isinstance(value, str) else float(value)
+    except OverflowError:  # a whole number beyond all floats
+        return FOREVER
     return FOREVER if seconds < 0 or seconds > _LONGEST else seconds
 
 

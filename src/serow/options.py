@@ -5,18 +5,21 @@ line's help and docs/options.md read it.
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from msgspec import Struct
 
+from serow import bounds
 from serow.errors import RequestError
 
 Use = Literal["load", "sampling", "picture"]
 
 _INT64 = 2**63 - 1
 _UINT64 = 2**64 - 1
+_LARGEST = sys.float_info.max  # JSON's whole numbers know no end, ours do
 SMALLEST_NUM_CTX = 16
 LARGEST_SIDE = 4096  # pixels of a drawn picture
 MOST_STEPS = 1000
@@ -105,6 +108,7 @@ def parse_options(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
     Raises RequestError `option "top_k" must be of type integer`.
     """
+    bounds.OPTIONS.check(len(raw), '"options"')
     given = {name: value for name, value in raw.items() if value is not None}
     known = {name: _READERS[name](name, value) for name, value in given.items() if name in _READERS}
     return known, [name for name in given if name not in _READERS]
@@ -120,7 +124,7 @@ def _fault(name: str, expected: str) -> RequestError:
 
 
 def _number(name: str, value: Any, kind: str) -> float | int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:
         raise _fault(name, f"of type {kind}")
     return value
 
@@ -151,13 +155,17 @@ def _stop(name: str, value: Any) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, (list, tuple)):
         raise _fault(name, "of type array")
+    bounds.STOPS.check(len(texts), '"stop"')
     if not all(isinstance(text, str) for text in texts):
         raise _fault(name, "of an array of strings")
+    bounds.STOP_TEXT.check(sum(map(len, texts)), '"stop"')
     return tuple(text for text in texts if text)
 
 
 def _logit_bias(name: str, value: Any) -> tuple[tuple[int | str, float], ...]:
     """`{"token or id": bias}` or `[[token or id, bias], …]`."""
+    if isinstance(value, (dict, list)):
+        bounds.BIASES.check(len(value), '"logit_bias"')
     pairs = list(value.items()) if isinstance(value, dict) else value
     if not isinstance(pairs, list) or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
         raise _fault(name, "an object or a list of pairs")
@@ -166,7 +174,7 @@ def _logit_bias(name: str, value: Any) -> tuple[tuple[int | str, float], ...]:
 
 def _bias_token(name: str, token: Any) -> int | str:
     if isinstance(token, str):
-        return int(token) if token.isdigit() and len(token) < 10 else token
+        return int(token) if token.isascii() and token.isdigit() and len(token) < 10 else token
     return _integer(name, token)
 
 

@@ -63,8 +63,8 @@ class Settings:
     slot_cache: int = 2 << 30
     load_timeout: float = 300.0
     stall_timeout: float = 300.0
-    max_body: int = 128 << 20
-    max_in_flight: int = 512 << 20  # bytes of the bodies of all requests that are not answered yet
+    max_body: int = 64 << 20
+    max_in_flight: int = 256 << 20  # bytes of the bodies of all requests that are not answered yet
     max_header: int = 64 << 10
     max_images: int = 32
     max_pixels: int = 50_000_000  # of one picture

@@ -48,7 +48,15 @@ def test_a_body_is_read_as_go_reads_it(body: bytes, expected: dict[str, Any]) ->
         (b"null", "must be a JSON object, not null"),
         (b'"x"', "must be a JSON object, not a string"),
         (b'{"a":' * 100_000, "nested too deeply"),
-        (b'{"a":' + b"9" * 10_000 + b"}", "not valid JSON"),
+        (b'{"a":' + b"9" * 10_000 + b"}", "a number of more than 300 digits"),
+        (b'{"a": [' + b"1," * 1_000_001 + b"1]}", "holds 1000001 values, more than the 1000000 allowed"),
+        (b'{"a": [' + b"{}," * 100_001 + b"1]}", "objects and lists, more than the 100000 allowed"),
+        (b'{"a": {' + b'"":1,' * 100_001 + b'"b":1}}', "keys, more than the 100000 allowed"),
+        (b'{"a": "' + b"\\n" * 8_000_001 + b'"}', "escaped characters, more than the 8000000 allowed"),
+        (b"{" + b",".join(b'"%d":1' % number for number in range(201)) + b"}", "holds 201 fields, more than the 200 allowed"),
+        (b'{"a":' + b"[" * 101 + b"]" * 101 + b"}", "nested too deeply"),
+        (b'{"a": 1e400}', "a number is out of range"),
+        (b'{"a": -1e400}', "a number is out of range"),
     ],
 )
 def test_a_body_that_is_no_object_is_refused(body: bytes, message: str) -> None:
@@ -77,6 +85,65 @@ def test_a_field_of_the_wrong_type_is_named(field: str, value: Any, message: str
     with pytest.raises(RequestError) as caught:
         decode_generate(json.dumps({field: value}).encode())
     assert str(caught.value) == message
+
+
+@pytest.mark.req("GEN-01")
+@pytest.mark.parametrize(
+    "text",
+    ["9" * 1000, "[" * 1000, "a,b" * 400_000, "a:b" * 60_000, '\\"' * 1000 + "[{" * 1000, "\\\\" * 500, "\u2028[" * 500],
+    ids=["digits", "brackets", "commas", "colons", "quotes and brackets", "backslashes", "beyond ASCII"],
+)
+def test_what_stands_in_a_string_counts_as_nothing_but_text(text: str) -> None:
+    assert decode_object(json.dumps({"prompt": text}).encode()) == {"prompt": text}
+    assert decode_object(json.dumps({"prompt": text}, ensure_ascii=False).encode()) == {"prompt": text}
+
+
+@pytest.mark.req("GEN-01")
+def test_what_follows_the_first_value_is_no_depth_of_it() -> None:
+    assert decode_object(b'{"a": [1]}' + b"[" * 1000) == {"a": [1]}
+
+
+@pytest.mark.req("GEN-01")
+@pytest.mark.parametrize("lone", ["\\ud800", "\\uDFFF", "\\udc00\\ud800"])
+def test_a_lone_surrogate_is_replaced_wherever_it_stands(lone: str) -> None:
+    body = f'{{"a": [{{"k{lone}": ["{lone}", {{"x": "y{lone}z"}}]}}], "b": "\\ud83d\\ude00"}}'
+    mark = "\ufffd" * lone.count("u")
+    assert decode_object(body.encode()) == {"a": [{f"k{mark}": [mark, {"x": f"y{mark}z"}]}], "b": "\U0001f600"}
+
+
+@pytest.mark.req("GEN-01")
+def test_many_unknown_names_are_counted_not_repeated() -> None:
+    body = {"x" * 1000: 1, **{f"field{number}": 1 for number in range(30)}}
+    warnings = decode_generate(json.dumps(body).encode()).warnings
+    assert warnings[0] == f'unknown field "{"x" * 64}…" was ignored'
+    assert (len(warnings), warnings[-1]) == (21, "11 more unknown fields were ignored")
+
+
+@pytest.mark.req("GEN-06")
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"stop": ["x"] * 1001}, '"stop" holds 1001 strings, more than the 1000 allowed'),
+        ({"stop": ["x" * 70_000]}, '"stop" holds 70000 characters, more than the 65536 allowed'),
+        (
+            {"logit_bias": {str(number): 1 for number in range(4097)}},
+            '"logit_bias" holds 4097 tokens, more than the 4096 allowed',
+        ),
+        ({"logit_bias": [[1, 1]] * 4097}, '"logit_bias" holds 4097 tokens, more than the 4096 allowed'),
+        ({str(number): 1 for number in range(201)}, '"options" holds 201 names, more than the 200 allowed'),
+    ],
+)
+def test_options_have_bounds(options: dict[str, Any], error: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        decode_generate(json.dumps({"options": options}).encode())
+    assert str(caught.value) == error
+
+
+@pytest.mark.req("GEN-06")
+@pytest.mark.parametrize("token", ["²", "٣", "1²"])
+def test_a_biased_token_that_is_no_number_is_a_text(token: str) -> None:
+    request = decode_generate(json.dumps({"options": {"logit_bias": {token: 1}}}).encode())
+    assert request.options["logit_bias"] == ((token, 1.0),)
 
 
 @pytest.mark.req("GEN-01")

@@ -5,6 +5,7 @@ surrogate becomes U+FFFD. What a body says that we don't know is named in `warni
 """
 
 import json
+import math
 import re
 import time
 from functools import lru_cache
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from serow import bounds
+from serow.api import skeleton
 from serow.api.types import GenerateRequest
 from serow.duration import parse_keep_alive
 from serow.errors import RequestError
@@ -50,24 +53,41 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_ordered, parse_constant=_no_constant)
+def _real(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is out of range")
+    return number
 
 
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    return value
+_DECODER = json.JSONDecoder(object_pairs_hook=_ordered, parse_constant=_no_constant, parse_float=_real)
+
+
+def _replace_surrogates(value: Any) -> None:
+    """Put U+FFFD for every lone surrogate in a list or an object and all that is in it, without recursion."""
+    left = [value]
+    while left:
+        node = left.pop()
+        if isinstance(node, list):
+            node[:] = map(_clean, node)
+            left += [item for item in node if isinstance(item, (list, dict))]
+        else:
+            items = [(_clean(key), _clean(item)) for key, item in node.items()]
+            node.clear()
+            node.update(items)
+            left += [item for _, item in items if isinstance(item, (list, dict))]
+
+
+def _clean(value: Any) -> Any:
+    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) and not value.isascii() else value
 
 
 def decode_object(body: bytes) -> dict[str, Any]:
     """Read a request body: an object with lower-case keys and without nulls, its own values untouched otherwise.
 
-    Raises RequestError for an empty body, broken JSON, or a value that is not an object.
+    Raises RequestError for an empty body, broken JSON, a value that is not an object, or more than the bounds allow.
     """
+    skeleton.check(body)
     text, broken_at = _text(body)
     if not text and broken_at is None:
         raise RequestError("missing request body")
@@ -81,8 +101,9 @@ def decode_object(body: bytes) -> dict[str, Any]:
         raise RequestError(f"the request body is not valid JSON: {_reason(error)}") from None
     if not isinstance(value, dict):
         raise RequestError(f"the request body must be a JSON object, not {_name_of(value)}")
+    bounds.FIELDS.check(len(value), "the request body")
     if _has_surrogate_escape(text):
-        value = _without_surrogates(value)
+        _replace_surrogates(value)
     return {key.lower(): item for key, item in value.items() if item is not None}
 
 
@@ -112,7 +133,7 @@ def _name_of(value: Any) -> str:
 def decode_generate(body: bytes) -> GenerateRequest:
     """Validate a body of POST /api/generate; raises RequestError that names the field."""
     raw = decode_object(body)
-    warnings = [f'unknown field "{key}" was ignored' for key in raw if key not in _FIELDS]
+    warnings = bounds.ignored("field", [key for key in raw if key not in _FIELDS])
     fields = {_FIELDS[key]: value for key, value in raw.items() if key in _FIELDS}
     if "keep_alive" in fields:
         fields["keep_alive"] = parse_keep_alive(fields["keep_alive"])
@@ -120,7 +141,7 @@ def decode_generate(body: bytes) -> GenerateRequest:
         fields["think"] = _think(fields["think"])
     request = convert(fields, GenerateRequest)
     options, unknown = parse_options(request.options)
-    warnings += [f'unknown option "{name}" was ignored' for name in unknown]
+    warnings += bounds.ignored("option", unknown)
     _check_ranges(request)
     return msgspec.structs.replace(request, options=options, warnings=tuple(warnings))
 
@@ -131,7 +152,7 @@ def _think(value: Any) -> bool | str:
     if not isinstance(value, str):
         raise RequestError(f"think must be a boolean or string ({_THINK_CHOICES})")
     if value not in _THINK_LEVELS:
-        raise RequestError(f'invalid think value: "{value}" (must be {_THINK_CHOICES})')
+        raise RequestError(f'invalid think value: "{bounds.quoted(value)}" (must be {_THINK_CHOICES})')
     return value
 
 

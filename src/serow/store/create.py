@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from serow import bounds
 from serow.errors import ModelFileError, RequestError
 from serow.options import parse_options
 from serow.store import manifest as media
@@ -42,6 +43,7 @@ class Recipe:
         """Refuse what can be refused before a file is opened; raises RequestError."""
         if self.source is None and not self.files:
             raise RequestError("neither 'from' or 'files' was specified")
+        self._check_sizes()
         for path, digest in (*self.files.items(), *self.adapters.items()):
             if not _is_relative(path):
                 raise ModelFileError("file path must be relative")
@@ -53,6 +55,19 @@ class Recipe:
         for message in self.messages:
             if message.get("role") not in _ROLES or not isinstance(message.get("content"), str):
                 raise RequestError('message role must be one of "system", "user", or "assistant", with a content')
+
+    def _check_sizes(self) -> None:
+        """What is stored has to be readable again; raises RequestError."""
+        bounds.FILES.check(len(self.files) + len(self.adapters), '"files"')
+        bounds.LICENSES.check(len(self.license), '"license"')
+        bounds.MODEL_MESSAGES.check(len(self.messages), '"messages"')
+        texts = {"template": (self.template,), "system": (self.system,), "license": self.license}
+        for name, each in texts.items():
+            _TEXT.check(sum(len(text.encode()) for text in each), f'"{name}"')
+        _TEXT.check(len(encode(list(self.messages))), '"messages"')
+
+
+_TEXT = bounds.Bound(media.TEXT_LIMIT, "bytes", "a text of a model that is made")
 
 
 def _is_relative(path: str) -> bool:

@@ -3,26 +3,28 @@
 Grammar, as Ollama's types/model/name.go has it (white space around the whole is dropped):
 
     name       = [ [ scheme "://" ] host "/" ] [ namespace "/" ] model [ ":" tag ]
-    host       = first { alphanumeric | "_" | "-" | "." | ":" }    1 to 350 characters; ":" parts a port
+    host       = first { alphanumeric | "_" | "-" | "." | ":" }    1 to 255 characters; ":" parts a port
     namespace  = first { alphanumeric | "_" | "-" }                1 to 80
     model, tag = first { alphanumeric | "_" | "-" | "." }          1 to 80
     first      = alphanumeric | "_"                                ASCII only
 
 A part that is absent is `registry.ollama.ai`, `library`, `latest`; a part that is empty (`smollm2:`) is a fault. So no part
-can be `..` or hold a separator, and a Name is safe as a path. Names compare without regard to case.
+can be `..`, hold a separator or be longer than file systems take (Ollama's host goes up to 350), and a Name is safe as a path.
+Names compare without regard to case.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from serow.bounds import NAME
 from serow.errors import InvalidModelName
 
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
 
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
 _MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
@@ -45,6 +47,8 @@ class Name:
     @classmethod
     def parse(cls, text: str) -> "Name":
         """Read a name and fill in the defaults; raises InvalidModelName."""
+        if len(text) > NAME.limit:
+            raise InvalidModelName
         text = text.strip()
         slash, colon = text.rfind("/"), text.rfind(":")
         path, tag = (text[:colon], text[colon + 1 :]) if colon > slash else (text, DEFAULT_TAG)
