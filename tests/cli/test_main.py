@@ -55,6 +55,10 @@ def test_the_help_of_serve_lists_every_setting(capsys: pytest.CaptureFixture[str
     assert all(f"  SEROW_{variable.name} " in out for variable in VARIABLES)
 
 
+def test_the_help_of_run_shows_where_the_level_of_thinking_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "  --think[=LEVEL] " in run(capsys, "run", "--help")[1]
+
+
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version") == (0, f"serow version is {__version__}\n", "")
 
@@ -78,6 +82,12 @@ def test_completion_prints_a_script(capsys: pytest.CaptureFixture[str], shell: s
         (("run", "m", "--format", "/nope/schema", "x"), "error: invalid value for '--format': can't read /nope/schema"),
         (("run", "m", "--format", "{", "x"), "error: invalid value for '--format': is not JSON"),
         (("run", "m", "--format", os.devnull, "x"), "error: invalid value for '--format': is not JSON"),
+        (("run", "m", "--think", "false", "x"), "error: --think takes its level behind an equals sign: --think=false"),
+        (("run", "m", "--think", "high"), "error: --think takes its level behind an equals sign: --think=high"),
+        (
+            ("show", "m", "--license", "--system"),
+            "error: only one of --license, --modelfile, --parameters, --system, --template can be given",
+        ),
         (("run", "", "x"), "error: invalid value for 'MODEL': must not be empty"),
         (("rm", "m", ""), "error: invalid value for 'MODEL...': must not be empty"),
         (("completion",), "error: missing argument 'SHELL'"),

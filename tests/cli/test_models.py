@@ -70,6 +70,14 @@ def test_copy_and_remove(serow: Serow) -> None:
     assert "copied" not in serow("list").out
 
 
+def test_rm_goes_on_after_a_model_that_is_not_there(serow: Serow) -> None:
+    serow("cp", "zoo-think", "test/one")
+    serow("cp", "zoo-think", "test/two")
+    code, out, err = serow("rm", "test/one", "nope", "test/two")
+    assert (code, out) == (1, "deleted 'test/one'\ndeleted 'test/two'\n")
+    assert err == "error: model 'nope' not found\nhint: see what is there: serow list\n"
+
+
 @pytest.mark.parametrize("args", [("show", "nope"), ("stop", "nope"), ("rm", "nope"), ("cp", "nope", "x")])
 def test_a_model_that_is_not_there_is_an_error_with_a_hint(serow: Serow, args: tuple[str, ...]) -> None:
     code, out, err = serow(*args)

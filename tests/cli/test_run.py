@@ -57,9 +57,23 @@ def test_format_takes_a_schema(serow: Serow, home: Path, kind: str) -> None:
 def test_what_the_server_relaxes_or_ignores_is_said_on_stderr(serow: Serow) -> None:
     schema = json.dumps({"type": "array", "items": {"enum": [1, 2]}, "uniqueItems": True, "maxItems": 2})
     status, out, err = serow("run", "zoo-think", "--think=false", "--format", schema, QUESTION)
-    assert (status, isinstance(json.loads(out), list)) == (0, True)
+    assert isinstance(json.loads(out), list)
+    assert status == ("warning: the answer does not fit the format\n" in err)
     assert err.startswith("warning: ")
     assert "uniqueItems" in err
+
+
+def test_an_answer_in_a_format_that_is_cut_is_said_and_is_a_failure(serow: Serow) -> None:
+    schema = json.dumps({"type": "array", "items": {"type": "string"}, "minItems": 400})
+    code, out, err = serow("run", "zoo-think", "--think=false", "--format", schema, QUESTION)
+    assert code == 1
+    assert out.startswith("[")
+    assert "warning: the answer was cut off before its end, so it does not fit the format\n" in err
+
+
+def test_a_word_of_the_prompt_may_follow_think(serow: Serow) -> None:
+    assert serow("run", "zoo-think", "--think", "--hidethinking", *QUESTION.split()).out == ANSWER
+    assert serow("run", "zoo-think", "--hidethinking", "--think", "--", *QUESTION.split()).out == ANSWER
 
 
 def test_a_picture_named_in_the_prompt_is_seen(serow: Serow, zoo: Path) -> None:

@@ -7,7 +7,7 @@ import click
 
 from serow.cli import progress
 from serow.cli.table import columns, human_bytes, human_time
-from serow.cli.terminal import say
+from serow.cli.terminal import say, tell
 
 
 class Name(click.ParamType[str]):
@@ -119,11 +119,34 @@ def copy(source: str, destination: str) -> None:
 @click.command("rm")
 @click.argument("models", nargs=-1, required=True, type=Name(), metavar="MODEL...")
 def remove(models: tuple[str, ...]) -> None:
-    """Remove models."""
-    from serow.cli.server import connect
+    """Remove models. One that can't be removed does not keep the others."""
+    import ollama
 
+    from serow.cli.server import connect, server_error
+
+    refused = []
     with connect() as client:
         for model in models:
-            client.generate(model, keep_alive=0)
-            client.delete(model)
-            say(f"deleted '{model}'")
+            try:
+                _unload(client, model)
+                client.delete(model)
+            except ollama.ResponseError as error:
+                refused.append(server_error(error))
+                tell("error", str(refused[-1]))
+            else:
+                say(f"deleted '{model}'")
+    if refused:
+        if hint := refused[-1].hint:
+            tell("hint", hint)
+        raise click.exceptions.Exit(1)
+
+
+def _unload(client: Any, model: str) -> None:
+    """Free a model's memory; one that answers no prompts is left to the server."""
+    import ollama
+
+    try:
+        client.generate(model, keep_alive=0)
+    except ollama.ResponseError as error:
+        if error.status_code != 400:
+            raise

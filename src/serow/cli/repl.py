@@ -88,7 +88,7 @@ class Repl:
     def _take(self, message: str) -> None:
         """Do what one message says; what the server refuses is shown and the conversation goes on."""
         try:
-            if message.startswith("/") and not ("vision" in self._session.capabilities and names_picture(message)):
+            if message.startswith("/") and not names_picture(message):
                 self._command(message)
             elif message.strip():
                 self._ask(message)

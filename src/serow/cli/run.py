@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,23 @@ _LEVELS = ("low", "medium", "high", "max")
 
 
 class _Run(click.Command):
-    """Takes a bare `--think` for `--think=true`: its value is never the next word."""
+    """Takes a bare `--think` for `--think=true`: its value is never the next word, which belongs to the prompt."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Fill in the value, up to a `--`."""
+        """Fill in the value, up to a `--`; raises UsageError for a level that stands alone."""
         end = args.index("--") if "--" in args else len(args)
+        for name, word in pairwise(args[:end]):
+            if name == "--think" and word in (*_THINK, *_LEVELS):
+                raise click.UsageError(f"--think takes its level behind an equals sign: --think={word}", ctx)
         return super().parse_args(ctx, ["--think=true" if arg == "--think" else arg for arg in args[:end]] + args[end:])
+
+
+class _ThinkOption(click.Option):
+    """Shows in the help that its value is optional, and where it stands."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The name with its value, and the help."""
+        return "--think[=LEVEL]", self.help or ""
 
 
 class _Think(click.ParamType[bool | str]):
@@ -76,7 +88,7 @@ class _KeepAlive(click.ParamType[str]):
 @MODEL
 @click.argument("prompt", nargs=-1)
 @click.option("--format", type=_Format(), help="Answer in JSON, or as a JSON Schema (a file, or the schema itself) says.")
-@click.option("--think", type=_Think(), help="Think before answering: true, false, low, medium, high or max.")
+@click.option("--think", cls=_ThinkOption, type=_Think(), help="Think before answering: true, false, low, medium, high, max.")
 @click.option("--hidethinking", is_flag=True, help="Hide the thinking.")
 @click.option("--keepalive", type=_KeepAlive(), help="How long the model stays loaded: 5m, 1h30m, -1m for ever.")
 @click.option("--nowordwrap", is_flag=True, help="Don't break lines between words.")
@@ -94,7 +106,8 @@ def run(model: str, prompt: tuple[str, ...], insecure: bool, **settings: Any) ->
     with connect(start=True) as client:
         session = _open(client, model, insecure, settings)
         if text or not (sys.stdin.isatty() and sys.stdout.isatty()):
-            session.ask(client, text)
+            if not session.ask(client, text):
+                raise click.exceptions.Exit(1)
         else:
             session.load(client)
             _converse(client, session)

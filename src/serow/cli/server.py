@@ -96,14 +96,19 @@ def _hint(error: str, status: int = 0) -> str:
     return ""
 
 
+def server_error(error: ollama.ResponseError) -> ServerError:
+    """An error that the server answered with, and what to do about it."""
+    text = error.error or f"the server answered with status {error.status_code}"
+    return ServerError(text, hint=_hint(text, error.status_code))
+
+
 @contextmanager
 def server_errors(address: str) -> Iterator[None]:
     """Turn the client's exceptions into a ServerError with a hint."""
     try:
         yield
     except ollama.ResponseError as error:
-        text = error.error or f"the server answered with status {error.status_code}"
-        raise ServerError(text, hint=_hint(text, error.status_code)) from error
+        raise server_error(error) from error
     except (httpx.ConnectError, httpx.TimeoutException) as error:
         raise diagnose(error, address) from error
     except (ConnectionError, httpx.TransportError) as error:

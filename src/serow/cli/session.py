@@ -31,11 +31,16 @@ class Session:
         """Have the model loaded, so that the first answer comes quickly."""
         client.generate(self.model, keep_alive=self.keep_alive, think=self.think)
 
-    def ask(self, client: Any, prompt: str) -> None:
-        """Ask, print the answer as it comes, and remember it; Ctrl-C raises KeyboardInterrupt and forgets the exchange."""
-        images: list[bytes] = []
-        if self.capabilities & {"vision", "image"}:
-            prompt, images = attachments.extract(prompt)
+    def ask(self, client: Any, prompt: str) -> bool:
+        """Ask, print the answer as it comes, and remember it; whether it has the format that was asked for.
+
+        Ctrl-C raises KeyboardInterrupt and forgets the exchange.
+        """
+        found = attachments.extract(prompt, self.model, can_see=bool(self.capabilities & {"vision", "image"}))
+        with attachments.named(found.paths):
+            return self._ask(client, found.prompt, found.images)
+
+    def _ask(self, client: Any, prompt: str, images: list[bytes]) -> bool:
         records = client.generate(
             self.model,
             prompt,
@@ -49,12 +54,25 @@ class Session:
             stream=True,
         )
         last = self._draw(records, prompt) if "image" in self.capabilities else self._print(records)
-        if last:
-            _warn(last)
-        if last and last.context:
+        if last is None:
+            return False
+        if last.context:
             self.context = list(last.context)
-        if last and self.is_verbose:
+        is_unfit = self._warn(last)
+        if self.is_verbose:
             say("\n".join(summary(last)), err=True)
+        return not is_unfit
+
+    def _warn(self, last: Any) -> bool:
+        """Say on stderr what the server did otherwise than asked; whether the answer lacks the format that was asked for."""
+        for warning in last.warnings:
+            tell("warning", warning)
+        is_cut = bool(self.format) and last.done_reason == "length"
+        if is_cut:
+            tell("warning", "the answer was cut off before its end, so it does not fit the format")
+        elif last.format_valid is False:
+            tell("warning", "the answer does not fit the format")
+        return is_cut or last.format_valid is False
 
     def _print(self, records: Iterable[Any]) -> Any:
         last = None
@@ -122,13 +140,6 @@ class Answer:
         if text:
             say_dim(text, bold=bold, err=not terminal.is_terminal())
             self._ends_line = text.endswith("\n")
-
-
-def _warn(last: Any) -> None:
-    """What the server did otherwise than asked: said on stderr, so that nothing is cut or ignored in silence."""
-    unfit = ["the answer does not fit the format"] if last.format_valid is False else []
-    for warning in [*last.warnings, *unfit]:
-        tell("warning", warning)
 
 
 @contextmanager

@@ -19,15 +19,19 @@ Rows = list[tuple[str, ...]]
 
 @click.command()
 @MODEL
-@click.option("--license", "part", flag_value="license", help="Show the license.")
-@click.option("--modelfile", "part", flag_value="modelfile", help="Show the Modelfile.")
-@click.option("--parameters", "part", flag_value="parameters", help="Show the parameters.")
-@click.option("--template", "part", flag_value="template", help="Show the prompt template.")
-@click.option("--system", "part", flag_value="system", help="Show the system message.")
+@click.option("--license", is_flag=True, help="Show the license.")
+@click.option("--modelfile", is_flag=True, help="Show the Modelfile.")
+@click.option("--parameters", is_flag=True, help="Show the parameters.")
+@click.option("--template", is_flag=True, help="Show the prompt template.")
+@click.option("--system", is_flag=True, help="Show the system message.")
 @click.option("-v", "--verbose", is_flag=True, help="Show all metadata and tensors.")
-def show(model: str, part: str | None, verbose: bool) -> None:
+def show(model: str, verbose: bool, **parts: bool) -> None:
     """Show what a model is, or one part of it."""
     from serow.cli.server import connect
+
+    part, *others = [name for name, is_wanted in parts.items() if is_wanted] or [""]
+    if others:
+        raise click.UsageError(f"only one of {', '.join(f'--{name}' for name in sorted(parts))} can be given")
 
     with connect() as client:
         info = client.show_all(model, verbose=verbose)
