@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import threading
 import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from starlette.requests import Request
 
 from serow.errors import RequestError, Unavailable
 from serow.server.app import create_app
-from serow.server.body import InFlight, content
+from serow.server.body import InFlight, content, decoded
 from serow.server.exchange import Exchange
 from serow.settings import Settings
 
@@ -158,3 +159,16 @@ async def test_what_a_request_held_is_given_back_when_it_is_answered(tmp_path: P
             assert (await client.post("/api/show", json={"model": "x" * 1000})).status_code == 400
         answer = await client.post("/api/show", json={"model": "x" * 2500})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize(("size", "is_beside"), [(100, False), (1 << 20, True)])
+async def test_a_large_body_is_decoded_beside_the_event_loop(tmp_path: Path, size: int, is_beside: bool) -> None:
+    app = create_app(Settings(models=tmp_path))
+    app.state.settings = Settings()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"x" * size, "more_body": False}
+
+    scope = {"type": "http", "method": "POST", "headers": [], "app": app, "state": {"client": "a"}}
+    found = await decoded(Request(scope, receive), lambda body: (len(body), threading.current_thread()))
+    assert found[0] == size and (found[1] is not threading.main_thread()) is is_beside

@@ -56,6 +56,11 @@ def test_no_client_writes_a_line_of_its_own(caplog: pytest.LogCaptureFixture, te
         assert json.loads(line(JSONFormatter(), caplog, wanted))["status"] == 200
 
 
+def test_what_a_client_made_up_is_not_written_in_full(caplog: pytest.LogCaptureFixture) -> None:
+    for wanted in (exchange(model="m" * 10_000), exchange(path="/" + "p" * 10_000)):
+        assert len(line(TextFormatter(), caplog, wanted)) < 1000
+
+
 def test_what_went_wrong_is_told_when_it_is_ours_and_not_when_it_may_quote_the_client(caplog: pytest.LogCaptureFixture) -> None:
     ours = exchange(status=500, error=EngineDied("the engine ended with signal 9"))
     theirs = exchange(status=400, error=TemplateError(f"template error near {SECRET}"))

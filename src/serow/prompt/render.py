@@ -26,8 +26,16 @@ _MESSAGE_FIELDS = {
 }
 
 
-@lru_cache(maxsize=64)
+_REMEMBERED_SIZE = 64 << 10  # characters
+
+
 def _parsed(text: str) -> Template:
+    """A template; those of everyday size are remembered."""
+    return _remembered(text) if len(text) <= _REMEMBERED_SIZE else parse(text)
+
+
+@lru_cache(maxsize=64)
+def _remembered(text: str) -> Template:
     return parse(text)
 
 

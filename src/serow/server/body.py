@@ -5,6 +5,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -16,6 +17,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
+T = TypeVar("T")
+
+_SMALL = 64 << 10  # bytes of a body that is decoded within a millisecond
 _PIECE = 256 << 10  # bytes that are unpacked at once
 _LARGEST_WINDOW = 23  # of zstd, as a power of two: 8 MiB, what RFC 8878 asks of every decoder
 
@@ -26,6 +30,7 @@ class InFlight:
     def __init__(self, most: int) -> None:
         self._most = most
         self._by_client: Counter[str] = Counter()
+        self.turn = asyncio.Lock()  # to decode a large body: while that goes on it takes several times its bytes
 
     def hold(self, exchange: Exchange, client: str, size: int) -> None:
         """Count more bytes of a request's body; raises Unavailable when there is no room for them."""
@@ -42,6 +47,20 @@ class InFlight:
             self._by_client[exchange.holder] -= exchange.held
             if not self._by_client[exchange.holder]:
                 del self._by_client[exchange.holder]
+
+
+async def decoded(request: Request, decode: Callable[[bytes], T]) -> T:
+    """The body as `decode` understands it: beside the event loop if it is large, and large ones one after another.
+
+    Raises as `read_body` and `decode` do.
+    """
+    state = request.app.state
+    body = await read_body(request, state.settings.max_body)
+    if len(body) <= _SMALL:
+        return decode(body)
+    in_flight: InFlight = state.in_flight
+    async with in_flight.turn:
+        return await asyncio.to_thread(decode, body)
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -6,7 +6,7 @@ from starlette.routing import Route
 
 from serow.api.codec import decode_generate
 from serow.server import limits
-from serow.server.body import read_body
+from serow.server.body import decoded
 from serow.server.exchange import current
 from serow.server.responses import RecordsResponse
 
@@ -14,7 +14,7 @@ from serow.server.responses import RecordsResponse
 async def generate(request: Request) -> Response:
     """Text, pictures, load and unload: one endpoint."""
     state = request.app.state
-    wanted = decode_generate(await read_body(request, state.settings.max_body))
+    wanted = await decoded(request, decode_generate)
     exchange = current()
     exchange.model, exchange.prompt = wanted.model, wanted.prompt
     limits.check(wanted, state.settings)

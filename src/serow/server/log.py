@@ -19,6 +19,7 @@ logger = logging.getLogger("serow.request")
 
 _MAX_FILE = 10_000_000  # bytes
 _LOGGERS_OF_REQUESTS = ("serow", "uvicorn.error")  # others speak of engines and connections, which outlive a request
+_LONGEST = 200  # characters of what a client made up, in a line
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r"[!-~]+")  # printable ASCII without a space
 
@@ -48,10 +49,10 @@ def request_logger(settings: Settings) -> Callable[[Exchange], None]:
 def _fields(exchange: Exchange, *, with_prompt: bool) -> Iterator[tuple[str, Any]]:
     """What is to be said; durations in seconds, counts in tokens. Errors that are the client's fault may quote the client."""
     timeline = exchange.timeline
-    yield from (("method", exchange.method), ("path", exchange.path), ("status", exchange.status))
+    yield from (("method", exchange.method), ("path", _clipped(exchange.path)), ("status", exchange.status))
     yield "duration", round(exchange.duration / 1e9, 4)
     if exchange.model:
-        yield "model", exchange.model
+        yield "model", _clipped(exchange.model)
     if timeline.loaded_at:
         yield "prompt_eval_count", timeline.prompt_eval_count
         yield "prompt_cached_count", timeline.prompt_cached_count
@@ -61,6 +62,10 @@ def _fields(exchange: Exchange, *, with_prompt: bool) -> Iterator[tuple[str, Any
     if with_prompt and exchange.prompt:
         yield "prompt", exchange.prompt
     yield from (("client", exchange.client), ("request_id", exchange.id))
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _name_request(record: logging.LogRecord) -> bool:

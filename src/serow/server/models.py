@@ -19,7 +19,7 @@ from serow.library.library import Library
 from serow.runner.base import LoadRequest
 from serow.runner.llama_params import describe
 from serow.runner.llama_spec import batch_size, draft_sizes
-from serow.server.body import content, read_body
+from serow.server.body import content, decoded
 from serow.server.exchange import current
 from serow.server.responses import RecordsResponse, json_response, require
 from serow.store.create import Recipe
@@ -200,7 +200,7 @@ def _library(request: Request) -> Library:
 
 
 async def _body(request: Request, kind: type[_Body]) -> _Body:
-    body = convert(decode_object(await read_body(request, request.app.state.settings.max_body)), kind)
+    body = await decoded(request, lambda data: convert(decode_object(data), kind))
     if isinstance(body, _Named):
         current().model = body.text
     return body
