@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,34 @@ import psutil
 import pytest
 from PIL import Image
 
-from serow import drawing
-from serow.api.types import GenerateRequest
 from serow.errors import RequestError
-from serow.job import Job
+from serow.images import decode_images
+from serow.inference import picture
+from serow.inference.ask import Ask
+from serow.inference.task import Task
 from serow.options import LoadOptions, Options, resolve_options
 from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.store import Store
+from serow.wire.ollama import decode_generate
 from tests.pictures import SHAPES, ZOO, checker, create_pipeline, needs_packages
 from tests.support.server import running_server
 
 
+def ask(**fields: Any) -> Ask:
+    """A request to /api/generate."""
+    return decode_generate(json.dumps({"model": "shapes", **fields}).encode())
+
+
+def task(wanted: Ask, **parameters: Any) -> Task:
+    """The request to a model with these parameters."""
+    model = Model(name=Name.parse("shapes"), digest="", size=0, modified_at=datetime.now(UTC), weights=SHAPES)
+    return Task(wanted, model, resolve_options(parameters, wanted.options))
+
+
 def test_what_a_picture_has_no_use_for_is_named() -> None:
-    request = GenerateRequest(
-        model="shapes", prompt="x", suffix="s", think=True, format="json", raw=True, options={"seed": 1, "top_k": 4}
-    )
-    assert drawing.unused(request) == [
+    request = ask(prompt="x", suffix="s", think=True, format="json", raw=True, options={"seed": 1, "top_k": 4})
+    assert picture.unused(request) == [
         '"suffix" was ignored: "shapes" is an image model',
         '"raw" was ignored: "shapes" is an image model',
         '"format" was ignored: "shapes" is an image model',
@@ -38,38 +49,37 @@ def test_what_a_picture_has_no_use_for_is_named() -> None:
     ]
 
 
-def test_without_the_packages_a_model_may_be_unloaded_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def decode(images: Sequence[str]) -> list[bytes]:
+    return decode_images(list(images))
+
+
+async def test_without_the_packages_nothing_is_drawn_or_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert drawing.check(GenerateRequest(model="m", keep_alive=0)) == []
-    for request in (GenerateRequest(model="m", prompt="x", keep_alive=0), GenerateRequest(model="m")):
+    for request in (ask(prompt="x", keep_alive=0), ask()):
         with pytest.raises(RequestError, match="image models need the package"):
-            drawing.check(request)
+            await picture.prepare(task(request), decode)
 
 
 def test_what_a_picture_uses_is_not_named() -> None:
     options = {"seed": 1, "steps": 3, "guidance": 2.0, "negative_prompt": "x", "num_thread": 2}
-    assert (
-        drawing.unused(GenerateRequest(model="m", prompt="x", keep_alive=1.0, width=8, height=8, steps=1, options=options))
-        == []
-    )
+    assert picture.unused(ask(prompt="x", keep_alive=1.0, width=8, height=8, steps=1, options=options)) == []
 
 
 def test_the_request_lies_over_its_options_and_these_over_the_modelfile() -> None:
-    options = resolve_options({"width": 64, "height": 64, "steps": 12, "guidance": 4.0}, {"height": 32, "steps": 6})
-    model = Model(name=Name.parse("shapes"), digest="", size=0, modified_at=datetime.now(UTC), weights=SHAPES)
-    wanted = drawing.image_request(Job(GenerateRequest(prompt="x", steps=3), model, options, client="", images=[], warnings=[]))
-    assert (wanted.width, wanted.height, wanted.steps, wanted.guidance, wanted.seed) == (64, 32, 3, 4.0, None)
+    wanted = ask(prompt="x", steps=3, options={"height": 32, "steps": 6})
+    drawn = picture.image_request(task(wanted, width=64, height=64, steps=12, guidance=4.0))
+    assert (drawn.width, drawn.height, drawn.steps, drawn.guidance, drawn.seed) == (64, 32, 3, 4.0, None)
 
 
 def test_options_about_text_never_load_a_pipeline_anew() -> None:
-    assert drawing.load_options(Options(num_ctx=9, num_batch=1, use_mmap=False, num_thread=3)) == LoadOptions(num_thread=3)
+    assert picture.load_options(Options(num_ctx=9, num_batch=1, use_mmap=False, num_thread=3)) == LoadOptions(num_thread=3)
 
 
 @needs_packages
 @pytest.mark.parametrize(("images", "message"), [(["eA==", "eA=="], "one image at most"), (["!"], "image 0 is not base64")])
-def test_a_picture_to_start_from_is_one_and_readable(images: list[str], message: str) -> None:
+async def test_a_picture_to_start_from_is_one_and_readable(images: list[str], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        drawing.check(GenerateRequest(images=images))
+        await picture.prepare(task(ask(prompt="x", images=images)), decode)
 
 
 @pytest.fixture(scope="module")

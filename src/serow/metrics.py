@@ -12,8 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from serow import __version__
+from serow.inference.timeline import BOUNDS, Timeline
 from serow.scheduler.scheduler import LoadedModel, Scheduler
-from serow.timeline import BOUNDS, Timeline
 
 _REQUEST_BOUNDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)  # seconds
 _WAIT_BOUNDS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)

@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import httpx
@@ -10,7 +10,8 @@ from starlette.routing import Route
 
 from serow.errors import EngineDied
 from serow.server.exchange import CLIENT_LEFT, Exchange, ExchangeMiddleware
-from serow.server.responses import RecordsResponse, render_error
+from serow.server.responses import render_error
+from serow.server.streaming import LastRecord, RecordLines, StreamResponse
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -20,11 +21,11 @@ async def hello(_: Request) -> Response:
 
 
 async def broken_stream(_: Request) -> Response:
-    async def records() -> AsyncIterator[dict[str, str]]:
+    async def records() -> AsyncGenerator[dict[str, str], None]:
         yield {"response": "a"}
         raise EngineDied("the engine ended with signal 9")
 
-    return RecordsResponse(records(), stream=True)
+    return StreamResponse(records(), RecordLines(), LastRecord(), streams=True)
 
 
 async def bug(_: Request) -> Response:

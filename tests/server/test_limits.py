@@ -18,8 +18,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from serow import generation
 from serow.errors import RequestError
+from serow.inference import service
 from serow.server.app import create_app
 from serow.settings import Settings
 from tests.support.server import running_server
@@ -118,7 +118,7 @@ def test_what_a_request_holds_too_much_of_is_a_400(client: httpx.Client, body: d
 
 
 async def test_few_pictures_are_decoded_at_once(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    too_many = threading.Barrier(generation.NUM_DECODERS + 1)
+    too_many = threading.Barrier(service.NUM_DECODERS + 1)
 
     def decode(_: list[str], __: int) -> list[bytes]:
         with contextlib.suppress(threading.BrokenBarrierError):
@@ -126,7 +126,7 @@ async def test_few_pictures_are_decoded_at_once(models: Path, monkeypatch: pytes
             raise AssertionError("one more than may be")
         raise RequestError("seen")
 
-    monkeypatch.setattr(generation, "decode_images", decode)
+    monkeypatch.setattr(service, "decode_images", decode)
     app = create_app(Settings(models=models))
     async with (
         app.router.lifespan_context(app),

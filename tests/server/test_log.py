@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from serow.errors import EngineDied, TemplateError
 from serow.server.exchange import Exchange, ExchangeMiddleware
 from serow.server.log import JSONFormatter, TextFormatter, configure, request_logger
-from serow.server.responses import error_record
+from serow.server.streaming import told
 from serow.settings import Settings
 from tests.support.server import running_server
 
@@ -105,7 +105,7 @@ def configured() -> Iterator[None]:
 
 async def test_the_traceback_of_a_fault_names_the_request_that_met_it(capsys: pytest.CaptureFixture[str]) -> None:
     async def fault(scope: Scope, receive: Receive, send: Send) -> None:
-        error_record(KeyError("what nobody expected"))
+        told(KeyError("what nobody expected"))
 
     with configured():
         scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"x-request-id", b"r7")]}

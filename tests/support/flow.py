@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from serow.api.codec import decode_generate, encode
 from serow.errors import ModelNotFound
-from serow.generation import Generation
+from serow.inference.service import Inference
 from serow.scheduler.scheduler import Scheduler
 from serow.settings import Settings
 from serow.store.model import Capability, Model
 from serow.store.name import Name
+from serow.wire.json import encode
+from serow.wire.ollama import GenerateStream, GenerateWhole, decode_generate
 from tests.support.engine import VOCAB_SIZE, Fake, FakePainter, starting
 
 JINJA = "{{ messages }}"  # the fake engine renders by its own template; a model only has to have one
@@ -49,16 +50,21 @@ class Models:
 class Flow:
     """Asks as /api/generate does: `generate(model=…, prompt=…)` gives the records."""
 
-    def __init__(self, generation: Generation, scheduler: Scheduler) -> None:
-        self.generation = generation
+    def __init__(self, inference: Inference, scheduler: Scheduler) -> None:
+        self.inference = inference
         self.scheduler = scheduler
 
     async def records(self, prompt: str = "", **fields: Any) -> AsyncGenerator[dict[str, Any], None]:
         """The records of one answer by the model `m`, as a client gets them."""
-        body = json.dumps({"model": "m", "prompt": prompt, **fields}).encode()
-        async with aclosing(self.generation.generate(decode_generate(body))) as records:  # type: ignore[type-var]
-            async for record in records:
-                yield json.loads(encode(record))
+        ask = decode_generate(json.dumps({"model": "m", "prompt": prompt, **fields}).encode())
+        stream, whole = GenerateStream(ask.model), GenerateWhole(ask.model)
+        async with aclosing(self.inference.answer(ask)) as events:
+            async for event in events:
+                whole.add(event)
+                if ask.stream and (line := stream.feed(event)):
+                    yield json.loads(line)
+        if not ask.stream:
+            yield json.loads(encode(whole.value()))
 
     async def generate(self, prompt: str = "", **fields: Any) -> list[dict[str, Any]]:
         """All of them."""
@@ -77,4 +83,4 @@ async def flow(runner: Fake, *capabilities: Capability, **fields: Any) -> AsyncI
         capabilities = ("image",)
     store = Models(model("m", *capabilities, **fields))
     async with Scheduler(Settings(), starting(m=runner)) as scheduler:
-        yield Flow(Generation(store, scheduler), scheduler)  # type: ignore[arg-type]
+        yield Flow(Inference(store, scheduler), scheduler)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 ThinkLevel = Literal["low", "medium", "high", "max"]
+Purpose = Literal["generate", "chat", "embed"]
 ToolMode = Literal["auto", "none", "required"]
 
 
@@ -81,9 +82,9 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """No prompt: the model is loaded, or with `keep_alive` 0 unloaded. `capability` is what the route is for."""
+    """No prompt: the model is loaded, or with `keep_alive` 0 unloaded. `purpose` is what for."""
 
-    capability: str = "completion"
+    purpose: Purpose = "generate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,8 @@ class Ask:
 
     `options` holds what it gave; `fallbacks` lie under the model's own parameters, where a dialect has other defaults.
     `keep_alive` in seconds, `math.inf` for ever, None: not given. `truncate`: a prompt that is too long may be cut, and the
-    answer says so. `warnings` names what decoding found and nothing uses.
+    answer says so. `warnings` names what decoding found and nothing uses; `given` the fields that hold more than their
+    default, so that those which the model has no use for can be named.
     """
 
     model: str  # as asked
@@ -174,3 +176,28 @@ class Ask:
     top_logprobs: int = 0
     render_only: bool = False
     warnings: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()  # by the wire's names
+
+    @property
+    def text(self) -> str:
+        """What the client wrote as the prompt, for who logs it."""
+        match self.prompt:
+            case Single(prompt=str(text)) | Raw(prompt=str(text)) | Insert(prefix=text) | Picture(prompt=text):
+                return text
+            case Conversation(messages):
+                return messages[-1].text if messages else ""
+            case _:
+                return ""
+
+    @property
+    def purpose(self) -> Purpose:
+        """What the model is needed for."""
+        match self.prompt:
+            case Nothing(purpose):
+                return purpose
+            case Conversation():
+                return "chat"
+            case Inputs():
+                return "embed"
+            case _:
+                return "generate"

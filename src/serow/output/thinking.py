@@ -88,6 +88,11 @@ class ThinkingParser:
             return "", self._answer(text)
         return self._think(text)
 
+    def end_thinking(self) -> str:
+        """The thinking is over, though its closing tag did not come; returns what was held back of it."""
+        self._state = _State.AFTER_CLOSING
+        return self._closing.flush()
+
     def flush(self) -> tuple[str, str]:
         """What was held back when the text ends."""
         start, self._start = self._start, ""

@@ -7,8 +7,9 @@ engine's process, never in ours.
 from functools import lru_cache
 from typing import Any
 
-from serow.api.types import GenerateRequest
 from serow.gotemplate import Slice, Struct, Template, parse, thinking_tags
+from serow.inference.ask import Insert, Raw, Single
+from serow.inference.ask import Prompt as AskPrompt
 from serow.output.thinking import CHANNELS, KNOWN_TAGS, ThinkingTags, tags_of_jinja
 from serow.runner.base import TextRunner
 from serow.store.model import Model
@@ -39,19 +40,30 @@ def _remembered(text: str) -> Template:
     return parse(text)
 
 
-def tags_of(model: Model, request: GenerateRequest) -> ThinkingTags | None:
+def tags_of(model: Model, prompt: AskPrompt) -> ThinkingTags | None:
     """The tags around the model's thinking, None for a model that can't think."""
     if "thinking" not in model.capabilities:
         return None
-    found = thinking_tags(_parsed(request.template or model.template)) if request.template or model.template else None
+    template = _template(model, prompt)
+    found = thinking_tags(_parsed(template)) if template else None
     if found is not None:
         return CHANNELS if CHANNELS.opening in found[0] else ThinkingTags(*found)
     return tags_of_jinja(model.chat_template) or KNOWN_TAGS[0]
 
 
-def supports_insert(model: Model, request: GenerateRequest) -> bool:
+def _template(model: Model, prompt: AskPrompt) -> str:
+    """The Go template that serves: the Ask's own, else the model's."""
+    return (prompt.template if isinstance(prompt, Single | Insert) else "") or model.template
+
+
+def has_template(model: Model, prompt: AskPrompt) -> bool:
+    """Whether messages can be told apart, and a system text placed."""
+    return bool(_template(model, prompt) or model.chat_template)
+
+
+def supports_insert(model: Model, prompt: Insert) -> bool:
     """Whether a suffix can be served: by the template or by the model's own tokens."""
-    template = request.template or model.template
+    template = _template(model, prompt)
     return bool(template and _parsed(template).uses("Suffix")) or model.fim_tokens is not None
 
 
@@ -66,28 +78,35 @@ def with_image_markers(prompt: str, num_images: int) -> str:
     return before + prompt
 
 
-async def render(model: Model, request: GenerateRequest, think: bool | str | None, runner: TextRunner) -> str:
+async def render(model: Model, prompt: AskPrompt, think: bool | str | None, runner: TextRunner) -> str:
     """The prompt's text, pictures as `[img-N]`; raises TemplateError. With `context` only what follows it."""
-    prompt = with_image_markers(request.prompt, len(request.images))
-    if request.raw:
-        return prompt
-    template = request.template or model.template
-    if request.is_insert:
-        return await _insert(model, template, request, runner)
-    messages = _messages(model, request, prompt)
-    if template:
+    match prompt:
+        case Raw(text):
+            return with_image_markers(text if isinstance(text, str) else await runner.detokenize(text), len(prompt.images))
+        case Insert():
+            return await _insert(model, prompt, runner)
+        case Single():
+            return await _single(model, prompt, think, runner)
+        case _:
+            raise TypeError(f"{type(prompt).__name__} is no prompt of one text")
+
+
+async def _single(model: Model, asked: Single, think: bool | str | None, runner: TextRunner) -> str:
+    prompt = with_image_markers(asked.prompt, len(asked.images))
+    messages = _messages(model, asked, prompt)
+    if template := _template(model, asked):
         return _from_template(_parsed(template), messages, think)
     if not model.chat_template:
         return prompt
-    if request.context:
-        return await _next_turn(request.system, prompt, think, runner)
+    if asked.context:
+        return await _next_turn(asked.system, prompt, think, runner)
     return await runner.apply_template(messages, _template_kwargs(think))
 
 
-def _messages(model: Model, request: GenerateRequest, prompt: str) -> Messages:
-    system = request.system or model.system
+def _messages(model: Model, asked: Single, prompt: str) -> Messages:
+    system = asked.system or model.system
     first = [{"role": "system", "content": system}] if system else []
-    begun = () if request.context else model.messages  # the context holds them already
+    begun = () if asked.context else model.messages  # the context holds them already
     return [*first, *(dict(message) for message in begun), {"role": "user", "content": prompt}]
 
 
@@ -97,15 +116,15 @@ def _template_kwargs(think: bool | str | None) -> dict[str, Any]:
     return {"enable_thinking": bool(think), **({"reasoning_effort": think} if isinstance(think, str) else {})}
 
 
-async def _insert(model: Model, template: str, request: GenerateRequest, runner: TextRunner) -> str:
+async def _insert(model: Model, asked: Insert, runner: TextRunner) -> str:
     """Fill in the middle by the insert template, else by the model's own tokens; system and chat format are left out."""
+    template = _template(model, asked)
     if template and _parsed(template).uses("Suffix"):
-        return _parsed(template).render(
-            {"Prompt": request.prompt, "Suffix": request.suffix, "System": "", "Response": ""}, stop_at="Response"
-        )
+        values = {"Prompt": asked.prefix, "Suffix": asked.suffix, "System": "", "Response": ""}
+        return _parsed(template).render(values, stop_at="Response")
     assert model.fim_tokens is not None  # supports_insert was asked before
     prefix, suffix, middle = [await runner.detokenize([token]) for token in model.fim_tokens]
-    return f"{prefix}{request.prompt}{suffix}{request.suffix}{middle}"
+    return f"{prefix}{asked.prefix}{suffix}{asked.suffix}{middle}"
 
 
 def _think_values(think: bool | str | None) -> dict[str, Any]:

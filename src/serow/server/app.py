@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from serow import API_LEVEL, __version__
 from serow.errors import SerowError
-from serow.generation import Generation
+from serow.inference.service import Inference
 from serow.keys import KeyFile, Keyring
 from serow.library.library import Library
 from serow.metrics import Metrics
@@ -127,7 +127,7 @@ async def _lifespan(
     async with Scheduler(settings, start or partial(_start, settings, slots)) as scheduler:
         app.state.settings, app.state.store, app.state.slots, app.state.scheduler = settings, store, slots, scheduler
         app.state.library = Library(store, partial(_forget, scheduler, slots))
-        app.state.generation = Generation(store, scheduler, settings.max_pixels)
+        app.state.inference = Inference(store, scheduler, settings.max_pixels)
         app.state.metrics = counted
         counted.follow(scheduler)
         warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serow.timeline import Timeline
+from serow.inference.timeline import Timeline
 
 CLIENT_LEFT = 499  # as nginx counts it
 _UNKNOWN = "other"

@@ -1,25 +1,32 @@
-"""POST /api/generate: bytes in, records out."""
+"""POST /api/generate: bytes in, events out."""
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serow.api.codec import decode_generate
+from serow.inference.events import Done, Event, Rendered
 from serow.server import limits
 from serow.server.body import decoded
 from serow.server.exchange import current
-from serow.server.responses import RecordsResponse
+from serow.server.streaming import StreamResponse
+from serow.wire.ollama import GenerateStream, GenerateWhole, decode_generate
 
 
 async def generate(request: Request) -> Response:
     """Text, pictures, load and unload: one endpoint."""
     state = request.app.state
-    wanted = await decoded(request, decode_generate)
+    ask = await decoded(request, decode_generate)
     exchange = current()
-    exchange.model, exchange.prompt = wanted.model, wanted.prompt
-    limits.check(wanted, state.settings)
-    records = state.generation.generate(wanted, request.state.client, exchange.timeline)
-    return RecordsResponse(records, stream=wanted.stream)
+    exchange.model, exchange.prompt = ask.model, ask.text
+    limits.check(ask, state.settings)
+    events = state.inference.answer(ask, request.state.client, exchange.timeline)
+    stream, whole = GenerateStream(ask.model), GenerateWhole(ask.model)
+    return StreamResponse(events, stream, whole, streams=ask.stream, is_alone=is_alone)
+
+
+def is_alone(event: Event) -> bool:
+    """Whether an event is a whole answer of one object also where streaming was asked for: load, unload, a shown prompt."""
+    return isinstance(event, Done | Rendered)
 
 
 routes = [Route("/api/generate", generate, methods=["POST"])]

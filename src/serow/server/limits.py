@@ -3,21 +3,42 @@
 Pixels are counted where pictures are decoded (`images.py`), schemas and grammars where they are compiled (`constraints`).
 """
 
-from serow.api.types import GenerateRequest
+from collections.abc import Iterator
+
 from serow.errors import RequestError
+from serow.inference.ask import Ask, Conversation, Image, Inputs, Insert, Nothing, Picture, Raw, Single
 from serow.settings import Settings
 
-_TEXTS = ("prompt", "system", "suffix", "template")
+Size = tuple[str, int, str]  # what, how much of what
 
 
-def check(request: GenerateRequest, settings: Settings) -> None:
+def check(ask: Ask, settings: Settings) -> None:
     """Raise RequestError for what is larger than the settings allow, with its name and the limit."""
-    for name in _TEXTS:
-        _at_most(name, len(getattr(request, name)), "characters", settings.max_prompt)
-    _at_most("context", len(request.context), "tokens", settings.max_prompt)
-    _at_most("images", len(request.images), "pictures", settings.max_images)
+    most = {"characters": settings.max_prompt, "tokens": settings.max_prompt, "pictures": settings.max_images}
+    for name, size, unit in _sizes(ask):
+        if size > most[unit]:
+            raise RequestError(f'"{name}" holds {size} {unit}, more than the {most[unit]} allowed')
 
 
-def _at_most(name: str, size: int, unit: str, limit: int) -> None:
-    if size > limit:
-        raise RequestError(f'"{name}" holds {size} {unit}, more than the {limit} allowed')
+def _sizes(ask: Ask) -> Iterator[Size]:
+    match ask.prompt:
+        case Nothing():
+            return
+        case Single(prompt, system, template, context, images):
+            yield from (("prompt", len(prompt), "characters"), ("system", len(system), "characters"))
+            yield from (("template", len(template), "characters"), ("context", len(context), "tokens"))
+            yield "images", len(images), "pictures"
+        case Raw(prompt, images):
+            yield "prompt", len(prompt), "characters" if isinstance(prompt, str) else "tokens"
+            yield "images", len(images), "pictures"
+        case Insert(prefix, suffix, template):
+            yield from (("prompt", len(prefix), "characters"), ("suffix", len(suffix), "characters"))
+            yield "template", len(template), "characters"
+        case Picture(prompt, images=images):
+            yield from (("prompt", len(prompt), "characters"), ("images", len(images), "pictures"))
+        case Conversation(messages):
+            parts = [part for message in messages for part in message.content]
+            yield "messages", sum(len(message.text) + len(message.thinking) for message in messages), "characters"
+            yield "messages", sum(isinstance(part, Image) for part in parts), "pictures"
+        case Inputs(inputs):
+            yield from (("input", len(each), "characters" if isinstance(each, str) else "tokens") for each in inputs)

@@ -1,7 +1,7 @@
 """Model management over HTTP: list, loaded, show, create, blobs, copy, delete, pull."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serow.api.codec import convert, decode_object
 from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, TemplateError
 from serow.gotemplate import parse
 from serow.library.library import Library
@@ -21,12 +20,14 @@ from serow.runner.llama_params import describe
 from serow.runner.llama_spec import batch_size, draft_sizes
 from serow.server.body import content, decoded
 from serow.server.exchange import current
-from serow.server.responses import RecordsResponse, json_response, require
+from serow.server.responses import json_response, require
+from serow.server.streaming import LastRecord, RecordLines, StreamResponse
 from serow.store.create import Recipe
 from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.show import show
 from serow.store.store import Store
+from serow.wire.json import convert, decode_object
 from serow.wire.models import PsModel, TagsModel
 
 _PLAIN_JSON = "application/json"  # progress that is not streamed comes without a charset, as from the peer
@@ -281,12 +282,5 @@ def _time(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _progress(records: AsyncIterator[dict[str, Any]], stream: bool) -> Response:
-    return RecordsResponse(records if stream else _last(records), stream=stream, content_type=_PLAIN_JSON)
-
-
-async def _last(records: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-    latest: dict[str, Any] = {}
-    async for record in records:
-        latest = record
-    yield latest
+def _progress(records: AsyncGenerator[dict[str, Any], None], stream: bool) -> Response:
+    return StreamResponse(records, RecordLines(), LastRecord(), streams=stream, whole_type=_PLAIN_JSON)

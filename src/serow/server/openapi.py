@@ -15,14 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serow import __version__
-from serow.api.codec import encode
-from serow.api.types import GenerateRecord, GenerateRequest
 from serow.options import TABLE, Options
 from serow.server.guard import KEYLESS_PATHS, scope_of
 from serow.server.models import CopyRequest, CreateRequest, DeleteRequest, PullRequest, ShowRequest
-from serow.server.responses import JSON, NDJSON
+from serow.server.responses import JSON
 from serow.store.show import ShowResponse
+from serow.wire.json import encode
 from serow.wire.models import PsModel, TagsModel
+from serow.wire.ollama import NDJSON, GenerateRecord, GenerateRequest
 
 _JSON = JSON.partition(";")[0]
 _TEXT = "text/plain"

@@ -15,8 +15,8 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from serow import __version__
+from serow.inference.timeline import Timeline
 from serow.server.exchange import Exchange
-from serow.timeline import Timeline
 
 
 def exporting_provider() -> TracerProvider:

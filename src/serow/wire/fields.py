@@ -6,8 +6,8 @@ Keys match in any case and null is absent, as everywhere on the wire (GEN-01). W
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serow.api.codec import decode_object
 from serow.errors import RequestError
+from serow.wire.json import decode_object
 
 _MOST_ITEMS = 100_000  # of one list
 _MOST_WARNINGS = 20  # of one object

@@ -2,9 +2,9 @@
 
 from typing import Any, Protocol
 
-from serow.api.codec import encode
 from serow.errors import SerowError
 from serow.inference.events import Event
+from serow.wire.json import encode
 
 CONTENT_TYPE = "text/event-stream"
 COMMENT = b": ping\n\n"  # keeps a connection alive, and no client reads it

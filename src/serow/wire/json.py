@@ -1,7 +1,7 @@
-"""Bytes to validated requests, records to bytes: as Go's encoding/json reads them, where clients rely on it (GEN-01).
+"""JSON as Go's encoding/json reads it, where clients rely on it (GEN-01), and as our records leave.
 
 Keys match in any case, the last of a duplicate wins, null is absent, what follows the first value is ignored, a lone
-surrogate becomes U+FFFD. What a body says that we don't know is named in `warnings`.
+surrogate becomes U+FFFD.
 """
 
 import json
@@ -14,16 +14,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from serow import bounds
-from serow.api import skeleton
-from serow.api.types import GenerateRequest
-from serow.duration import parse_keep_alive
 from serow.errors import RequestError
-from serow.options import LARGEST_SIDE, MOST_STEPS, parse_options
+from serow.wire import skeleton
 
 _Request = TypeVar("_Request", bound=msgspec.Struct)
 
-_THINK_LEVELS = ("high", "medium", "low", "max")
-_THINK_CHOICES = '"high", "medium", "low", "max", true, or false'
 _JSON_NAMES = {
     "str": "a string",
     "int": "an integer",
@@ -33,11 +28,6 @@ _JSON_NAMES = {
     "object": "an object",
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_FIELDS = {
-    field.encode_name.lower(): field.encode_name
-    for field in msgspec.structs.fields(GenerateRequest)
-    if field.name != "warnings"
-}
 
 
 def _ordered(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -130,32 +120,6 @@ def _name_of(value: Any) -> str:
     return names.get(type(value), "an object")
 
 
-def decode_generate(body: bytes) -> GenerateRequest:
-    """Validate a body of POST /api/generate; raises RequestError that names the field."""
-    raw = decode_object(body)
-    warnings = bounds.ignored("field", [key for key in raw if key not in _FIELDS])
-    fields = {_FIELDS[key]: value for key, value in raw.items() if key in _FIELDS}
-    if "keep_alive" in fields:
-        fields["keep_alive"] = parse_keep_alive(fields["keep_alive"])
-    if "think" in fields:
-        fields["think"] = _think(fields["think"])
-    request = convert(fields, GenerateRequest)
-    options, unknown = parse_options(request.options)
-    warnings += bounds.ignored("option", unknown)
-    _check_ranges(request)
-    return msgspec.structs.replace(request, options=options, warnings=tuple(warnings))
-
-
-def _think(value: Any) -> bool | str:
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, str):
-        raise RequestError(f"think must be a boolean or string ({_THINK_CHOICES})")
-    if value not in _THINK_LEVELS:
-        raise RequestError(f'invalid think value: "{bounds.quoted(value)}" (must be {_THINK_CHOICES})')
-    return value
-
-
 def convert(fields: dict[str, Any], kind: type[_Request]) -> _Request:
     """Check the types of a body's fields; raises RequestError that names the field."""
     try:
@@ -174,16 +138,6 @@ def _sentence(text: str) -> str:
         return text[:1].lower() + text[1:]
     expected, got = (_JSON_NAMES.get(match[key].split(" |")[0], match[key]) for key in ("expected", "got"))
     return f'"{match["at"]}" must be {expected}, not {got}'
-
-
-def _check_ranges(request: GenerateRequest) -> None:
-    if not 0 <= request.top_logprobs <= 20:
-        raise RequestError("top_logprobs must be between 0 and 20")
-    for name, value in (("width", request.width), ("height", request.height)):
-        if value is not None and not 1 <= value <= LARGEST_SIDE:
-            raise RequestError(f"{name} must be between 1 and {LARGEST_SIDE}")
-    if request.steps is not None and not 1 <= request.steps <= MOST_STEPS:
-        raise RequestError(f"steps must be between 1 and {MOST_STEPS}")
 
 
 def now() -> str:

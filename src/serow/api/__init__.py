@@ -1,1 +1,0 @@
-"""The wire contract: types and their encoding, no I/O."""

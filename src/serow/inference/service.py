@@ -1,0 +1,161 @@
+"""The flow of every request to a model: an Ask goes in, Events come out. Read this first.
+
+1. `store.resolve`: the name becomes a Model
+2. checks that need the model; pictures decoded; `format` compiled to a grammar: a Task
+3. `scheduler.lease`: a place in a running engine, after the queue and the load
+4. `text.answer`, `picture.answer` or `embedding.embed`: events
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
+from typing import cast
+
+from serow.errors import RequestError
+from serow.images import MAX_PIXELS, decode_images
+from serow.inference import picture, text
+from serow.inference.ask import Ask, Inputs, Nothing
+from serow.inference.embedding import embed
+from serow.inference.events import Done, Event, Usage, Vectors
+from serow.inference.task import Task
+from serow.inference.timeline import Timeline
+from serow.options import resolve_options
+from serow.runner.base import ImageRunner, TextRunner
+from serow.scheduler.resident import Demand
+from serow.scheduler.scheduler import Lease, Scheduler
+from serow.store.store import Store
+
+NUM_DECODERS = 2  # a picture of 50 million pixels takes a gigabyte while it is decoded
+NUM_RETRIES = 3  # a finished text that fails its relaxed schema is sampled again so often
+
+
+class Inference:
+    """Answers Asks with the models of a store, on the engines of a scheduler."""
+
+    def __init__(self, store: Store, scheduler: Scheduler, max_pixels: int = MAX_PIXELS) -> None:
+        self._store = store
+        self._scheduler = scheduler
+        self._max_pixels = max_pixels
+        self._decoders = ThreadPoolExecutor(NUM_DECODERS, thread_name_prefix="pictures")
+
+    async def answer(self, ask: Ask, client: str = "", timeline: Timeline | None = None) -> AsyncGenerator[Event, None]:
+        """Yield the events of one answer, `Done` or `Rendered` last.
+
+        `client` names who asks, for a fair queue; `timeline` is filled in on the way. Raises SerowError, before the first
+        event for what is the Ask's fault. What is not streamed may be sampled again before its first event.
+        """
+        model = self._store.resolve(ask.model)
+        options = resolve_options(ask.fallbacks, model.parameters, ask.options)
+        task = Task(ask, model, options, client, timeline or Timeline(), ask.warnings)
+        task.timeline.model = model.name.display_shortest
+        async with aclosing(self._flow(task)) as events:
+            async for event in events:
+                yield event
+
+    def _flow(self, task: Task) -> AsyncGenerator[Event, None]:
+        _check_kind(task)
+        match task.ask.prompt:
+            case Nothing():
+                return self._load_or_unload(task)
+            case Inputs() as inputs:
+                return self._embed(task, inputs)
+            case _ if task.model.is_image:
+                return self._draw(task)
+            case _:
+                return self._write(task)
+
+    async def _prepared(self, task: Task) -> Task:
+        prepare = picture.prepare if task.model.is_image else text.prepare
+        return await prepare(task, self._decode)
+
+    async def _decode(self, images: Sequence[str]) -> list[bytes]:
+        """Decode pictures, few at a time: their memory is bounded by that."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoders, decode_images, list(images), self._max_pixels)
+
+    @asynccontextmanager
+    async def _lease(self, task: Task) -> AsyncIterator[Lease]:
+        options = picture.load_options(task.options) if task.model.is_image else task.options.load_options
+        task.timeline.ask()
+        demand = Demand(task.model, options, task.needs, alone=task.options.deterministic)
+        async with self._scheduler.lease(demand, task.ask.keep_alive, task.client) as lease:
+            task.timeline.place(lease.load_duration)
+            yield lease
+
+    async def _load_or_unload(self, task: Task) -> AsyncGenerator[Event, None]:
+        """Nothing is asked but that the model be in memory, or not."""
+        if task.ask.keep_alive == 0:
+            await self._scheduler.unload(task.model)
+            yield Done(reason="unload", warnings=list(task.warnings))
+            return
+        if task.ask.purpose != "embed":
+            task = await self._prepared(task)
+        async with self._lease(task) as lease:
+            total_duration = time.perf_counter_ns() - task.started
+            yield Done(
+                reason="load", total_duration=total_duration, load_duration=lease.load_duration, warnings=list(task.warnings)
+            )
+
+    async def _write(self, task: Task) -> AsyncGenerator[Event, None]:
+        task = await self._prepared(task)
+        if task.ask.render_only:
+            async with self._lease(task) as lease:
+                yield await text.render(task, cast(TextRunner, lease.runner))
+            return
+        is_final = task.ask.stream or task.constraint is None
+        async with aclosing(self._text(task) if is_final else self._fitting(task)) as events:
+            async for event in events:
+                yield event
+
+    async def _text(self, task: Task) -> AsyncGenerator[Event, None]:
+        async with (
+            self._lease(task) as lease,
+            aclosing(text.answer(task, cast(TextRunner, lease.runner), lease.load_duration)) as events,
+        ):
+            async for event in events:
+                yield event
+
+    async def _fitting(self, task: Task) -> AsyncGenerator[Event, None]:
+        """An answer that nobody reads before its end; sampled again while it fails what could not be enforced in full."""
+        for attempt in range(NUM_RETRIES + 1):
+            found = [event async for event in self._text(task.again(attempt) if attempt else task)]
+            last = found[-1]
+            if not (isinstance(last, Done) and last.format_valid is False and last.reason == "stop" and not last.stopping_word):
+                break
+        for event in found:
+            yield event
+
+    async def _draw(self, task: Task) -> AsyncGenerator[Event, None]:
+        task = await self._prepared(task)
+        async with (
+            self._lease(task) as lease,
+            aclosing(picture.answer(task, cast(ImageRunner, lease.runner), lease.load_duration)) as events,
+        ):
+            async for event in events:
+                yield event
+
+    async def _embed(self, task: Task, inputs: Inputs) -> AsyncGenerator[Event, None]:
+        async with self._lease(task) as lease:
+            runner = cast(TextRunner, lease.runner)
+            found = await embed(inputs, task.model, runner, lease.num_ctx, truncate=task.ask.truncate)
+            yield Vectors(found.embeddings)
+            yield Done(
+                reason="stop",
+                usage=Usage(prompt_eval_count=found.prompt_eval_count),
+                total_duration=time.perf_counter_ns() - task.started,
+                load_duration=lease.load_duration,
+                warnings=[*task.warnings, *found.warnings],
+            )
+
+
+def _check_kind(task: Task) -> None:
+    """An embedding model completes nothing; any other text model embeds in a child started for it (RES-08, EMB-05)."""
+    purpose = task.ask.purpose
+    if isinstance(task.ask.prompt, Nothing) and task.ask.keep_alive == 0:
+        return
+    if purpose != "embed" and "embedding" in task.model.capabilities:
+        raise RequestError(f'"{task.ask.model}" does not support {purpose}')
+    if purpose == "embed" and task.model.is_image:
+        raise RequestError(f'"{task.ask.model}" does not support embeddings')

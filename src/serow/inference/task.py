@@ -1,0 +1,52 @@
+"""An Ask on its way: what was found out about it before an engine was asked."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import msgspec
+
+from serow.constraints import Constraint
+from serow.inference.ask import Ask
+from serow.inference.timeline import Timeline
+from serow.options import Options
+from serow.output.thinking import ThinkingTags
+from serow.runner.engine import Feature
+from serow.store.model import Model
+
+DecodeImages = Callable[[Sequence[str]], Awaitable[list[bytes]]]  # base64 or data URIs to PNG
+
+
+@dataclass(frozen=True)
+class Task:
+    """An Ask with its model and options. `client` names who asks, `started` is of `time.perf_counter_ns`."""
+
+    ask: Ask
+    model: Model
+    options: Options
+    client: str = ""
+    timeline: Timeline = field(default_factory=Timeline)
+    warnings: tuple[str, ...] = ()
+    images: Sequence[bytes] = ()  # PNG
+    think: bool | str | None = None
+    tags: ThinkingTags | None = None
+    constraint: Constraint | None = None
+    started: int = field(default_factory=time.perf_counter_ns)
+
+    @property
+    def needs(self) -> frozenset[Feature]:
+        """What its engine must be able to do beyond text."""
+        if self.ask.purpose == "embed":
+            return frozenset({Feature.EMBEDDINGS})
+        needs = set()
+        if self.model.projector:
+            needs.add(Feature.VISION)
+        if self.constraint and not self.constraint.gbnf and self.constraint.schema is None:
+            needs.add(Feature.LLGUIDANCE)
+        return frozenset(needs)
+
+    def again(self, attempt: int) -> Self:
+        """The same with another seed."""
+        seed = self.options.seed + attempt if self.options.seed >= 0 else -1
+        return replace(self, options=msgspec.structs.replace(self.options, seed=seed))

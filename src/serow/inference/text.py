@@ -1,0 +1,174 @@
+"""The flow of an Ask to a language model: what is checked before, then prompt, runs of the engine, events."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import replace
+
+from serow.constraints import compile_format
+from serow.errors import RequestError
+from serow.inference.ask import Insert, Raw, Single
+from serow.inference.completion import Completion, Plan
+from serow.inference.events import Done, Event, Prompted, Rendered, Usage
+from serow.inference.task import DecodeImages, Task
+from serow.options import PICTURE_OPTIONS
+from serow.prompt.prompt import Prompt, make, rendered
+from serow.prompt.render import has_template, supports_insert, tags_of
+from serow.runner.base import LARGEST_SEED, RANDOM_SEED, TextRunner
+
+SHIFTED = "the context was full: its oldest half was dropped while generating"
+_MOST_CONTEXTS = 10  # num_predict -1 ends after as many times num_ctx, as in the peer
+_UNTIL_FULL = -2  # num_predict: until the context is full
+_PICTURE_FIELDS = ("width", "height", "steps")
+
+
+async def prepare(task: Task, decode: DecodeImages) -> Task:
+    """Check what needs the model; decode pictures, compile the format. Raises RequestError."""
+    ask = task.ask
+    _check(task)
+    think = _think(task)
+    images = await decode(ask.prompt.images) if isinstance(ask.prompt, Single | Raw) and ask.prompt.images else []
+    constraint = await asyncio.to_thread(compile_format, ask.format) if ask.format not in (None, "") else None
+    tags = None if isinstance(ask.prompt, Raw) and ask.think is False else tags_of(task.model, ask.prompt)
+    warnings = (*task.warnings, *_unused(task), *(constraint.warnings if constraint else ()))
+    return replace(task, think=think, images=images, constraint=constraint, tags=tags, warnings=warnings)
+
+
+async def answer(task: Task, runner: TextRunner, load_duration: int) -> AsyncGenerator[Event, None]:
+    """Yield the events of the answer; `load_duration` in ns. Closing the iterator stops the engine's work.
+
+    Raises RequestError before the first piece, EngineError.
+    """
+    prompt = await make(task.model, task.ask, task.options, task.images, task.think, runner)
+    yield Prompted(len(prompt.tokens), prompt.truncated, load_duration)
+    completion = Completion(runner, _plan(task, prompt), task.timeline)
+    task.timeline.send(prompt.num_sent)
+    async with aclosing(completion.events()) as events:
+        async for event in events:
+            yield event
+    task.timeline.finish(completion.usage)
+    context = None
+    if isinstance(task.ask.prompt, Single | Insert):
+        context = prompt.tokens + await runner.tokenize(completion.text, add_special=False)
+    yield _done(task, prompt, completion, load_duration, context)
+
+
+async def render(task: Task, runner: TextRunner) -> Rendered:
+    """The prompt as it would go to the model, for `_debug_render_only`."""
+    return Rendered(await rendered(task.model, task.ask, task.think, runner), len(task.images))
+
+
+def _plan(task: Task, prompt: Prompt) -> Plan:
+    return Plan(
+        prompt=prompt.engine,
+        options=task.options,
+        num_predict=_num_predict(task, prompt),
+        images=prompt.images,
+        logprobs=task.ask.logprobs,
+        top_logprobs=task.ask.top_logprobs,
+        constraint=task.constraint,
+        tags=task.tags,
+        begun=task.tags.begun(prompt.text, raw=isinstance(task.ask.prompt, Raw)) if task.tags else None,
+    )
+
+
+def _num_predict(task: Task, prompt: Prompt) -> int:
+    """Without shift an answer ends where the context does (GEN-16), and so does one under a grammar (GEN-12)."""
+    asked = task.options.num_predict
+    most = asked if asked >= 0 else _MOST_CONTEXTS * prompt.num_ctx
+    if task.ask.shift and task.constraint is None and asked != _UNTIL_FULL:
+        return most
+    return min(most, max(0, prompt.num_ctx - prompt.num_sent))
+
+
+def _after(task: Task, prompt: Prompt, eval_count: int, *, is_shifted: bool) -> Iterator[str]:
+    """What is to be said of an answer that outgrew its context, or that nobody bounded and that was ended here."""
+    if task.options.num_predict < 0 and eval_count >= _MOST_CONTEXTS * prompt.num_ctx:
+        yield f"the answer was ended after {eval_count} tokens, ten times its context: num_predict sets another limit"
+    if is_shifted:
+        yield SHIFTED
+
+
+def _done(task: Task, prompt: Prompt, completion: Completion, load_duration: int, context: list[int] | None) -> Done:
+    usage = completion.usage
+    after = _after(task, prompt, usage.eval_count, is_shifted=usage.is_shifted)
+    is_cut = usage.done_reason == "length"
+    return Done(
+        reason=usage.done_reason,
+        usage=Usage(
+            prompt_eval_count=usage.prompt_eval_count,
+            prompt_cached_count=usage.prompt_cached_count,
+            prompt_eval_duration=usage.prompt_eval_duration,
+            eval_count=usage.eval_count,
+            eval_duration=usage.eval_duration,
+            thinking_count=completion.thinking_count,
+        ),
+        total_duration=time.perf_counter_ns() - task.started,
+        load_duration=load_duration,
+        context=context,
+        truncated=prompt.truncated,
+        stopping_word=usage.stopping_word if usage.stopping_word in task.options.stop else "",
+        is_context_full=is_cut and usage.eval_count != task.options.num_predict,
+        format_valid=_format_valid(task, completion),
+        warnings=[*task.warnings, *prompt.warnings, *after],
+    )
+
+
+def _format_valid(task: Task, completion: Completion) -> bool | None:
+    """False for a text that breaks its format; one that was cut is not judged, its `done_reason` says enough."""
+    if task.constraint is None or completion.usage.done_reason != "stop":
+        return None
+    return None if task.constraint.validate(completion.response) else False
+
+
+def _think(task: Task) -> bool | str | None:
+    """Absent on a thinking model is true (GEN-14)."""
+    think = task.ask.think
+    if "thinking" in task.model.capabilities:
+        return True if think is None else think
+    if think:
+        raise RequestError(f'"{task.ask.model}" does not support thinking')
+    return think
+
+
+def _check(task: Task) -> None:
+    name, model, prompt = task.ask.model, task.model, task.ask.prompt
+    if isinstance(prompt, Insert) and not supports_insert(model, prompt):
+        raise RequestError(f'"{name}" does not support insert')
+    if isinstance(prompt, Single | Raw) and prompt.images and "vision" not in model.capabilities:
+        raise RequestError(f'"{name}" does not support images')
+    for what, tokens in _given_tokens(task):
+        beyond = next((token for token in tokens if not 0 <= token < model.vocab_size), None)
+        if beyond is not None:
+            raise RequestError(f"{what} holds the token id {beyond}; the model knows ids from 0 to {model.vocab_size - 1}")
+
+
+def _given_tokens(task: Task) -> Iterator[tuple[str, list[int]]]:
+    """Token ids of the client's own, by what they are."""
+    prompt = task.ask.prompt
+    if isinstance(prompt, Single):
+        yield "context", list(prompt.context)
+    if isinstance(prompt, Raw) and not isinstance(prompt.prompt, str):
+        yield "prompt", list(prompt.prompt)
+
+
+def _unused(task: Task) -> list[str]:
+    """What the Ask gives and a language model, or fill in the middle, has no use for."""
+    ask, model = task.ask, task.model
+    sizes = [name for name in _PICTURE_FIELDS if name in ask.given]
+    unused = [f'"{name}" was ignored: "{ask.model}" is not an image model' for name in sizes]
+    options = [name for name in PICTURE_OPTIONS if name in ask.options and name not in sizes]
+    unused += [f'option "{name}" was ignored: "{ask.model}" is not an image model' for name in options]
+    if not RANDOM_SEED <= task.options.seed <= LARGEST_SEED:
+        unused.append('option "seed" is used modulo 2^32: the engine takes no larger one')
+    if "draft_num_predict" in ask.options:
+        unused.append('option "draft_num_predict" was ignored: the engine drafts no tokens')
+    if isinstance(ask.prompt, Raw) and "suffix" in ask.given:
+        unused.append('"suffix" was ignored: a raw prompt goes to the model as it is')
+    if isinstance(ask.prompt, Insert):
+        given = [name for name in ("context", "images", "system") if name in ask.given]
+        unused += [f'"{name}" was ignored: fill in the middle does not use it' for name in given]
+    if isinstance(ask.prompt, Single) and ask.prompt.system and not has_template(model, ask.prompt):
+        unused.append(f'"system" was ignored: "{ask.model}" has no template that could place it')
+    return unused

@@ -1,0 +1,252 @@
+"""Ollama's dialect: bodies become an Ask, Events become records. Durations on the wire are nanoseconds."""
+
+import base64
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from serow import bounds
+from serow.duration import parse_keep_alive
+from serow.errors import RequestError, SerowError
+from serow.inference.ask import Ask, Insert, Nothing, Prompt, Raw, Single, ThinkLevel
+from serow.inference.events import Delta, Done, Event, Picture, Rendered, Step
+from serow.options import LARGEST_SIDE, MOST_STEPS, parse_options
+from serow.runner.base import Logprob
+from serow.wire.fold import Fold
+from serow.wire.json import convert, decode_object, encode_line, now
+
+NDJSON = "application/x-ndjson"
+
+
+class GenerateRequest(Struct, frozen=True, kw_only=True):
+    """A body of POST /api/generate, of which `keep_alive` and `think` are read already."""
+
+    model: str = ""
+    prompt: str = ""
+    suffix: str = ""
+    system: str = ""
+    template: str = ""
+    context: list[int] = []
+    stream: bool = True
+    raw: bool = False
+    format: Any = None
+    images: list[str] = []
+    options: dict[str, Any] = {}
+    keep_alive: float | None = None  # seconds, math.inf for ever, None: not given
+    think: bool | ThinkLevel | None = None
+    truncate: bool = True
+    shift: bool = True
+    logprobs: bool = False
+    top_logprobs: int = 0
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
+
+
+class DebugInfo(Struct, frozen=True, omit_defaults=True):
+    """The prompt as rendered, for `_debug_render_only`."""
+
+    rendered_template: str
+    image_count: int | UnsetType = UNSET
+
+
+class GenerateRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One record of an answer: a streamed piece, a progress record of a picture, or the final one (RES-01, RES-02)."""
+
+    model: str
+    created_at: str
+    response: str
+    thinking: str | UnsetType = UNSET
+    done: bool
+    done_reason: str | UnsetType = UNSET
+    context: list[int] | UnsetType = UNSET
+    total_duration: int | UnsetType = UNSET
+    load_duration: int | UnsetType = UNSET
+    prompt_eval_count: int | UnsetType = UNSET
+    prompt_eval_duration: int | UnsetType = UNSET
+    prompt_cached_count: int | UnsetType = UNSET
+    eval_count: int | UnsetType = UNSET
+    eval_duration: int | UnsetType = UNSET
+    logprobs: list[Logprob] | UnsetType = UNSET
+    image: str | UnsetType = UNSET
+    completed: int | UnsetType = UNSET
+    total: int | UnsetType = UNSET
+    truncated: int | UnsetType = UNSET
+    format_valid: bool | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
+    debug_info: DebugInfo | UnsetType = msgspec.field(default=UNSET, name="_debug_info")
+
+
+_GENERATE_FIELDS = {field.encode_name.lower(): field for field in msgspec.structs.fields(GenerateRequest)}
+_THINK_LEVELS = ("high", "medium", "low", "max")
+_THINK_CHOICES = '"high", "medium", "low", "max", true, or false'
+
+
+def decode_generate(body: bytes) -> Ask:
+    """Validate a body of POST /api/generate; raises RequestError that names the field."""
+    raw = decode_object(body)
+    warnings = bounds.ignored("field", [key for key in raw if key not in _GENERATE_FIELDS])
+    fields = {_GENERATE_FIELDS[key].encode_name: value for key, value in raw.items() if key in _GENERATE_FIELDS}
+    if "keep_alive" in fields:
+        fields["keep_alive"] = parse_keep_alive(fields["keep_alive"])
+    if "think" in fields:
+        fields["think"] = _think(fields["think"])
+    request = convert(fields, GenerateRequest)
+    options, unknown = parse_options(request.options)
+    warnings += bounds.ignored("option", unknown)
+    _check_top_logprobs(request.top_logprobs)
+    return Ask(
+        model=request.model,
+        prompt=_generate_prompt(request),
+        stream=request.stream,
+        options=options | _sizes(request),
+        keep_alive=request.keep_alive,
+        format=request.format,
+        think=request.think,
+        truncate=request.truncate,
+        shift=request.shift,
+        logprobs=request.logprobs,
+        top_logprobs=request.top_logprobs,
+        render_only=request.debug_render_only,
+        warnings=tuple(warnings),
+        given=tuple(each.encode_name for each in _GENERATE_FIELDS.values() if getattr(request, each.name) != _default(each)),
+    )
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+
+
+def _generate_prompt(request: GenerateRequest) -> Prompt:
+    """What is to be answered; nothing loads or unloads the model (GEN-03)."""
+    if request.raw and (request.template or request.system or request.context):
+        raise RequestError("raw mode does not support template, system, or context")
+    if not request.prompt and (request.raw or not request.suffix):
+        return Nothing()
+    if request.raw:
+        return Raw(request.prompt, request.images)
+    if request.suffix:
+        return Insert(request.prompt, request.suffix, request.template)
+    return Single(request.prompt, request.system, request.template, request.context, request.images)
+
+
+def _sizes(request: GenerateRequest) -> dict[str, int]:
+    """The fields of a picture, which lie over the options of the same names."""
+    sizes: dict[str, int] = {}
+    for name, value, largest in (
+        ("width", request.width, LARGEST_SIDE),
+        ("height", request.height, LARGEST_SIDE),
+        ("steps", request.steps, MOST_STEPS),
+    ):
+        if value is not None and not 1 <= value <= largest:
+            raise RequestError(f"{name} must be between 1 and {largest}")
+        sizes |= {} if value is None else {name: value}
+    return sizes
+
+
+def _think(value: Any) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise RequestError(f"think must be a boolean or string ({_THINK_CHOICES})")
+    if value not in _THINK_LEVELS:
+        raise RequestError(f'invalid think value: "{bounds.quoted(value)}" (must be {_THINK_CHOICES})')
+    return value
+
+
+def _check_top_logprobs(number: int) -> None:
+    if not 0 <= number <= 20:
+        raise RequestError("top_logprobs must be between 0 and 20")
+
+
+class GenerateStream:
+    """The events of one answer as lines of /api/generate."""
+
+    content_type = NDJSON
+    ping = b""
+
+    def __init__(self, model: str) -> None:
+        self._model = model  # as asked
+        self._image: bytes | None = None
+
+    def feed(self, event: Event) -> bytes:
+        """The line of an event, b"" for one that has none."""
+        match event:
+            case Delta(text, thinking, logprobs):
+                record = self._record(response=text, thinking=thinking or UNSET, logprobs=logprobs or UNSET)
+            case Step(completed, total):
+                record = self._record(completed=completed, total=total)
+            case Picture(image):
+                self._image = image
+                return b""
+            case Done():
+                record = done_record(self._model, event, self._image)
+            case Rendered():
+                record = rendered_record(self._model, event)
+            case _:
+                return b""
+        return encode_line(record)
+
+    def finish(self) -> bytes:
+        """Nothing: the last record is an event's."""
+        return b""
+
+    def fail(self, error: SerowError) -> bytes:
+        """The line that ends an answer that broke off."""
+        return encode_line({"error": str(error)})
+
+    def _record(self, **fields: Any) -> GenerateRecord:
+        return GenerateRecord(**{"model": self._model, "created_at": now(), "response": "", "done": False, **fields})
+
+
+class GenerateWhole(Fold):
+    """The events of one answer as the one record of /api/generate."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self._model = model  # as asked
+
+    def value(self) -> GenerateRecord:
+        """The record."""
+        if self.rendered:
+            return rendered_record(self._model, self.rendered)
+        assert self.done is not None  # a flow that ends without it has raised
+        image = self.pictures[-1].image if self.pictures else None
+        record = done_record(self._model, self.done, image)
+        return msgspec.structs.replace(
+            record, response=self.text, thinking=self.thinking or UNSET, logprobs=self.logprobs or UNSET
+        )
+
+
+def rendered_record(model: str, event: Rendered) -> GenerateRecord:
+    """The record that shows a prompt."""
+    info = DebugInfo(event.text, event.image_count or UNSET)
+    return GenerateRecord(model=model, created_at=now(), response="", done=False, debug_info=info)
+
+
+def done_record(model: str, event: Done, image: bytes | None = None) -> GenerateRecord:
+    """The last record: counts and durations of what was done, nothing of what was not."""
+    usage = event.usage
+    has_text = event.reason in ("stop", "length") and image is None
+    has_run = has_text or image is not None
+    return GenerateRecord(
+        model=model,
+        created_at=now(),
+        response="",
+        done=True,
+        done_reason=event.reason,
+        context=UNSET if event.context is None else event.context,
+        total_duration=event.total_duration if has_run else UNSET,
+        load_duration=event.load_duration if has_run else UNSET,
+        prompt_eval_count=usage.prompt_eval_count if has_text else UNSET,
+        prompt_eval_duration=usage.prompt_eval_duration if has_text else UNSET,
+        prompt_cached_count=usage.prompt_cached_count if has_text else UNSET,
+        eval_count=usage.eval_count if has_text else UNSET,
+        eval_duration=usage.eval_duration if has_text else UNSET,
+        image=UNSET if image is None else base64.b64encode(image).decode("ascii"),
+        truncated=event.truncated or UNSET,
+        format_valid=UNSET if event.format_valid is None else event.format_valid,
+        warnings=event.warnings or UNSET,
+    )
