@@ -35,7 +35,7 @@ def folded(events: Iterable[Event]) -> Fold:
 
 def sent(stream: Stream, events: Iterable[Event]) -> bytes:
     """The bytes of a stream of one choice."""
-    return b"".join(stream.feed(0, event) for event in events) + stream.finish()
+    return b"".join(stream.feed((0, event)) for event in events) + stream.finish()
 
 
 def data_of(stream: bytes) -> list[Any]:

@@ -415,7 +415,7 @@ def test_an_answer_without_text_still_begins_with_the_role(events: Any) -> None:
 @pytest.mark.req("OAI-09")
 def test_a_failure_ends_the_stream_with_an_error_and_silence_is_a_comment() -> None:
     stream = ChatStream(decoded())
-    sent_bytes = stream.feed(0, Delta("He")) + stream.ping() + stream.fail(EngineDied("the engine died"))
+    sent_bytes = stream.feed((0, Delta("He"))) + stream.ping() + stream.fail(EngineDied("the engine died"))
     first, error = data_of(sent_bytes)
     assert first["choices"][0]["delta"]["content"] == "He"
     assert error["error"]["message"] == "the engine died"
@@ -434,7 +434,7 @@ def test_a_streamed_call_has_id_and_name_in_its_first_piece_only() -> None:
 @pytest.mark.req("OAI-07")
 def test_the_streams_of_choices_are_told_apart_by_index() -> None:
     stream = ChatStream(decoded(n=2))
-    pieces = [stream.feed(index, event) for event in TEXT for index in (0, 1)]
+    pieces = [stream.feed((index, event)) for event in TEXT for index in (0, 1)]
     chunks = data_of(b"".join(pieces) + stream.finish())[:-1]
     for index in (0, 1):
         own = [each["choices"][0] for each in chunks if each["choices"][0]["index"] == index]

@@ -123,3 +123,4 @@ class Done(Struct, frozen=True, kw_only=True):
 
 
 Event = Prompted | Rendered | Echo | Delta | ToolCallStart | ToolCallArguments | ToolCallEnd | Step | Picture | Vectors | Done
+Chosen = tuple[int, Event]  # an event, and which of the choices that run together it belongs to

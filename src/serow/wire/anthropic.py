@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from serow.errors import PromptTooLong, RequestError, SerowError
 from serow.inference.ask import Ask, Conversation, Tool, ToolChoice, ToolMode
-from serow.inference.events import Delta, Done, Event, Prompted, ToolCallArguments, ToolCallEnd, ToolCallStart, Usage
+from serow.inference.events import Chosen, Delta, Done, Prompted, ToolCallArguments, ToolCallEnd, ToolCallStart, Usage
 from serow.wire import server_sent
 from serow.wire.anthropic_messages import messages_of, schema_of, system_of
 from serow.wire.fields import Fields
@@ -166,8 +167,9 @@ def error_body(error: SerowError, request_id: str) -> dict[str, Any]:
     return {"type": "error", "error": body, "request_id": request_id}
 
 
-def whole(request: MessagesRequest, fold: Fold) -> dict[str, Any]:
+def whole(request: MessagesRequest, folds: Sequence[Fold]) -> dict[str, Any]:
     """The message of a request that does not stream."""
+    (fold,) = folds
     return {
         **_head(request, new_id("msg_")),
         "content": _blocks(fold),
@@ -228,15 +230,17 @@ class MessageStream:
         self._index = -1
         self._open = ""  # the type of the block that is not ended
         self._thinking = ""
+        self._prompted = Prompted(0)
         self._has_begun = False
         self._has_calls = False
         self._fold = Fold()
 
-    def feed(self, choice: int, event: Event) -> bytes:
+    def feed(self, chosen: Chosen) -> bytes:
         """The events of an event."""
+        _, event = chosen
         match event:
             case Prompted():
-                return self._begin(event)
+                self._prompted = event
             case Delta(thinking="", text=""):
                 return b""
             case Delta(thinking=""):
@@ -248,9 +252,7 @@ class MessageStream:
                 return self._block("thinking", opening) + self._delta({"type": "thinking_delta", "thinking": event.thinking})
             case ToolCallStart():
                 self._has_calls = True
-                return self._stop() + self._block(
-                    "tool_use", {"type": "tool_use", "id": event.id, "name": event.name, "input": {}}
-                )
+                return self._block("tool_use", {"type": "tool_use", "id": event.id, "name": event.name, "input": {}})
             case ToolCallArguments():
                 return self._delta({"type": "input_json_delta", "partial_json": event.text})
             case ToolCallEnd():
@@ -259,18 +261,21 @@ class MessageStream:
                 self._fold.add(event)
         return b""
 
-    def _begin(self, prompted: Prompted) -> bytes:
+    def _begin(self) -> bytes:
+        """The head of the message, with the first piece: until then an error has a status of its own."""
+        if self._has_begun:
+            return b""
         self._has_begun = True
-        usage = _usage(Usage(prompt_eval_count=prompted.prompt_eval_count))
+        usage = _usage(Usage(prompt_eval_count=self._prompted.prompt_eval_count))
         end = {"stop_reason": None, "stop_sequence": None}
         message = {**self._head, "content": [], **end, "usage": usage}
         return server_sent.named({"type": "message_start", "message": message}) + self.ping()
 
     def _block(self, kind: str, opening: dict[str, Any]) -> bytes:
         """Begin a block, unless one of this type is open."""
-        if self._open == kind:
+        if self._open == kind != "tool_use":
             return b""
-        before = self._stop()
+        before = self._begin() + self._stop()
         self._index, self._open = self._index + 1, kind
         return before + server_sent.named({"type": "content_block_start", "index": self._index, "content_block": opening})
 
@@ -297,7 +302,7 @@ class MessageStream:
             "usage": _usage(self._fold.usage),
             **warnings_body(self._request.ask, [self._fold]),
         }
-        return self._stop() + server_sent.named(delta) + server_sent.named({"type": "message_stop"})
+        return self._begin() + self._stop() + server_sent.named(delta) + server_sent.named({"type": "message_stop"})
 
     def fail(self, error: SerowError) -> bytes:
         """The error, as the SDKs raise it; nothing follows."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from serow.errors import SerowError
 from serow.inference.ask import Ask, Conversation, ToolChoice
-from serow.inference.events import Delta, Done, Event, ToolCallArguments, ToolCallEnd, ToolCallStart
+from serow.inference.events import Chosen, Delta, Done, ToolCallArguments, ToolCallEnd, ToolCallStart
 from serow.wire import server_sent
 from serow.wire.chat_messages import messages_of
 from serow.wire.fields import Fields
@@ -169,8 +169,9 @@ class ChatStream:
         self._called: set[int] = set()
         self._folds: list[Fold] = [Fold() for _ in request.asks]
 
-    def feed(self, choice: int, event: Event) -> bytes:
+    def feed(self, chosen: Chosen) -> bytes:
         """The chunk of an event."""
+        choice, event = chosen
         match event:
             case Delta(thinking="", text=text, logprobs=logprobs):
                 return self._delta(choice, {"content": text}, logprobs)

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from serow.errors import SerowError
 from serow.inference.ask import Ask, Insert, Raw
-from serow.inference.events import Delta, Done, Echo, Event
+from serow.inference.events import Chosen, Delta, Done, Echo
 from serow.runner.base import Logprob
 from serow.wire import server_sent
 from serow.wire.fields import Fields
@@ -184,8 +184,9 @@ class CompletionStream:
         self._folds = [Fold() for _ in request.asks]
         self._tables = [Table(request.ask.top_logprobs) for _ in request.asks]
 
-    def feed(self, choice: int, event: Event) -> bytes:
+    def feed(self, chosen: Chosen) -> bytes:
         """The chunk of an event."""
+        choice, event = chosen
         match event:
             case Echo():
                 self._tables[choice].add_echo(event)

@@ -2,6 +2,7 @@
 
 import base64
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,8 +53,9 @@ def decode(body: bytes) -> EmbeddingRequest:
     return EmbeddingRequest(ask, encoding == "base64")
 
 
-def whole(request: EmbeddingRequest, fold: Fold) -> dict[str, Any]:
+def whole(request: EmbeddingRequest, folds: Sequence[Fold]) -> dict[str, Any]:
     """The vectors in the order of the input."""
+    (fold,) = folds
     vectors = fold.vectors.embeddings if fold.vectors else []
     read = fold.usage.prompt_eval_count
     return {

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from serow.errors import RequestError, SerowError
 from serow.images import FORMATS
 from serow.inference.ask import Ask, Picture
-from serow.inference.events import Done, Event, Step
+from serow.inference.events import Chosen, Done, Step
 from serow.inference.events import Picture as Drawn
 from serow.options import LARGEST_SIDE
 from serow.wire import server_sent
@@ -193,8 +193,9 @@ class PictureStream:
         self._created = int(time.time())
         self._folds = [Fold() for _ in request.asks]
 
-    def feed(self, choice: int, event: Event) -> bytes:
+    def feed(self, chosen: Chosen) -> bytes:
         """The event of an event."""
+        choice, event = chosen
         match event:
             case Step():
                 return server_sent.COMMENT

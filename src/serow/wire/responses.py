@@ -230,8 +230,9 @@ def usage_body(usage: Usage) -> dict[str, Any]:
     }
 
 
-def whole(request: ResponsesRequest, fold: Fold) -> dict[str, Any]:
+def whole(request: ResponsesRequest, folds: Sequence[Fold]) -> dict[str, Any]:
     """The response of a request that does not stream."""
+    (fold,) = folds
     output = [_item(request, each) for each in fold.parts or [Part("text")]]
     if is_cut(fold.done):
         output[-1]["status"] = "incomplete"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from serow.errors import SerowError
-from serow.inference.events import Delta, Done, Event, ToolCallArguments, ToolCallEnd, ToolCallStart
+from serow.inference.events import Chosen, Delta, Done, ToolCallArguments, ToolCallEnd, ToolCallStart
 from serow.runner.base import Logprob
 from serow.wire import server_sent
 from serow.wire.openai_answer import new_id
@@ -54,8 +54,9 @@ class ResponseStream:
             "response.in_progress", response=self.response
         )
 
-    def feed(self, choice: int, event: Event) -> bytes:
+    def feed(self, chosen: Chosen) -> bytes:
         """The events of an event."""
+        _, event = chosen
         match event:
             case Delta(thinking="", text=""):
                 return b""
