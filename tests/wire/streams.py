@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from serow.inference.events import Delta, Done, Event, Prompted, ToolCallArguments, ToolCallEnd, ToolCallStart, Usage
+from serow.inference.events import Chosen, Delta, Done, Event, Prompted, ToolCallArguments, ToolCallEnd, ToolCallStart, Usage
 from serow.wire.fold import Fold
-from serow.wire.server_sent import Stream
+from serow.wire.stream import Stream
 
 USAGE = Usage(prompt_eval_count=22, prompt_cached_count=4, eval_count=13, thinking_count=5)
 DONE = Done(reason="stop", usage=USAGE)
@@ -33,7 +33,7 @@ def folded(events: Iterable[Event]) -> Fold:
     return fold
 
 
-def sent(stream: Stream, events: Iterable[Event]) -> bytes:
+def sent(stream: Stream[Chosen], events: Iterable[Event]) -> bytes:
     """The bytes of a stream of one choice."""
     return b"".join(stream.feed((0, event)) for event in events) + stream.finish()
 

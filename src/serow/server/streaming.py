@@ -126,7 +126,7 @@ class StreamResponse(Response, Generic[T]):
     @asynccontextmanager
     async def _pinging(self, send: Send) -> AsyncIterator[None]:
         """Send something now and then while nothing comes, where the dialect has a word for it."""
-        if not self._stream.ping:
+        if not self._stream.has_pings:
             yield
             return
         self._sent_at = time.monotonic()
@@ -143,7 +143,7 @@ class StreamResponse(Response, Generic[T]):
             if left > 0:
                 await asyncio.sleep(left)
             else:
-                await self._send(self._stream.ping, send)
+                await self._send(self._stream.ping(), send)
 
 
 def told(error: Exception) -> SerowError:
@@ -159,7 +159,7 @@ class RecordLines:
     """Records of progress as NDJSON."""
 
     content_type = NDJSON
-    ping = b""
+    has_pings = False
 
     def feed(self, record: Any) -> bytes:
         """A line."""
@@ -167,6 +167,10 @@ class RecordLines:
 
     def finish(self) -> bytes:
         """Nothing more."""
+        return b""
+
+    def ping(self) -> bytes:
+        """Nothing: clients know no such line."""
         return b""
 
     def fail(self, error: SerowError) -> bytes:

@@ -223,6 +223,9 @@ def _end(request: MessagesRequest, done: Done | None, has_calls: bool) -> dict[s
 class MessageStream:
     """The events of a message: one block after the other, each begun, filled and ended."""
 
+    content_type = server_sent.CONTENT_TYPE
+    has_pings = True
+
     def __init__(self, request: MessagesRequest, request_id: str) -> None:
         self._request = request
         self._request_id = request_id

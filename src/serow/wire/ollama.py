@@ -165,7 +165,7 @@ class GenerateStream:
     """The events of one answer as lines of /api/generate."""
 
     content_type = NDJSON
-    ping = b""
+    has_pings = False
 
     def __init__(self, model: str) -> None:
         self._model = model  # as asked
@@ -191,6 +191,10 @@ class GenerateStream:
 
     def finish(self) -> bytes:
         """Nothing: the last record is an event's."""
+        return b""
+
+    def ping(self) -> bytes:
+        """Nothing: clients know no such line."""
         return b""
 
     def fail(self, error: SerowError) -> bytes:

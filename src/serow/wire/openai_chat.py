@@ -162,6 +162,9 @@ def _tool_call(call: ToolCallEnd) -> dict[str, Any]:
 class ChatStream:
     """The chunks of an answer; those of several choices come as they are made, told apart by `index`."""
 
+    content_type = server_sent.CONTENT_TYPE
+    has_pings = True
+
     def __init__(self, request: ChatRequest) -> None:
         self._request = request
         self._head = _head(request, "chat.completion.chunk")

@@ -178,6 +178,9 @@ def _columns() -> dict[str, list[Any]]:
 class CompletionStream:
     """The chunks of an answer; those of several choices come as they are made, told apart by `index`."""
 
+    content_type = server_sent.CONTENT_TYPE
+    has_pings = True
+
     def __init__(self, request: CompletionRequest) -> None:
         self._request = request
         self._head = _head(request)

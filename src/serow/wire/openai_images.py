@@ -187,6 +187,9 @@ def _usage(folds: Sequence[Fold]) -> dict[str, Any]:
 class PictureStream:
     """Events of pictures while they are drawn: each when it is finished, and comments for the steps between."""
 
+    content_type = server_sent.CONTENT_TYPE
+    has_pings = True
+
     def __init__(self, request: PictureRequest) -> None:
         self._request = request
         self._kind = "image_edit" if request.is_edit else "image_generation"

@@ -26,6 +26,9 @@ from serow.wire.responses_input import Item
 class ResponseStream:
     """One response. `response` is what it came to, once it is finished."""
 
+    content_type = server_sent.CONTENT_TYPE
+    has_pings = True
+
     def __init__(self, request: ResponsesRequest) -> None:
         self._request = request
         self._number = 0  # of the next event

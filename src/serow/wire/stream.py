@@ -11,7 +11,7 @@ class Stream(Protocol[T]):
     """An answer that is sent as it comes. Nothing is sent, no status either, before the first bytes that are not empty."""
 
     content_type: str
-    ping: bytes  # sent after some silence, also before the first event; b"" where clients know no such thing
+    has_pings: bool  # whether clients know something that may be sent after some silence
 
     def feed(self, event: T) -> bytes:
         """What an event adds, which may be nothing."""
@@ -19,6 +19,10 @@ class Stream(Protocol[T]):
 
     def finish(self) -> bytes:
         """The end, behind the last event."""
+        ...
+
+    def ping(self) -> bytes:
+        """What is sent after some silence, also before the first event."""
         ...
 
     def fail(self, error: SerowError) -> bytes:
