@@ -22,6 +22,10 @@ SerowError                    500
     BuildError                500  it could not be built on this machine (`engines.edit`)
     NotEnoughMemory           500
   PullError                   500  a download that failed or did not match its digest
+    RegistryError             502  the registry is wrong, or away
+      NotAtRegistry           404  it has no model or blob of that name
+      RegistryRefused         403  it refuses us, or it may not be asked
+    Offline                   503  nothing outside may be asked (SEROW_OFFLINE)
   StoreError                  500  the model store can't be read or written: a full disk, no permission
   Unavailable                 503  queue full, or shutting down
 
@@ -161,6 +165,30 @@ class NotEnoughMemory(EngineError):
 
 class PullError(SerowError):
     """A download failed, or what arrived is not what was promised."""
+
+
+class RegistryError(PullError):
+    """A registry can't be reached, or answers what it must not."""
+
+    status = 502
+
+
+class NotAtRegistry(RegistryError):
+    """A registry does not have what it was asked for."""
+
+    status = 404
+
+
+class RegistryRefused(RegistryError):
+    """A registry refuses us, or is one that may not be asked."""
+
+    status = 403
+
+
+class Offline(PullError):
+    """Something outside would have to be asked, and nothing outside may be."""
+
+    status = 503
 
 
 class StoreError(SerowError):

@@ -75,6 +75,14 @@ class Settings:
     write_timeout: float = 30.0
     grace: float = 10.0
     idle_timeout: float = math.inf
+    registries: tuple[str, ...] = ()
+    mirrors: tuple[tuple[str, str], ...] = ()
+    realms: tuple[tuple[str, str], ...] = ()
+    offline: bool = False
+    pull_connections: int = 4
+    pull_rate: int = 0  # bytes a second; 0 is no limit
+    partial_age: float = 14 * 86400.0
+    noprune: bool = False
     log: str = "text"
     log_prompts: bool = False
     otel: bool = False
@@ -154,6 +162,29 @@ def _flag(text: str) -> bool:
     return _FLAGS[text.lower()]
 
 
+def _connections(text: str) -> int:
+    count = _count(text)
+    if not 1 <= count <= 64:
+        raise ValueError("a whole number from 1 to 64")
+    return count
+
+
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = [part.partition("=") for part in _list(text)]
+    if not all(separator and name and value for name, separator, value in pairs):
+        raise ValueError("pairs such as registry.ollama.ai=https://mirror.lan/ollama, comma separated")
+    return tuple((name.strip().lower(), value.strip()) for name, _, value in pairs)
+
+
+def _rate(text: str) -> int:
+    return _size(text.strip().removesuffix("/s"))
+
+
+def _presence(text: str) -> bool:
+    """Whether a variable says yes: any value but those that say no, as the peer reads it."""
+    return _FLAGS.get(text.strip().lower(), True)
+
+
 def _log(text: str) -> str:
     if text.lower() not in ("text", "json"):
         raise ValueError("text or json")
@@ -210,10 +241,23 @@ VARIABLES = (
     Variable("WRITE_TIMEOUT", "write_timeout", _timeout, "how long a client may read nothing of its answer"),
     Variable("GRACE", "grace", _seconds, "how long requests in flight may finish after SIGTERM"),
     Variable("IDLE_TIMEOUT", "idle_timeout", _patience, "time without a model or request until the server ends; 0 is for ever"),
+    Variable(
+        "REGISTRIES", "registries", _list, "registries in private networks that remote clients may name, or *, comma separated"
+    ),
+    Variable("MIRRORS", "mirrors", _pairs, "what is asked before a registry: registry.ollama.ai=https://mirror.lan/ollama,…"),
+    Variable("REALMS", "realms", _pairs, "where a registry's tokens come from, if it is another host: registry.lan=auth.lan,…"),
+    Variable("OFFLINE", "offline", _flag, "1 asks nothing outside this machine; HF_HUB_OFFLINE is its second name"),
+    Variable("PULL_CONNECTIONS", "pull_connections", _connections, "connections to a registry at a time, 1 to 64"),
+    Variable("PULL_RATE", "pull_rate", _rate, "most bytes a second that all pulls together take: 10MiB; 0 is no limit"),
+    Variable("PARTIAL_AGE", "partial_age", _seconds, "how long an unfinished download is kept after its last byte"),
+    Variable("NOPRUNE", "noprune", _presence, "1 lets nothing be removed that no model names any more"),
     Variable("LOG", "log", _log, "text, or json for one JSON object a line"),
     Variable("LOG_PROMPTS", "log_prompts", _flag, "1 writes prompts to the log"),
     Variable("OTEL", "otel", _flag, "1 sends a trace of each request, as the OTEL_… variables say; needs serow[otel]"),
 )
+
+
+_OTHER_NAMES = {"OFFLINE": "HF_HUB_OFFLINE"}  # second names that are not Ollama's
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -237,7 +281,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
 
 def given(name: str, environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
     """The variable that gives a setting, and its text without the quotes that unit files and Windows leave; "" for none."""
-    for variable in (f"SEROW_{name}", f"OLLAMA_{name}"):
+    for variable in (f"SEROW_{name}", _OTHER_NAMES.get(name, f"OLLAMA_{name}")):
         if text := environ.get(variable, "").strip().strip("\"'").strip():
             return variable, text
     return "", ""

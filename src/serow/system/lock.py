@@ -1,6 +1,8 @@
 """An exclusive lock on a file, among tasks and processes; the system releases it when its holder dies."""
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -18,7 +20,10 @@ else:
 
 
 class FileLock:
-    """`with FileLock(path) as lock:` opens the file, `lock.acquire()` tries once; leaving gives it back."""
+    """`with FileLock(path) as lock:` opens the file, `lock.acquire()` tries once; leaving gives it back.
+
+    A lock whose file its last holder has removed is no lock: acquiring opens the file anew then.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -35,7 +40,22 @@ class FileLock:
             _lock(self._file)
         except OSError:
             return False
-        return True
+        if self._is_current(self._file):
+            return True
+        self._file.close()
+        self._file = self._path.open("ab")
+        return False
+
+    def _is_current(self, file: BinaryIO) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def remove(self) -> None:
+        """Remove the file of a lock that we hold, when nobody needs it any more; others find out when they acquire it."""
+        with suppress(OSError):
+            self._path.unlink()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self._file is not None

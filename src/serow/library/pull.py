@@ -1,0 +1,216 @@
+"""`pull`: a manifest, the blobs that are not here yet, and the manifest written last (LIB-05 to LIB-18)."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+
+from serow.errors import NotAtRegistry, NotFound, PullError, RegistryError, RegistryRefused, StoreError
+from serow.library.download import Line
+from serow.library.downloads import Downloads, Ticket
+from serow.library.progress import Board, Counter, Record, watched
+from serow.library.rate import Rate
+from serow.registries import package_index
+from serow.registries.access import Access
+from serow.registries.asked import Asked
+from serow.registries.base import Found, Place
+from serow.registries.package_index import pull as catalog
+from serow.registries.places import places
+from serow.store.blobs import disk_errors
+from serow.store.manifest import TENSOR, Layer
+from serow.store.store import Store
+from serow.system.units import human_bytes
+from serow.system.work import in_thread
+
+_MARGIN = 1 << 30  # bytes of disk that stay free
+_MARGIN_SHARE = 100  # or the hundredth part of a disk that is small
+_MANY_LAYERS, _MANY_LANES = 64, 16  # thousands of small layers come over more connections
+
+__all__ = ["Pulls", "package_index"]
+
+
+@dataclass
+class _Fetching:
+    """A layer that is to be fetched, and the download that brings it."""
+
+    layer: Layer
+    ticket: Ticket | None = None
+    is_here: bool = False
+
+    @property
+    def completed(self) -> int:
+        """Bytes that are here."""
+        return self.layer.size if self.is_here else self.ticket.download.completed if self.ticket else 0
+
+
+class Pulls:
+    """Pulls into one store; those that run at the same time share downloads and the limits of the server."""
+
+    def __init__(self, store: Store, access: Access, *, connections: int = 4, rate: int = 0) -> None:
+        self._store = store
+        self._access = access
+        self._connections = connections
+        self._rate = Rate(rate)
+        self.downloads = Downloads(store.blobs, store.root / "downloads")
+
+    async def pull(self, asked: Asked) -> AsyncGenerator[Record, None]:
+        """Bring a model into the store; yields records without the last, "success". Raises RegistryError and its kin,
+        PullError, StoreError, NotFound.
+        """
+        yield {"status": "pulling manifest"}
+        if asked.is_catalog:
+            async with aclosing(self._from_catalog(asked)) as records:
+                async for record in records:
+                    yield record
+            return
+        try:
+            place, found = await self._resolve(asked)
+        except (NotAtRegistry, RegistryError) as error:
+            if isinstance(error, RegistryRefused) or not catalog.has(asked.name):
+                raise
+            async with aclosing(self._from_catalog(asked, error)) as records:
+                async for record in records:
+                    yield record
+            return
+        try:
+            async with aclosing(self._bring(asked, place, found)) as records:
+                async for record in records:
+                    yield record
+        finally:
+            await place.release()
+
+    async def _from_catalog(self, asked: Asked, first: PullError | None = None) -> AsyncGenerator[Record, None]:
+        """From the package index; what the registry said is told when that has nothing either (LIB-27)."""
+        self._access.require_online("the package index")
+        try:
+            async with aclosing(catalog.pull(str(asked.name), self._store)) as records:
+                async for record in records:
+                    if record.get("status") not in ("pulling manifest", "success"):
+                        yield record
+        except (PullError, NotFound) as error:
+            raise first or error from error
+
+    async def _resolve(self, asked: Asked) -> tuple[Place, Found]:
+        """The first place that has the model, retained, and what it has."""
+        failure: PullError | None = None
+        candidates = places(asked, self._access)
+        for place in candidates:
+            place.retain()
+            try:
+                return place, await place.resolve()
+            except RegistryError as error:
+                await place.release()
+                failure = error
+            except BaseException:
+                await place.release()
+                raise
+        assert failure is not None
+        raise failure
+
+    async def _bring(self, asked: Asked, place: Place, found: Found) -> AsyncGenerator[Record, None]:
+        for note in found.notes:
+            yield {"status": note}
+        digests = [layer.digest for layer in found.blobs]
+        self._store.hold(digests)
+        try:
+            async with aclosing(self._fetch(asked, place, found)) as records:
+                async for record in records:
+                    yield record
+            yield {"status": "verifying sha256 digest"}
+            yield {"status": "writing manifest"}
+            if await in_thread(self._store.put_manifest, asked.name, found.data):
+                yield {"status": "removing unused layers"}
+        finally:
+            await in_thread(self._store.release, digests)
+
+    async def _fetch(self, asked: Asked, place: Place, found: Found) -> AsyncGenerator[Record, None]:
+        layers = [_Fetching(layer) for layer in found.blobs]
+        await in_thread(self._look, layers)
+        await in_thread(self._put_content, found, layers)
+        missing = [each for each in layers if not each.is_here]
+        await in_thread(self._require_space, asked, missing)
+        is_wide = len(layers) > _MANY_LAYERS
+        lanes = _MANY_LANES if is_wide else self._connections
+        line = Line(asyncio.Semaphore(lanes), Rate(asked.rate, self._rate), self._connections)
+        work = asyncio.ensure_future(self._fetch_all(iter(missing), place, line, lanes))
+        try:
+            async with aclosing(watched(work, _board(layers), lambda: _notes(missing))) as records:
+                async for record in records:
+                    yield record
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    def _look(self, layers: list[_Fetching]) -> None:
+        """Find out what is here already."""
+        blobs = self._store.blobs
+        for each in layers:
+            each.is_here = blobs.has(each.layer.digest) and blobs.size(each.layer.digest) == each.layer.size
+
+    def _put_content(self, found: Found, layers: list[_Fetching]) -> None:
+        """Store the small blobs that came with the manifest, or are empty."""
+        for each in layers:
+            content = b"" if not each.layer.size else found.content.get(each.layer.digest)
+            if not each.is_here and content is not None and self._store.blobs.put(content)[0] == each.layer.digest:
+                each.is_here = True
+
+    def _require_space(self, asked: Asked, missing: list[_Fetching]) -> None:
+        """Raise StoreError when what is missing does not fit on the disk, with something left over."""
+        root = self._store.root
+        with disk_errors():
+            root.mkdir(parents=True, exist_ok=True)
+            usage = shutil.disk_usage(root)
+        needed = sum(each.layer.size - self._allocated(each.layer.digest) for each in missing)
+        if needed > 0 and usage.free < needed + min(_MARGIN, usage.total // _MARGIN_SHARE):
+            raise StoreError(
+                f"not enough disk space: {asked.name.display_shortest} needs {human_bytes(needed)}, "
+                f"{human_bytes(usage.free)} are free in {root}",
+                hint="remove a model: serow rm NAME; or name another disk in SEROW_MODELS",
+            )
+
+    def _allocated(self, digest: str) -> int:
+        """Bytes of disk that an earlier try has taken for a blob."""
+        with suppress(OSError):
+            return (self.downloads.folder / digest.replace(":", "-")).stat().st_blocks * 512
+        return 0
+
+    async def _fetch_all(self, missing: Iterator[_Fetching], place: Place, line: Line, count: int) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(self._fetch_some(missing, place, line))
+
+    async def _fetch_some(self, missing: Iterator[_Fetching], place: Place, line: Line) -> None:
+        for each in missing:
+            while not each.is_here:
+                each.ticket = self.downloads.join(each.layer, place, line)
+                try:
+                    await each.ticket.wait()
+                except PullError:
+                    if not each.ticket.may_ask_again:
+                        raise
+                else:
+                    each.is_here = True
+
+
+def _board(layers: list[_Fetching]) -> Board:
+    """A counter for each layer; one for all of them when a model is made of tensors (LIB-40)."""
+    if any(each.layer.media_type == TENSOR for each in layers):
+        total = sum(each.layer.size for each in layers)
+        return Board([Counter("pulling model", "sha256:model", total, lambda: sum(each.completed for each in layers))])
+    return Board([_counter(each) for each in layers])
+
+
+def _counter(each: _Fetching) -> Counter:
+    status = f"pulling {each.layer.digest.removeprefix('sha256:')[:12]}"
+    return Counter(status, each.layer.digest, each.layer.size, lambda: each.completed)
+
+
+def _notes(missing: list[_Fetching]) -> list[str]:
+    """What the downloads have to say since the last look."""
+    found: list[str] = []
+    for each in missing:
+        if each.ticket is not None and each.ticket.download.notes:
+            found += each.ticket.download.notes
+            each.ticket.download.notes.clear()
+    return list(dict.fromkeys(found))
