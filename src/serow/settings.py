@@ -24,7 +24,7 @@ _OTHERS = ("SEROW_API_KEY", "OLLAMA_API_KEY", "SEROW_NOHISTORY", "SEROW_FUZZ_EXA
 _TESTS = "SEROW_TEST_"
 _PEERS = (  # what Ollama reads and we do not: what it is for is chosen here by measuring, or does not exist
     "AUTH", "DEBUG", "DEBUG_LOG_REQUESTS", "EDITOR", "FLASH_ATTENTION", "GPU_OVERHEAD", "INTEL_GPU", "KV_CACHE_TYPE",
-    "LIBRARY_PATH", "LLM_LIBRARY", "MAX_VRAM", "MULTIUSER_CACHE", "NEW_ENGINE", "NOPRUNE", "NO_CLOUD", "REMOTES", "RUNNERS_DIR",
+    "LIBRARY_PATH", "LLM_LIBRARY", "MAX_VRAM", "MULTIUSER_CACHE", "NEW_ENGINE", "NO_CLOUD", "REMOTES", "RUNNERS_DIR",
     "SCHED_SPREAD", "TMPDIR", "VULKAN",
 )  # fmt: skip
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
@@ -176,7 +176,8 @@ def _pairs(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((name.strip().lower(), value.strip()) for name, _, value in pairs)
 
 
-def _rate(text: str) -> int:
+def parse_rate(text: str) -> int:
+    """Bytes a second, as 10485760 or "10MiB"; raises ValueError."""
     return _size(text.strip().removesuffix("/s"))
 
 
@@ -248,7 +249,7 @@ VARIABLES = (
     Variable("REALMS", "realms", _pairs, "where a registry's tokens come from, if it is another host: registry.lan=auth.lan,…"),
     Variable("OFFLINE", "offline", _flag, "1 asks nothing outside this machine; HF_HUB_OFFLINE is its second name"),
     Variable("PULL_CONNECTIONS", "pull_connections", _connections, "connections to a registry at a time, 1 to 64"),
-    Variable("PULL_RATE", "pull_rate", _rate, "most bytes a second that all pulls together take: 10MiB; 0 is no limit"),
+    Variable("PULL_RATE", "pull_rate", parse_rate, "most bytes a second that all pulls together take: 10MiB; 0 is no limit"),
     Variable("PARTIAL_AGE", "partial_age", _seconds, "how long an unfinished download is kept after its last byte"),
     Variable("NOPRUNE", "noprune", _presence, "1 lets nothing be removed that no model names any more"),
     Variable("LOG", "log", _log, "text, or json for one JSON object a line"),

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serow.cli.table import columns, go_duration, human_bytes, human_time
+from serow.cli.table import columns, go_duration, human_time
+from serow.system.units import human_bytes
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

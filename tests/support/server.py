@@ -181,8 +181,8 @@ def served(models: Path, **environ: str) -> Iterator[Served]:
 
 @contextmanager
 def running_server(models: Path, **environ: str) -> Iterator[str]:
-    """A server in a process of its own whose engines take one thread: yields its base URL, ends it with SIGTERM."""
-    with served(models, **{"SEROW_NUM_THREAD": "1", **environ}) as started:
+    """A server whose engines take one thread, and that asks nobody outside: yields its base URL, ends it with SIGTERM."""
+    with served(models, **{"SEROW_NUM_THREAD": "1", "SEROW_OFFLINE": "1", **environ}) as started:
         try:
             yield started.url
         finally:

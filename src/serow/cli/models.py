@@ -6,8 +6,9 @@ from typing import Any
 import click
 
 from serow.cli import progress
-from serow.cli.table import columns, human_bytes, human_time
+from serow.cli.table import columns, human_time
 from serow.cli.terminal import say, tell
+from serow.system.units import human_bytes
 
 
 class Name(click.ParamType[str]):

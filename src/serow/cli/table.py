@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-_UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
 _GAP = "    "
 
 
@@ -12,15 +11,6 @@ def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = (_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join((indent + line).rstrip() for line in lines)
-
-
-def human_bytes(size: int) -> str:
-    """A size in decimal units: 98 MB, 1.5 GB."""
-    for unit, name in _UNITS:
-        if size >= unit:
-            value = size / unit
-            return f"{value:.1f} {name}" if value < 10 and not value.is_integer() else f"{int(value)} {name}"
-    return f"{size} B"
 
 
 def human_duration(seconds: float) -> str:

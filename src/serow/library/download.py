@@ -7,12 +7,12 @@ where it ended, also after kill -9. The SHA-256 of the whole is taken behind the
 import asyncio
 import hashlib
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from serow.errors import PullError
 from serow.library.journal import Journal, sha256_of
@@ -24,7 +24,7 @@ from serow.store.blobs import Blobs, disk_errors
 from serow.store.manifest import Layer
 from serow.system.disk import allocate, publish, write_all
 from serow.system.lock import FileLock
-from serow.system.work import in_thread
+from serow.system.work import in_thread, together
 
 _JOURNALLED = 1 << 20  # bytes from which on a blob has a journal; a smaller one is fetched anew
 _POLL = 0.25  # seconds between looks at another process that fetches the same blob
@@ -74,7 +74,7 @@ class Download:
     async def run(self) -> None:
         """Bring the blob; raises RegistryError and its kin, PullError for a wrong digest, StoreError for the disk."""
         with self._disk_errors():
-            await in_thread(self._folder.mkdir, parents=True, exist_ok=True)
+            await in_thread(partial(self._folder.mkdir, parents=True, exist_ok=True))
             with FileLock(self._path.with_name(self._path.name + ".lock")) as lock:
                 while not lock.acquire():  # another process is at it
                     self._watch_other()
@@ -144,9 +144,9 @@ class Download:
         missing = self._parts.missing()
         try:
             works = [self._fetch_parts(missing) for _ in range(min(connections, len(self._parts)))]
-            await _together(self._hash(), *works)
+            await together(self._hash(), *works)
         except _RangeIgnored:
-            await _together(self._hash(), self._stream())
+            await together(self._hash(), self._stream())
 
     async def _fetch_parts(self, missing: Iterator[Part]) -> None:
         for part in missing:
@@ -282,16 +282,3 @@ class Download:
         publish(self._path, self._blobs.path(self.layer.digest))
         if self._journal is not None:
             self._journal.remove()
-
-
-async def _together(*works: Coroutine[Any, Any, None]) -> None:
-    """Run all of them; the first failure ends the others and is raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

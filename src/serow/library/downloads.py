@@ -51,8 +51,8 @@ class Downloads:
         self._blobs = blobs
         self._running: dict[str, _Shared] = {}
 
-    async def fetch(self, layer: Layer, place: Place, line: Line) -> "Ticket":
-        """Join the download of a blob, or begin it; `async with` the ticket waits for it or leaves it."""
+    def join(self, layer: Layer, place: Place, line: Line) -> "Ticket":
+        """Join the download of a blob, or begin it. The ticket has to be waited for."""
         shared = self._running.get(layer.digest)
         is_ours = shared is None
         if shared is None:
@@ -102,7 +102,7 @@ class Downloads:
 
 
 class Ticket:
-    """A part in a download: `async with ticket:` waits until the blob is there, or leaves it to the others."""
+    """A part in a download: `wait` ends when the blob is there, or leaves it to the others."""
 
     def __init__(self, shared: _Shared, *, is_ours: bool) -> None:
         self._shared = shared

@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Any
 
 from serow.errors import ModelNotFound, SerowError
-from serow.registries.package_index.pull import pull
+from serow.library.progress import Record, repeated
+from serow.library.pull import Pulls
+from serow.registries.access import Access
+from serow.registries.asked import Asked
+from serow.settings import Settings
 from serow.store.create import Recipe
 from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.store import Store
 
-Record = dict[str, Any]
 Forget = Callable[[Model], Awaitable[None]]
 
 
@@ -23,9 +25,12 @@ async def _nobody(_: Model) -> None:
 class Library:
     """Changes to the models of one store. `forget` is told of each model whose files have changed."""
 
-    def __init__(self, store: Store, forget: Forget = _nobody) -> None:
+    def __init__(self, store: Store, settings: Settings | None = None, forget: Forget = _nobody) -> None:
+        settings = settings or Settings()
         self.store = store
+        self.access = Access.load(settings)
         self._forget = forget
+        self._pulls = Pulls(store, self.access, connections=settings.pull_connections, rate=settings.pull_rate)
 
     async def copy(self, source: Name, destination: Name, asked: str) -> None:
         """Give a model a second name; raises ModelNotFound in the words of `asked`, ModelFileError, StoreError."""
@@ -43,10 +48,10 @@ class Library:
         await asyncio.to_thread(self.store.delete, name)
         await self._changed(removed)
 
-    async def create(self, name: Name, recipe: Recipe) -> AsyncGenerator[Record, None]:
-        """Make a model, of a source that is pulled first when it is not here; yields progress."""
-        if recipe.source is not None and not self.store.has(recipe.source):
-            async with aclosing(self.pull(recipe.source)) as records:
+    async def create(self, name: Name, recipe: Recipe, source: Asked | None = None) -> AsyncGenerator[Record, None]:
+        """Make a model, of a `source` that is pulled first when it is not here; yields progress."""
+        if source is not None and not self.store.has(source.name):
+            async with aclosing(self.pull(source)) as records:
                 async for record in records:
                     if record.get("status") != "success":
                         yield record
@@ -56,14 +61,14 @@ class Library:
         await self._changed(replaced)
         yield {"status": "success"}
 
-    async def pull(self, name: Name) -> AsyncGenerator[Record, None]:
+    async def pull(self, asked: Asked) -> AsyncGenerator[Record, None]:
         """Bring a model from where models come from; yields progress, sizes in bytes."""
-        replaced = await self._known(name)
-        async with aclosing(pull(str(name), self.store)) as records:
+        replaced = await self._known(asked.name)
+        async with aclosing(repeated(self._pulls.pull(asked))) as records:
             async for record in records:
-                if record.get("status") == "success":
-                    await self._changed(replaced)
                 yield record
+        await self._changed(replaced)
+        yield {"status": "success"}
 
     async def _known(self, name: Name) -> Model | None:
         """What a name stands for before it changes; None when it is new or broken."""

@@ -5,7 +5,7 @@ them at most twenty a second are told, for all layers together, and none goes ba
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 Record = dict[str, Any]
@@ -100,7 +100,7 @@ async def watched(work: "asyncio.Future[None]", board: Board, notes: Callable[[]
         yield record
 
 
-async def repeated(records: AsyncGenerator[Record, None], silence: float = SILENCE) -> AsyncIterator[Record]:
+async def repeated(records: AsyncGenerator[Record, None], silence: float = SILENCE) -> AsyncGenerator[Record, None]:
     """The records, and the last one again whenever nothing has come for a while."""
     latest: Record = {}
     try:

@@ -11,23 +11,21 @@ from serow.library.download import Line
 from serow.library.downloads import Downloads, Ticket
 from serow.library.progress import Board, Counter, Record, watched
 from serow.library.rate import Rate
-from serow.registries import package_index
 from serow.registries.access import Access
 from serow.registries.asked import Asked
 from serow.registries.base import Found, Place
 from serow.registries.package_index import pull as catalog
+from serow.registries.package_index import sources
 from serow.registries.places import places
 from serow.store.blobs import disk_errors
 from serow.store.manifest import TENSOR, Layer
 from serow.store.store import Store
 from serow.system.units import human_bytes
-from serow.system.work import in_thread
+from serow.system.work import in_thread, together
 
 _MARGIN = 1 << 30  # bytes of disk that stay free
 _MARGIN_SHARE = 100  # or the hundredth part of a disk that is small
 _MANY_LAYERS, _MANY_LANES = 64, 16  # thousands of small layers come over more connections
-
-__all__ = ["Pulls", "package_index"]
 
 
 @dataclass
@@ -67,7 +65,7 @@ class Pulls:
         try:
             place, found = await self._resolve(asked)
         except (NotAtRegistry, RegistryError) as error:
-            if isinstance(error, RegistryRefused) or not catalog.has(asked.name):
+            if isinstance(error, RegistryRefused) or not sources.has(asked.name):
                 raise
             async with aclosing(self._from_catalog(asked, error)) as records:
                 async for record in records:
@@ -176,9 +174,7 @@ class Pulls:
         return 0
 
     async def _fetch_all(self, missing: Iterator[_Fetching], place: Place, line: Line, count: int) -> None:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(count):
-                group.create_task(self._fetch_some(missing, place, line))
+        await together(*(self._fetch_some(missing, place, line) for _ in range(count)))
 
     async def _fetch_some(self, missing: Iterator[_Fetching], place: Place, line: Line) -> None:
         for each in missing:

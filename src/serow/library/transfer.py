@@ -44,8 +44,7 @@ class Persistence:
 
     async def ready(self) -> None:
         """Wait while the registry wants everybody to wait."""
-        while (rest := self._paused_until - time.monotonic()) > 0:
-            await asyncio.sleep(rest)
+        await asyncio.sleep(max(0.0, self._paused_until - time.monotonic()))
 
     def pause(self, host: str, seconds: float) -> None:
         """Let all parts wait."""

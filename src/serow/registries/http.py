@@ -321,7 +321,7 @@ def _speaks_no_tls(error: Exception) -> bool:
     """Whether a handshake failed because nothing there speaks TLS."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, aiohttp.ClientError):
             return any(mark in (cause.reason or str(cause)).upper().replace(" ", "_") for mark in _NO_TLS)
         if isinstance(cause, ConnectionResetError | aiohttp.ServerDisconnectedError):
             return True

@@ -28,7 +28,7 @@ def words(error: BaseException) -> str:
 def _told(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"tls: the certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLError) and not isinstance(error, aiohttp.ClientError):
         reason = (error.reason or "handshake failed").replace("_", " ").lower()
         return "the server speaks no TLS" if reason == "wrong version number" else f"tls: {reason}"
     if isinstance(error, socket.gaierror):

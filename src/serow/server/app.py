@@ -121,12 +121,15 @@ async def _lifespan(
     settings: Settings, start: RunnerFactory | None, counted: Metrics, traces: "Traces | None", app: Starlette
 ) -> AsyncIterator[None]:
     """What lives as long as the server: the store, the scheduler with its engines, the numbers and traces."""
-    store, slots = Store(settings.models), SlotCache(settings.slot_directory, settings.slot_cache)
+    store, slots = (
+        Store(settings.models, may_prune=not settings.noprune),
+        SlotCache(settings.slot_directory, settings.slot_cache),
+    )
     for sweep in (store.sweep, slots.sweep, socket_directory.sweep):
         await asyncio.to_thread(sweep)
     async with Scheduler(settings, start or partial(_start, settings, slots)) as scheduler:
         app.state.settings, app.state.store, app.state.slots, app.state.scheduler = settings, store, slots, scheduler
-        app.state.library = Library(store, partial(_forget, scheduler, slots))
+        app.state.library = Library(store, settings, partial(_forget, scheduler, slots))
         app.state.inference = Inference(store, scheduler, settings.max_pixels)
         app.state.metrics = counted
         counted.follow(scheduler)

@@ -15,6 +15,9 @@ from starlette.routing import Route
 from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, TemplateError
 from serow.gotemplate import parse
 from serow.library.library import Library
+from serow.registries.address import literal
+from serow.registries.asked import Asked
+from serow.registries.credentials import Login
 from serow.runner.base import LoadRequest
 from serow.runner.llama_params import describe
 from serow.runner.llama_spec import batch_size, draft_sizes
@@ -22,6 +25,7 @@ from serow.server.body import content, decoded
 from serow.server.exchange import current
 from serow.server.responses import json_response, require
 from serow.server.streaming import LastRecord, RecordLines, StreamResponse
+from serow.settings import parse_rate
 from serow.store.create import Recipe
 from serow.store.model import Model
 from serow.store.name import Name
@@ -64,15 +68,29 @@ class DeleteRequest(_Named, frozen=True):
     """Body of DELETE /api/delete."""
 
 
-class PullRequest(_Named, frozen=True):
-    """Body of POST /api/pull."""
+class _Remote(_Named, frozen=True):
+    """A body that names a model somewhere else. `rate`: most bytes a second, as a number or "10MiB"."""
 
+    insecure: bool = False
+    username: str = ""
+    password: str = ""
+    rate: int | str = 0
     stream: bool = True
+
+    def asked(self, request: Request) -> Asked:
+        """What is wanted, by whom; raises InvalidModelName, RequestError."""
+        login = Login(self.username, self.password) if self.username or self.password else None
+        return Asked.parse(self.text, insecure=self.insecure, is_local=_is_local(request), login=login, rate=_rate(self.rate))
+
+
+class PullRequest(_Remote, frozen=True):
+    """Body of POST /api/pull."""
 
 
 class CreateRequest(_Named, frozen=True):
     """Body of POST /api/create. `files` and `adapters`: digests by path."""
 
+    insecure: bool = False
     source: str = msgspec.field(name="from", default="")
     files: dict[str, str] = {}
     adapters: dict[str, str] = {}
@@ -150,13 +168,14 @@ async def delete(request: Request) -> Response:
 async def create(request: Request) -> Response:
     """POST /api/create: a model from another one or from uploaded files."""
     wanted = await _body(request, CreateRequest)
-    return _progress(_library(request).create(Name.parse(wanted.text), wanted.recipe()), wanted.stream)
+    source = Asked.parse(wanted.source, insecure=wanted.insecure, is_local=_is_local(request)) if wanted.source else None
+    return _progress(_library(request).create(Name.parse(wanted.text), wanted.recipe(), source), wanted.stream)
 
 
 async def pull_model(request: Request) -> Response:
     """POST /api/pull: a model from where models come from."""
     wanted = await _body(request, PullRequest)
-    return _progress(_library(request).pull(Name.parse(wanted.text)), wanted.stream)
+    return _progress(_library(request).pull(wanted.asked(request)), wanted.stream)
 
 
 async def head_blob(request: Request) -> Response:
@@ -205,6 +224,20 @@ async def _body(request: Request, kind: type[_Body]) -> _Body:
     if isinstance(body, _Named):
         current().model = body.text
     return body
+
+
+def _is_local(request: Request) -> bool:
+    """Whether a client is on this machine, and may name any registry (LIB-03)."""
+    address = literal(request.client.host) if request.client and request.client.host else None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address is None or (mapped or address).is_loopback
+
+
+def _rate(given: int | str) -> int:
+    try:
+        return parse_rate(str(given))
+    except ValueError:
+        raise RequestError('"rate" must be bytes a second, as 10485760 or "10MiB"') from None
 
 
 def _name(text: str, complaint: str) -> Name:

@@ -1,7 +1,7 @@
 """Blobs: files named after the SHA-256 of what they hold, `blobs/sha256-<64 hex>` as Ollama lays them out.
 
 What is being written has another name, `.…-partial`, in the same directory; only a complete, verified file is renamed into
-place. A killed writer leaves nothing but its partial file, which `sweep` removes a day later.
+place. A killed writer leaves nothing but its partial file, which `sweep` removes an hour later.
 """
 
 import asyncio
@@ -18,10 +18,13 @@ from types import TracebackType
 from typing import Self
 
 from serow.errors import ModelFileError, RequestError, StoreError
+from serow.system.disk import publish
 
 _PARTIAL = "-partial"
-_PARTIAL_AGE = 24 * 3600.0  # seconds that an unfinished file is kept
+_PARTIAL_AGE = 3600.0  # seconds that an unfinished file is kept
 _BUFFER = 1 << 20  # bytes gathered before a write leaves the event loop
+_UMASK = os.umask(0o22)  # it can only be read by setting it, and only while there is one thread
+os.umask(_UMASK)
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 
 
@@ -136,8 +139,8 @@ class _Partial:
         with disk_errors():
             os.fsync(self._file.fileno())
             self._file.close()
-            self._path.chmod(0o644)
-            self._path.replace(self._blobs.path(digest))
+            self._path.chmod(mode_of_files())
+            publish(self._path, self._blobs.path(digest))
         return digest
 
     def discard(self) -> None:
@@ -188,7 +191,12 @@ class BlobWriter:
         await asyncio.to_thread(self._partial.append, data)
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+def mode_of_files() -> int:
+    """Readable for all, as far as the umask lets it (LIB-36)."""
+    return 0o644 & ~_UMASK
+
+
+def write_atomic(path: Path, data: bytes, mode: int | None = None) -> None:
     """Put a small file in place in one step: a reader sees the old one, the new one, never half of either."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=_PARTIAL, dir=path.parent)
@@ -198,15 +206,15 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        partial.chmod(mode)
-        partial.replace(path)
+        partial.chmod(mode_of_files() if mode is None else mode)
+        publish(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
 
 
 def sweep(directory: Path, now: float | None = None) -> int:
-    """Remove what killed writers left below a directory a day before `now` (seconds since the epoch); returns how many.
+    """Remove what killed writers left below a directory an hour before `now` (seconds since the epoch); returns how many.
 
     What can't be removed stays.
     """

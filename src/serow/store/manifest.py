@@ -23,6 +23,9 @@ SYSTEM = "application/vnd.ollama.image.system"
 PARAMS = "application/vnd.ollama.image.params"
 MESSAGES = "application/vnd.ollama.image.messages"
 LICENSE = "application/vnd.ollama.image.license"
+DRAFT = "application/vnd.ollama.image.draft"
+TENSOR = "application/vnd.ollama.image.tensor"  # one tensor of a model that draws; `name` is component/tensor
+JSON = "application/vnd.ollama.image.json"  # a file of settings; `name` is a path
 PIPELINE_FILE = "application/vnd.serow.image.file"  # a file of a text-to-image pipeline; `name` is its path within
 
 MANIFEST_LIMIT = 4 << 20  # bytes

@@ -2,10 +2,10 @@
 
 Grammar, as Ollama's types/model/name.go has it (white space around the whole is dropped):
 
-    name       = [ [ scheme "://" ] host "/" ] [ namespace "/" ] model [ ":" tag ]
+    name       = [ [ scheme "://" ] host "/" ] { namespace "/" } model [ ":" tag ]
     host       = first { alphanumeric | "_" | "-" | "." | ":" }    1 to 255 characters; ":" parts a port
-    namespace  = first { alphanumeric | "_" | "-" }                1 to 80
-    model, tag = first { alphanumeric | "_" | "-" | "." }          1 to 80
+    namespace  = first { alphanumeric | "_" | "-" }                1 to 80; up to 8 where the host has "." or ":"
+    model, tag = first { alphanumeric | "_" | "-" | "." }          1 to 80; a model of Hugging Face up to 96
     first      = alphanumeric | "_"                                ASCII only
 
 A part that is absent is `registry.ollama.ai`, `library`, `latest`; a part that is empty (`smollm2:`) is a fault. So no part
@@ -14,6 +14,7 @@ Names compare without regard to case.
 """
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -27,6 +28,10 @@ DEFAULT_TAG = "latest"
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
 _MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
+_HUGGING_FACE = ("hf.co", "huggingface.co")
+_MOST_NAMESPACES = 8
+_COLON = "%3A" if sys.platform == "win32" else ":"  # in the name of a folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +45,16 @@ class Name:
 
     def __post_init__(self) -> None:
         """Refuse a part that the grammar does not allow; raises InvalidModelName."""
-        patterns = (_HOST, _NAMESPACE, _MODEL, _MODEL)
-        if not all(pattern.fullmatch(part) for pattern, part in zip(patterns, self.parts, strict=True)):
+        namespaces = self.namespace.split("/")
+        repository = _REPOSITORY if self.host.lower() in _HUGGING_FACE else _MODEL
+        most = _MOST_NAMESPACES if {".", ":"} & set(self.host) else 1
+        if not (
+            _HOST.fullmatch(self.host)
+            and len(namespaces) <= most
+            and all(map(_NAMESPACE.fullmatch, namespaces))
+            and repository.fullmatch(self.model)
+            and _MODEL.fullmatch(self.tag)
+        ):
             raise InvalidModelName
 
     @classmethod
@@ -49,23 +62,28 @@ class Name:
         """Read a name and fill in the defaults; raises InvalidModelName."""
         if len(text) > NAME.limit:
             raise InvalidModelName
-        text = text.strip()
+        _, scheme, text = text.strip().rpartition("://")
         slash, colon = text.rfind("/"), text.rfind(":")
         path, tag = (text[:colon], text[colon + 1 :]) if colon > slash else (text, DEFAULT_TAG)
-        *above, model = path.rsplit("/", 2)
-        namespace = above[-1] if above else DEFAULT_NAMESPACE
-        host = above[0].rpartition("://")[2] if len(above) == 2 else DEFAULT_HOST
-        return cls(host, namespace, model, tag)
+        *above, model = path.split("/")
+        host = above.pop(0) if len(above) > 1 or (above and scheme) else DEFAULT_HOST
+        return cls(host, "/".join(above) if above else DEFAULT_NAMESPACE, model, tag)
+
+    @classmethod
+    def of_path(cls, path: PurePath) -> "Name":
+        """The name whose manifest lies at a path below `manifests/`; raises InvalidModelName."""
+        host, *namespaces, model, tag = path.parts if len(path.parts) >= 4 else ("",) * 4
+        return cls(host.replace("%3A", ":"), "/".join(namespaces), model, tag)
 
     @property
     def parts(self) -> tuple[str, str, str, str]:
-        """Host, namespace, model, tag."""
+        """Host, namespace (or several, joined by "/"), model, tag."""
         return self.host, self.namespace, self.model, self.tag
 
     @property
     def path(self) -> PurePath:
         """Where its manifest lies below `manifests/`."""
-        return PurePath(*self.parts)
+        return PurePath(self.host.replace(":", _COLON), *self.namespace.split("/"), self.model, self.tag)
 
     @property
     def display_shortest(self) -> str:

@@ -9,9 +9,11 @@ Blobs appear whole and verified, manifests in one step. A blob goes when no mani
 
 import asyncio
 import hashlib
+import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -27,6 +29,7 @@ from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.pipeline import folder_name
 
+_SHALLOWEST, _DEEPEST = 4, 12  # levels of folders below `manifests/`: host, up to nine namespaces, model, tag
 _CACHED = 1024  # names as asked for, and models
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -39,12 +42,16 @@ _Value = TypeVar("_Value")
 class Store:
     """The one way to the models on disk. Methods block; those that may take more than a few milliseconds say so."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, may_prune: bool = True) -> None:
         self.root = root
+        self._may_prune = may_prune
         self.blobs = Blobs(root / "blobs")
         self._manifests = root / "manifests"
         self._pipelines = root / "pipelines"
         self._changing = Lock()  # between writing a manifest and removing blobs
+        self._holding = Lock()  # around the next two
+        self._held: Counter[str] = Counter()  # digests that something in progress is going to name
+        self._released_later: set[str] = set()  # those of them that nothing else names any more
         self._paths: dict[str, Path] = {}
         self._models: dict[Path, tuple[_Stamp, Model]] = {}
 
@@ -121,18 +128,38 @@ class Store:
         recipe = Recipe(files={"model.gguf": digest})
         await asyncio.to_thread(lambda: [*self.create(Name.parse(name), recipe)])
 
-    def put_manifest(self, name: Name, data: bytes) -> None:
-        """Let a name stand for a manifest, written as it is; raises ModelFileError when it is broken or a blob is missing."""
+    def put_manifest(self, name: Name, data: bytes) -> bool:
+        """Let a name stand for a manifest, written as it is; whether an older one of the name had other blobs.
+
+        Raises ModelFileError when it is broken or a blob is missing, StoreError.
+        """
         manifest, path = decode_manifest(data), self._locate(name)
         with self._changing:
             self._require_blobs(manifest)
-            replaced = _digests(self._read(path) or b"")
+            replaced = _digests(self._read(path) or b"") - _digests(data)
             with disk_errors():
                 write_atomic(path, data)
             self._remove_unused(replaced)
+        return bool(replaced)
+
+    def hold(self, digests: Iterable[str]) -> None:
+        """Keep blobs, those that are here and those to come, although no manifest names them yet, until `release`."""
+        with self._holding:
+            self._held.update(digests)
+
+    def release(self, digests: Iterable[str], *, drop: Iterable[str] = ()) -> None:
+        """End a `hold`. What nothing names any more goes if it would have gone meanwhile, or is among `drop`. Blocks."""
+        with self._holding:
+            self._held.subtract(digests)
+            self._held += Counter()  # without what nobody holds
+            ready = {digest for digest in {*self._released_later, *drop} if not self._held[digest]}
+            self._released_later -= ready
+        if ready:
+            with self._changing:
+                self._remove_unused(ready)
 
     def sweep(self) -> int:
-        """Remove what killed writers left more than a day ago; returns how many files."""
+        """Remove what killed writers left more than an hour ago; returns how many files."""
         return sum(blob.sweep(directory) for directory in (self.blobs.root, self._manifests))
 
     def _require_blobs(self, manifest: Manifest) -> None:
@@ -149,12 +176,13 @@ class Store:
         """The path of a manifest, of one that differs only in case if there is one."""
         path = self._manifests
         with disk_errors():
-            for part in name.parts:
+            for part in name.path.parts:
                 path = path / (part if (path / part).exists() else _spelled(path, part))
         return path
 
     def _manifest_paths(self) -> Iterator[Path]:
-        return (path for path in self._manifests.glob("*/*/*/*") if path.is_file())
+        """Every manifest: host, one or more namespaces, model, tag; files that begin with a dot are being written."""
+        return _files(str(self._manifests))
 
     def _read(self, path: Path) -> bytes | None:
         """The bytes of a manifest, at most one above the limit; None when it is not there."""
@@ -182,17 +210,23 @@ class Store:
         data = self._read(path)
         if data is None:
             return None
-        name, parts = Name(*path.parts[-4:]), Parts(decode_manifest(data), self.blobs)
+        name, parts = Name.of_path(path.relative_to(self._manifests)), Parts(decode_manifest(data), self.blobs)
         model = assemble(name, hashlib.sha256(data).hexdigest(), status.st_mtime, parts, self.blobs, self._pipelines)
         _remember(self._models, path, (stamp, model))
         return model
 
     def _remove_unused(self, candidates: set[str]) -> None:
         """Remove those blobs that no manifest names, also no broken one, and folders of pipelines that are gone."""
+        if not self._may_prune or not candidates:
+            return
         manifests = [self._read(path) or b"" for path in self._manifest_paths()]
         used: set[str] = set().union(*(_digests(data) for data in manifests))
-        for digest in candidates - used:
-            self.blobs.remove(digest)
+        with self._holding:
+            for digest in candidates - used:
+                if self._held[digest]:
+                    self._released_later.add(digest)
+                else:
+                    self.blobs.remove(digest)
         needed = set(map(_pipeline_of, manifests))
         for folder in self._pipelines.glob("[0-9a-f]*"):
             if folder.name not in needed:
@@ -202,6 +236,18 @@ class Store:
         while directory != self._manifests and not any(directory.iterdir()):
             directory.rmdir()
             directory = directory.parent
+
+
+def _files(folder: str, level: int = 1) -> Iterator[Path]:
+    """The files from the fourth level of folders on; links are followed, what can't be read is left out."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _files(entry.path, level + 1) if level < _DEEPEST else ()
+            elif level >= _SHALLOWEST and entry.is_file():
+                yield Path(entry.path)
 
 
 def _pipeline_of(data: bytes) -> str:

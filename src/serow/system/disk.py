@@ -69,7 +69,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def publish(path: Path, target: Path) -> None:
-    """Rename a synced file into place and sync the folder. A target that is a link stays one; another disk gets a copy first."""
+    """Rename a synced file into place and sync the folder. A target that is a link stays one; another disk gets a copy."""
     target = Path(os.path.realpath(target)) if target.is_symlink() else target
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

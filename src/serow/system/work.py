@@ -1,8 +1,8 @@
-"""Blocking work outside the event loop that is never left behind: who is cancelled waits until its thread has ended."""
+"""Work that is never left behind: who is cancelled waits until his threads and tasks have ended."""
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
 
@@ -15,3 +15,16 @@ async def in_thread(function: Callable[..., _Result], *args: object) -> _Result:
     except asyncio.CancelledError:
         await asyncio.wait({future})
         raise
+
+
+async def together(*works: Coroutine[Any, Any, None]) -> None:
+    """Run all of them; the first failure ends the others and is raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

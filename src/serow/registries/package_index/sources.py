@@ -114,3 +114,8 @@ def find(name: str) -> Source:
             return source
     known = ", ".join(source.name for source in SOURCES)
     raise NotFound("pull model manifest: file does not exist", hint=f"models that can be pulled: {known}")
+
+
+def has(name: Name) -> bool:
+    """Whether a model is in the table."""
+    return any(Name.parse(source.name) == name for source in SOURCES)
