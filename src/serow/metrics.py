@@ -18,6 +18,8 @@ from serow.scheduler.scheduler import LoadedModel, Scheduler
 _REQUEST_BOUNDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)  # seconds
 _WAIT_BOUNDS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
+_STALL_BOUNDS = (0.5, 1, 2, 5, 10, 30)
+
 _GAUGES: tuple[tuple[str, str, Callable[[LoadedModel], float]], ...] = (
     ("serow_model_memory_bytes", "Memory that the engine of a loaded model holds.", lambda loaded: loaded.size),
     ("serow_model_places", "Requests that a loaded model can run together.", lambda loaded: loaded.request.num_parallel),
@@ -51,6 +53,9 @@ class Metrics:
             ("model", "kind"),
             registry=self.registry,
         )
+        self._stalls = self._histogram(
+            "serow_loop_stall_seconds", "How long the event loop was held, from 250 ms on.", _STALL_BOUNDS
+        )
         self._gaps = Gaps()
         self.registry.register(self._gaps)
 
@@ -60,6 +65,10 @@ class Metrics:
     def follow(self, scheduler: Scheduler) -> None:
         """Tell what the scheduler knows, too."""
         self.registry.register(Engines(scheduler))
+
+    def observe_stall(self, seconds: float) -> None:
+        """Count a time in which nobody was answered."""
+        self._stalls.observe(seconds)
 
     def observe(self, method: str, route: str, status: int, seconds: float, timeline: Timeline) -> None:
         """Count one request that is over."""

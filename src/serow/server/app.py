@@ -34,14 +34,17 @@ from serow.scheduler.scheduler import RunnerFactory, Scheduler
 from serow.server import bind, inference, log, metrics, models, openapi
 from serow.server.body import InFlight
 from serow.server.connection import bounded
+from serow.server.ending import end_by_first, end_by_second, on_signal
 from serow.server.exchange import Exchange, ExchangeMiddleware
 from serow.server.guard import Guard, RequireKey
 from serow.server.idle import Idle
 from serow.server.responses import client_left, json_response, method_not_allowed, not_found, render_error
+from serow.server.stalls import StallWatch
 from serow.server.tracing import open_traces
 from serow.settings import Settings, unused
 from serow.store.model import Model
 from serow.store.store import Store
+from serow.system.limits import forbid_core_files
 
 if TYPE_CHECKING:
     from serow.server.spans import Traces
@@ -95,7 +98,7 @@ def create_app(settings: Settings, start: RunnerFactory | None = None) -> Starle
         exception_handlers=HANDLERS,
         lifespan=partial(_lifespan, settings, start, counted, traces),
     )
-    app.state.in_flight = in_flight
+    app.state.in_flight, app.state.stalls = in_flight, StallWatch(counted.observe_stall)
     return app
 
 
@@ -133,8 +136,10 @@ async def _lifespan(
         app.state.inference = Inference(store, scheduler, settings.max_pixels)
         app.state.metrics = counted
         counted.follow(scheduler)
+        app.state.stalls.start()
         warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header
         yield
+        app.state.stalls.stop()
         await warming
     if traces:
         await asyncio.to_thread(traces.close)
@@ -161,7 +166,9 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         signals = [signal.SIGINT, signal.SIGTERM]
-        before = {each: signal.signal(each, self.handle_exit) for each in signals}
+        before = {each: signal.getsignal(each) for each in signals}
+        for each in signals:
+            on_signal(each, self.handle_exit)
         try:
             yield
         finally:
@@ -198,11 +205,17 @@ class _Server(uvicorn.Server):
         """The first signal lets requests in flight finish, a second one ends them."""
         self.force_exit = self.should_exit
         self.should_exit = True
+        on_signal(sig, self.handle_exit)
+        if self.force_exit:
+            end_by_second(self._app.state.stalls.delay)
+        else:
+            end_by_first(self.config.timeout_graceful_shutdown or 0)
 
 
 def serve(settings: Settings, log_file: Path | None = None) -> None:
     """Listen until SIGTERM or SIGINT; requests in flight may finish within `settings.grace` seconds."""
     log.configure(settings, log_file)
+    forbid_core_files()
     for sentence in unused():
         logger.warning("%s", sentence)
     app = create_app(settings)

@@ -4,12 +4,14 @@ The middleware stands around everything, Starlette's own error handling included
 request an id, which the answer carries in `X-Request-Id` and every error in the log names.
 """
 
+import asyncio
 import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +19,7 @@ from serow.inference.timeline import Timeline
 
 CLIENT_LEFT = 499  # as nginx counts it
 _UNKNOWN = "other"
+_TASK = "request "
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 _current: ContextVar["Exchange"] = ContextVar("exchange")
@@ -64,6 +67,17 @@ def current() -> Exchange:
     return _current.get(None) or Exchange("", "", "", "")
 
 
+def task_name(exchange: Exchange) -> str:
+    """What a task that works for an exchange is called, so that others can tell."""
+    return f"{_TASK}{exchange.id}"
+
+
+def request_of(task: "asyncio.Task[Any]") -> str:
+    """The id of the request that a task works for; "" for none."""
+    name = task.get_name()
+    return name.removeprefix(_TASK) if name.startswith(_TASK) else ""
+
+
 class ExchangeMiddleware:
     """ASGI middleware that makes the exchange and hands it to each of `observers` when it is over."""
 
@@ -76,6 +90,8 @@ class ExchangeMiddleware:
             await self._app(scope, receive, send)
             return
         exchange = _exchange(scope)
+        if (task := asyncio.current_task()) is not None:
+            task.set_name(task_name(exchange))
         _current.set(exchange)  # never reset: what the server logs of this request afterwards is about it, too
         try:
             await self._app(scope, _watched(receive, exchange), _noted(send, exchange))

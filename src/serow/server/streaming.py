@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serow.errors import SerowError, Unavailable
-from serow.server.exchange import current
+from serow.server.exchange import current, task_name
 from serow.server.responses import JSON
 from serow.wire.json import encode, encode_line
 from serow.wire.ollama import NDJSON
@@ -31,7 +31,7 @@ async def _disconnected(receive: Receive) -> None:
 
 async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Run `work`; when the client leaves first, cancel it and wait until it has ended (LIFE-05)."""
-    task = asyncio.ensure_future(work)
+    task = asyncio.create_task(work, name=task_name(current()))
     watch = asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
