@@ -37,7 +37,7 @@ class ModelsView extends HTMLElement {
     const act = (label, work) => make("button", { type: "button", "aria-label": `${label} ${name}`, onclick: () => work().catch(fail) }, label);
     return make("tr", {}, make("th", { scope: "row" }, name, isLoaded && make("span", { class: "tag" }, "in memory")), make("td", {}, bytes(size)),
       make("td", {}, `${details.parameter_size} ${details.quantization_level}`.trim()), make("td", {}, capabilities.join(", ")), make("td", {}, ago(modified_at)),
-      make("td", { class: "row" }, act("Show", () => this.describe(name)), act(isLoaded ? "Unload" : "Load", () => this.load(name, capabilities, !isLoaded)), act("Copy", () => this.copy(name)), act("Delete", () => this.delete(name))));
+      make("td", {}, make("div", { class: "row" }, act("Show", () => this.describe(name)), act(isLoaded ? "Unload" : "Load", () => this.load(name, capabilities, !isLoaded)), act("Copy", () => this.copy(name)), act("Delete", () => this.delete(name)))));
   }
 
   async describe(model) {
