@@ -145,7 +145,7 @@ class Inputs:
 
     inputs: Sequence[str | Sequence[int]]
     dimensions: int | None = None
-    normalize: bool = True
+    normalize: bool | None = True  # to length 1; None: where the model itself does
 
 
 Prompt = Nothing | Single | Raw | Insert | Conversation | Picture | Inputs

@@ -28,7 +28,10 @@ async def embed(wanted: Inputs, model: Model, runner: TextRunner, num_ctx: int, 
     dimensions = _dimensions(wanted.dimensions, model.embedding_length)
     tokens, warnings = await _tokens(wanted.inputs, model, runner, num_ctx, truncate=truncate)
     vectors = await runner.embed(tokens)
-    embeddings = await asyncio.to_thread(finished, vectors, dimensions, normalize=wanted.normalize)
+    normalize = model.normalizes_vectors if wanted.normalize is None else wanted.normalize
+    embeddings = await asyncio.to_thread(finished, vectors, dimensions, normalize=normalize)
+    if "embedding" not in model.capabilities:
+        warnings.append(f'"{model.name.display_shortest}" is not made for embedding: a vector is the mean of its last layer')
     return Embedded(embeddings, sum(map(len, tokens)), warnings)
 
 

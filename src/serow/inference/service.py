@@ -139,7 +139,8 @@ class Inference:
     async def _embed(self, task: Task, inputs: Inputs) -> AsyncGenerator[Event, None]:
         async with self._lease(task) as lease:
             runner = cast(TextRunner, lease.runner)
-            found = await embed(inputs, task.model, runner, lease.num_ctx, truncate=task.ask.truncate)
+            num_ctx = min(task.options.num_ctx or lease.num_ctx, lease.num_ctx)
+            found = await embed(inputs, task.model, runner, num_ctx, truncate=task.ask.truncate)
             yield Vectors(found.embeddings)
             yield Done(
                 reason="stop",

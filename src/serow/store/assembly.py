@@ -107,6 +107,7 @@ def _text_model(shared: dict[str, Any], parts: Parts, blobs: Blobs) -> Model:
         architecture=weights.architecture,
         context_length=weights.context_length,
         embedding_length=weights.embedding_length,
+        normalizes_vectors=weights.normalizes_vectors,
         vocab_size=weights.vocab_size,
         fim_tokens=weights.fim_tokens,
         control_tokens=weights.control_tokens,

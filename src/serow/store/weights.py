@@ -49,6 +49,7 @@ class Weights:
     fim_tokens: tuple[int, int, int] | None
     control_tokens: frozenset[int]
     has_pooling: bool  # it embeds texts, it does not complete them
+    normalizes_vectors: bool  # to length 1
     has_vision: bool  # the vision tower is in the same file
 
     @property
@@ -73,6 +74,7 @@ def describe(path: Path) -> Weights:
         fim_tokens=facts.fim_tokens(path),
         control_tokens=facts.control_tokens(path),
         has_pooling=facts.has("pooling_type"),
+        normalizes_vectors=facts.normalizes_vectors(),
         has_vision=facts.has("vision.block_count"),
     )
 
@@ -149,6 +151,11 @@ class _Facts:
         if len(counts) < block_count or not all(type(count) is int and 0 <= count <= _LARGEST for count in counts):
             raise ModelFileError(f'the file\'s "{self.architecture}.{key}" does not fit its blocks')
         return counts[:block_count]
+
+    def normalizes_vectors(self) -> bool:
+        """As the peer has it for its old route: BERT does unless the file says no, other architectures don't."""
+        value = self.gguf.metadata.get(f"{self.architecture}.normalize_embeddings", True)
+        return self.architecture == "bert" and value is not False
 
     def kv_bytes(self) -> int:
         """Keys and values of all blocks for one token, two bytes a number. A sliding window needs less."""
