@@ -34,7 +34,7 @@ def test_no_input_is_a_load(fields: dict[str, Any]) -> None:
 @pytest.mark.req("EMB-01")
 @pytest.mark.parametrize("given", [5, True, {}, {"a": 1}, ["a", 5], [["a"]], [1, 2], [None]])
 def test_other_input_is_refused_whatever_the_model(given: Any) -> None:
-    with pytest.raises(RequestError, match="^invalid input type$"):
+    with pytest.raises(RequestError, match="invalid input type"):
         decode_embed(body(input=given, model="none"))
 
 

@@ -30,16 +30,14 @@ async def embed(wanted: Inputs, model: Model, runner: TextRunner, num_ctx: int, 
     vectors = await runner.embed(tokens)
     normalize = model.normalizes_vectors if wanted.normalize is None else wanted.normalize
     embeddings = await asyncio.to_thread(finished, vectors, dimensions, normalize=normalize)
-    if "embedding" not in model.capabilities:
-        warnings.append(f'"{model.name.display_shortest}" is not made for embedding: a vector is the mean of its last layer')
     return Embedded(embeddings, sum(map(len, tokens)), warnings)
 
 
-def _dimensions(wanted: int | None, available: int) -> int:
-    """How many numbers a vector keeps; 0 and None are all of them."""
+def _dimensions(wanted: int | None, available: int) -> int | None:
+    """How many numbers a vector keeps; None for all of them, as 0 asks for, too."""
     if wanted is not None and not 0 <= wanted <= (available or wanted):
         raise RequestError(f"dimensions must be between 1 and {available}, the length of the model's vectors")
-    return wanted or available
+    return wanted or None
 
 
 async def _tokens(
@@ -80,7 +78,7 @@ def _cut(tokens: list[int], special: list[int], num_ctx: int) -> list[int]:
     return tokens[:kept] + closing
 
 
-def finished(vectors: list[list[float]], dimensions: int, *, normalize: bool) -> list[list[float]]:
+def finished(vectors: list[list[float]], dimensions: int | None, *, normalize: bool) -> list[list[float]]:
     """Cut, normalise and round to the digits of a float32. Blocks: a millisecond a vector."""
     return [_rounded(_normalized(vector[:dimensions]) if normalize else vector[:dimensions]) for vector in vectors]
 

@@ -147,8 +147,15 @@ class Inference:
                 usage=Usage(prompt_eval_count=found.prompt_eval_count),
                 total_duration=time.perf_counter_ns() - task.started,
                 load_duration=lease.load_duration,
-                warnings=[*task.warnings, *found.warnings],
+                warnings=[*task.warnings, *_embeds_anyway(task), *found.warnings],
             )
+
+
+def _embeds_anyway(task: Task) -> list[str]:
+    """What is said of a model that is made for something else (EMB-05)."""
+    if "embedding" in task.model.capabilities:
+        return []
+    return [f'"{task.ask.model}" is not made for embedding: a vector is the mean of its last layer']
 
 
 def _check_kind(task: Task) -> None:
