@@ -1,6 +1,9 @@
 import json
 import logging
+import os
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,10 +97,13 @@ def configured() -> Iterator[None]:
     """Logging as a server sets it up, and as it was before."""
     loggers = [logging.getLogger(name) for name in ("", "serow", "uvicorn.error")]
     before = [(logger, logger.level, logger.handlers[:], logger.filters[:]) for logger in loggers]
+    hooks = (sys.excepthook, sys.unraisablehook, threading.excepthook)
     configure(Settings())
     try:
         yield
     finally:
+        logging.captureWarnings(capture=False)
+        sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
         for logger, level, handlers, filters in before:
             logger.setLevel(level)
             logger.handlers[:], logger.filters[:] = handlers, filters
@@ -131,3 +137,48 @@ def test_a_server_writes_json_lines_with_the_ids_of_its_answers(models: Path, ca
     assert answer.headers["x-request-id"] == "from-a-test"
     assert [entry["status"] for entry in entries if entry["message"] == "request"] == [200, 400]
     assert SECRET not in log
+
+
+def test_with_json_there_are_no_other_lines(tmp_path: Path) -> None:
+    environ = {
+        **os.environ,
+        "SEROW_LOG": "json",
+        "SEROW_MODELS": str(tmp_path),
+        "SEROW_HOST": "127.0.0.1:0",
+        "SEROW_KEEPALIVE": "1",
+    }
+    argv = [sys.executable, "-m", "serow", "serve"]
+    with subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        httpx.get(f"{first['url']}/api/version", headers={"Host": "evil.example"}, timeout=60)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    entries = [json.loads(line) for line in (out + err).splitlines()]
+    assert first["message"].endswith(f"listens on {first['url']}")
+    assert {"SEROW_KEEPALIVE is no setting of this server; is SEROW_KEEP_ALIVE meant?", "request"} <= {
+        entry["message"] for entry in entries
+    }
+
+
+def test_with_json_a_start_that_fails_is_one_object(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    environ = {**os.environ, "SEROW_LOG": "json", "SEROW_MODELS": str(file / "models"), "SEROW_HOST": "127.0.0.1:0"}
+    argv = [sys.executable, "-m", "serow", "serve"]
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    said = json.loads(done.stderr)
+    assert (done.returncode, done.stdout, said["level"]) == (1, "", "error")
+    assert said["message"].startswith("can't keep models in ") and said["hint"]
+
+
+def test_what_python_would_say_in_lines_of_its_own_goes_to_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise RuntimeError("of a thread")
+
+    with configured():
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith(" ERROR unexpected fault") and lines[-1] == "RuntimeError: of a thread"

@@ -6,6 +6,7 @@ Of the first a test sees the scheduler, and may bring engines of its own.
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -166,6 +167,13 @@ class Served:
         return children
 
 
+def url_in(line: str) -> str:
+    """The address in what a server says first, in words or as JSON."""
+    found = re.search(r"https?://[^\s\"]+", line)
+    assert found is not None, line
+    return found[0]
+
+
 @contextmanager
 def served(models: Path, **environ: str) -> Iterator[Served]:
     """Serve on a port of the system's choice; killed at the end, if it still runs."""
@@ -174,7 +182,7 @@ def served(models: Path, **environ: str) -> Iterator[Served]:
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield Served(process, process.stdout.readline().split()[-1])
+            yield Served(process, url_in(process.stdout.readline()))
         finally:
             process.kill()
 

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import sys
 from pathlib import Path
 
 import click
@@ -27,13 +28,19 @@ class _Serve(click.Command):
 def serve(log_file: Path | None) -> None:
     """Start the server and stay in front; Ctrl-C ends it."""
     from serow.engines.home import forced
-    from serow.server import app
+    from serow.server import app, log
 
     found = settings.load()
-    forced(found)
-    _check_address(found.host, found.port)
-    _make_store(found.models)
-    app.serve(found, log_file)
+    try:
+        forced(found)
+        _check_address(found.host, found.port)
+        _make_store(found.models)
+        app.serve(found, log_file)
+    except SerowError as error:
+        if found.log != "json":
+            raise
+        log.tell_failure(error)
+        sys.exit(1)
 
 
 def _check_address(host: str, port: int) -> None:

@@ -182,7 +182,7 @@ class _Server(uvicorn.Server):
             scheme = "https" if self.config.is_ssl else "http"
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             name = f"[{host}]" if ":" in host else host
-            print(f"serow {__version__} listens on {scheme}://{name}:{port}", flush=True)
+            log.announce(self._app.state.settings, f"{scheme}://{name}:{port}")
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; True ends the server."""

@@ -5,6 +5,7 @@ Pixels are counted where pictures are decoded (`images.py`), schemas and grammar
 
 from collections.abc import Iterator
 
+from serow import bounds
 from serow.errors import RequestError
 from serow.inference.ask import Ask, Conversation, Image, Inputs, Insert, Nothing, Picture, Raw, Single
 from serow.settings import Settings
@@ -15,6 +16,12 @@ Size = tuple[str, int, str]  # what, how much of what
 def check(ask: Ask, settings: Settings) -> None:
     """Raise RequestError for what is larger than the settings allow, with its name and the limit."""
     most = {"characters": settings.max_prompt, "tokens": settings.max_prompt, "pictures": settings.max_images}
+    match ask.prompt:
+        case Conversation(messages, tools):
+            bounds.MESSAGES.check(len(messages), '"messages"')
+            bounds.TOOLS.check(len(tools), '"tools"')
+        case Inputs(inputs):
+            bounds.INPUTS.check(len(inputs), '"input"')
     for name, size, unit in _sizes(ask):
         if size > most[unit]:
             raise RequestError(f'"{name}" holds {size} {unit}, more than the {most[unit]} allowed')

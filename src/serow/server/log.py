@@ -6,16 +6,23 @@ What a prompt says is never written, unless SEROW_LOG_PROMPTS asks for it.
 import json
 import logging
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from serow import __version__
+from serow.errors import SerowError
 from serow.server.exchange import Exchange, current
 from serow.settings import Settings
 
 logger = logging.getLogger("serow.request")
+_faults = logging.getLogger("serow")
 
 _MAX_FILE = 10_000_000  # bytes
 _LOGGERS_OF_REQUESTS = ("serow", "uvicorn.error")  # others speak of engines and connections, which outlive a request
@@ -33,6 +40,34 @@ def configure(settings: Settings, file: Path | None = None) -> None:
     logging.getLogger("serow").setLevel(logging.INFO)
     for name in _LOGGERS_OF_REQUESTS:
         logging.getLogger(name).addFilter(_name_request)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = partial(_log_fault, "unexpected fault")
+    sys.unraisablehook = lambda fault: _log_fault(
+        "unexpected fault at an end", fault.exc_type, fault.exc_value, fault.exc_traceback
+    )
+    threading.excepthook = lambda fault: _log_fault("unexpected fault", fault.exc_type, fault.exc_value, fault.exc_traceback)
+
+
+def _log_fault(text: str, kind: type[BaseException], fault: BaseException | None, trace: TracebackType | None) -> None:
+    """What Python would write on stderr in lines of its own."""
+    _faults.error(text, exc_info=(kind, fault or kind(), trace))
+
+
+def announce(settings: Settings, url: str) -> None:
+    """Say on stdout where the server listens: people, and programs that start one, read it there."""
+    text = f"serow {__version__} listens on {url}"
+    if settings.log == "json":
+        record = logging.LogRecord("serow", logging.INFO, "", 0, text, (), None)
+        record.fields = {"url": url}
+        text = JSONFormatter().format(record)
+    print(text, flush=True)
+
+
+def tell_failure(error: SerowError) -> None:
+    """Write why the server did not start, as one object."""
+    record = logging.LogRecord("serow", logging.ERROR, "", 0, str(error), (), None)
+    record.fields = {"hint": error.hint} if error.hint else {}
+    print(JSONFormatter().format(record), file=sys.stderr)
 
 
 def request_logger(settings: Settings) -> Callable[[Exchange], None]:

@@ -6,11 +6,11 @@ Keys match in any case and null is absent, as everywhere on the wire (GEN-01). W
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from serow import bounds
 from serow.errors import RequestError
 from serow.wire.json import decode_object
 
 _MOST_ITEMS = 100_000  # of one list
-_MOST_WARNINGS = 20  # of one object
 _NAMES = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array", dict: "an object"}
 
 
@@ -58,8 +58,8 @@ class Fields:
 
     def warn_of_unread(self) -> None:
         """Name the fields that nobody asked for."""
-        unread = [self.at(name) for name in self._values if name not in self._seen]
-        self.warnings += [f'unknown field "{path}" was ignored' for path in unread[:_MOST_WARNINGS]]
+        if len(self.warnings) < bounds.WARNINGS.limit:
+            self.warnings += bounds.ignored("field", [self.at(name) for name in self._values if name not in self._seen])
 
     def value(self, name: str) -> Any:
         """A field of any type, None where it is absent."""
@@ -112,8 +112,8 @@ class Fields:
     def _check_range(self, name: str, value: float, low: float | None, high: float | None) -> None:
         if (low is None or value >= low) and (high is None or value <= high):
             return
-        bounds = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
-        raise self.fault(name, f"{self.at(name)} must be {bounds}")
+        allowed = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
+        raise self.fault(name, f"{self.at(name)} must be {allowed}")
 
     def items(self, name: str) -> list[Any]:
         """A list, empty where it is absent."""
