@@ -53,7 +53,7 @@ def test_the_newest_stay_in_number_bytes_and_time() -> None:
     for number in range(5):
         keep(answers, "me", response(f"r{number}"))
     assert [bool(answers.find("me", f"r{number}")) for number in range(5)] == [False, False, True, True, True]
-    keep(answers, "me", response("large", "x" * 9700))
+    keep(answers, "me", response("large", "x" * 9850))
     assert (len(answers), bool(answers.find("me", "large"))) == (1, True)
     keep(answers, "me", response("too large", "x" * 10_000))
     assert (len(answers), answers.find("me", "too large")) == (1, None)
