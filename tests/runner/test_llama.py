@@ -64,6 +64,17 @@ async def test_a_prompt_seen_before_counts_whole_and_says_what_was_cached(think:
     assert (usage.prompt_eval_count, usage.prompt_cached_count) == (len(request.prompt), len(request.prompt) - 1)
 
 
+async def test_the_first_chunk_tells_the_counts_of_the_prompt_that_the_last_one_tells(think: LlamaRunner) -> None:
+    request = completion(await chat(think, "What is 21 + 43?"), 3)
+    for _ in range(2):
+        first, *_, last = await chunks_of(think, request)
+        assert last.usage is not None and first.prompt_eval_count == len(request.prompt)
+        assert (first.prompt_eval_count, first.prompt_cached_count) == (
+            last.usage.prompt_eval_count,
+            last.usage.prompt_cached_count,
+        )
+
+
 @pytest.mark.req("GEN-07")
 @pytest.mark.parametrize(
     ("stop", "text"),

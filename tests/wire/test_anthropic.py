@@ -369,9 +369,10 @@ def test_nothing_is_sent_before_the_first_piece_and_a_failure_is_an_error_event(
 @pytest.mark.req("ANT-09")
 @pytest.mark.parametrize("events", [[Prompted(22), DONE], TEXT])
 def test_input_tokens_are_the_same_at_both_ends(events: list[Event]) -> None:
-    usage = Usage(prompt_eval_count=22, eval_count=1)
-    found = data_of(sent(MessageStream(decoded(), "r"), [*events[:-1], Done(reason="stop", usage=usage)]))
-    assert found[0]["message"]["usage"]["input_tokens"] == found[-2]["usage"]["input_tokens"] == 22
+    usage = Usage(prompt_eval_count=22, prompt_cached_count=20, eval_count=1)
+    ends = [Prompted(22, prompt_cached_count=20), *events[1:-1], Done(reason="stop", usage=usage)]
+    found = data_of(sent(MessageStream(decoded(), "r"), ends))
+    assert found[0]["message"]["usage"]["input_tokens"] == found[-2]["usage"]["input_tokens"] == 2
 
 
 @pytest.mark.req("ANT-10")

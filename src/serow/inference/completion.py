@@ -87,6 +87,8 @@ class Completion:
         self.text = ""  # all that the model wrote, tags included
         self.response = ""  # what of it is the answer
         self.thinking_count = 0  # tokens
+        self.prompt_eval_count = 0  # as the engine counts, pictures included; 0 before it has begun, or where it does not say
+        self.prompt_cached_count = 0
 
     @property
     def usage(self) -> Usage:
@@ -119,6 +121,8 @@ class Completion:
         async with aclosing(self._runner.complete(request)) as chunks:
             async for chunk in chunks:
                 self._timeline.sample(before + chunk.num_tokens)
+                if chunk.prompt_eval_count and not self.prompt_eval_count:
+                    self.prompt_eval_count, self.prompt_cached_count = chunk.prompt_eval_count, chunk.prompt_cached_count
                 self.text += chunk.text
                 if chunk.usage is not None:
                     self._finish(chunk, chunk.usage)

@@ -1,6 +1,6 @@
 """What happens while an Ask is answered. A stream of a dialect is these events in its words; a whole answer is their fold.
 
-The order: `Prompted` once the prompt is known, `Echo` where it is wanted; then `Delta`, `Step` and the events of tool calls;
+The order: `Prompted` once the prompt is read, `Echo` where it is wanted; then `Delta`, `Step` and the events of tool calls;
 `Done` last, always. An error is raised, not an event. A tool call is one `ToolCallStart`, any number of `ToolCallArguments`,
 one `ToolCallEnd`; calls do not overlap. Made for each token: plain structs, nothing computed.
 """
@@ -15,11 +15,12 @@ DoneReason = Literal["stop", "length", "load", "unload"]
 
 
 class Prompted(Struct, frozen=True, gc=False):
-    """The prompt as it goes to the engine: its tokens, those that were cut off it, and how long the model took to load (ns)."""
+    """The prompt is read: its tokens, those that were cut off it, how long the model took to load (ns), what was cached."""
 
     prompt_eval_count: int
     truncated: int = 0
     load_duration: int = 0
+    prompt_cached_count: int = 0
 
 
 class Rendered(Struct, frozen=True, gc=False):

@@ -41,12 +41,17 @@ async def answer(task: Task, runner: TextRunner, load_duration: int) -> AsyncGen
     Raises RequestError before the first piece, EngineError.
     """
     prompt = await make(task.model, task.ask, task.options, task.images, task.think, runner)
-    yield Prompted(len(prompt.tokens), prompt.truncated, load_duration)
     completion = Completion(runner, _plan(task, prompt), task.timeline)
     task.timeline.send(prompt.num_sent)
     async with aclosing(completion.events()) as events:
+        is_told = False
         async for event in events:
+            if not is_told:
+                yield _prompted(prompt, completion, load_duration)
+                is_told = True
             yield event
+        if not is_told:
+            yield _prompted(prompt, completion, load_duration)
     task.timeline.finish(completion.usage)
     context = None
     if isinstance(task.ask.prompt, Single | Insert):
@@ -57,6 +62,11 @@ async def answer(task: Task, runner: TextRunner, load_duration: int) -> AsyncGen
 async def render(task: Task, runner: TextRunner) -> Rendered:
     """The prompt as it would go to the model, for `_debug_render_only`."""
     return Rendered(await rendered(task.model, task.ask, task.think, runner), len(task.images))
+
+
+def _prompted(prompt: Prompt, completion: Completion, load_duration: int) -> Prompted:
+    count = completion.prompt_eval_count or len(prompt.tokens)
+    return Prompted(count, prompt.truncated, load_duration, completion.prompt_cached_count)
 
 
 def _plan(task: Task, prompt: Prompt) -> Plan:

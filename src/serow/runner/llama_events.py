@@ -51,9 +51,11 @@ class Fault(Struct):
 
 
 class Progress(Struct):
-    """How much of the prompt is read."""
+    """How much of the prompt is read, of how much, and what of it was in the cache."""
 
     processed: int = 0
+    total: int = 0
+    cache: int = 0
 
 
 class Event(Struct):
@@ -88,6 +90,7 @@ class EventReader:
 
     def __init__(self) -> None:
         self._rest = b""
+        self.progress: Progress | None = None  # the first that was told of the prompt
 
     def feed(self, piece: bytes) -> list[Event]:
         """The events that `piece` completes, those of a prompt's progress left out; raises EngineError for one without end."""
@@ -95,7 +98,10 @@ class EventReader:
         if len(self._rest) > _LONGEST_EVENT:
             raise EngineError("the engine sent an event that is too long")
         decoded = (_decode(event[6:]) for event in events if event.startswith(b"data: "))
-        return [event for event in decoded if event.prompt_progress is None]
+        found = list(decoded)
+        if self.progress is None:
+            self.progress = next((event.prompt_progress for event in found if event.prompt_progress), None)
+        return [event for event in found if event.prompt_progress is None]
 
 
 class ChunkBuilder:

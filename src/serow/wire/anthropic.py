@@ -269,7 +269,8 @@ class MessageStream:
         if self._has_begun:
             return b""
         self._has_begun = True
-        usage = _usage(Usage(prompt_eval_count=self._prompted.prompt_eval_count))
+        prompted = self._prompted
+        usage = _usage(Usage(prompted.prompt_eval_count, prompted.prompt_cached_count))
         end = {"stop_reason": None, "stop_sequence": None}
         message = {**self._head, "content": [], **end, "usage": usage}
         return server_sent.named({"type": "message_start", "message": message}) + self.ping()
