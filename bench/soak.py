@@ -35,7 +35,6 @@ import aiohttp
 import psutil
 
 from serow.runner.image import PACKAGES
-from serow.runner.socket_directory import PREFIX
 from serow.store.create import Recipe
 from serow.store.name import Name
 from serow.store.pipeline import files_of
@@ -133,7 +132,14 @@ def serving(root: Path, **environ: str) -> Iterator[Server]:
     """A server of our own; whatever happens, it and its engines are gone afterwards."""
     temporary = root / "t"
     temporary.mkdir()
-    env = {**os.environ, **ENVIRON, "SEROW_MODELS": str(root / "models"), "TMPDIR": str(temporary), **environ}
+    env = {
+        **os.environ,
+        **ENVIRON,
+        "SEROW_MODELS": str(root / "models"),
+        "TMPDIR": str(temporary),
+        "XDG_RUNTIME_DIR": "",
+        **environ,
+    }
     with (
         (root / "log").open("wb") as log,
         subprocess.Popen(
@@ -322,7 +328,7 @@ async def until_quiet(server: Server) -> bool:
             async with session.get("/api/ps", params={"verbose": "1"}) as response:
                 load = await response.json()
             is_idle = load["num_waiting"] == 0 and all(model["num_running"] == 0 for model in load["models"])
-            if is_idle and not server.engines() and not list(server.temporary.glob(f"{PREFIX}*")):
+            if is_idle and not server.engines() and not list(server.temporary.glob("serow*/engine-*")):
                 return True
             for model in load["models"]:
                 await session.post("/api/generate", json={"model": model["name"], "keep_alive": 0})

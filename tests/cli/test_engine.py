@@ -50,7 +50,7 @@ def run(home: EngineHome, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def install(home: EngineHome, name: str = "ik", built_at: str = "2026-01-02T03:04:05+00:00") -> None:
-    home.root.mkdir(exist_ok=True)
+    home.claim()
     (home.root / "made").touch()
     home.install(name, home.root / "made", Build(sha256="ab" * 32, source="ik-1.tar.gz", built_at=built_at, backends=("cuda",)))
 

@@ -25,7 +25,7 @@ Run = Callable[..., tuple[int, str, str]]
 def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with the fake engine as llama.cpp."""
     home = EngineHome(tmp_path / "engines")
-    home.root.mkdir()
+    home.claim()
     home.install("llama.cpp", make_executable(tmp_path), Build(sha256="ab" * 32, source="", built_at=""))
     monkeypatch.setenv("SEROW_ENGINES", str(home.root))
     monkeypatch.setenv("SEROW_NUM_THREAD", "1")

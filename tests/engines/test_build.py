@@ -42,7 +42,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals and na
 def home(tmp_path: Path) -> EngineHome:
     """A directory with an engine that was built before, "old"."""
     made = EngineHome(tmp_path / "engines")
-    made.root.mkdir()
+    made.claim()
     (made.root / "made").write_text("old")
     made.install("ik", made.root / "made", OLD)
     return made
@@ -252,6 +252,7 @@ async def test_a_disk_that_fills_up_leaves_the_old_engine_and_with_room_the_buil
     small_disk: Path, toolchain: Toolchain, tmp_path: Path
 ) -> None:
     home = EngineHome(small_disk)
+    home.claim()
     (small_disk / "made").write_text("old")
     home.install("ik", small_disk / "made", OLD)
     fake = make_sdist(tmp_path / "index", large_txt=bytes(2 << 20))

@@ -124,7 +124,7 @@ def test_a_full_disk_is_told_and_leaves_the_results_that_were_there(tmp_path: Pa
         with pytest.raises(StoreError, match=r"^no space left on the disk of the engines$"):
             checks.put([result(reason="it died")])
     assert Checks(tmp_path).all() == (result(),)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checks.json", "checks.lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".serow", "checks.json", "checks.lock"]
 
 
 def test_a_lock_that_is_not_given_back_is_an_error(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def home(tmp_path: Path) -> EngineHome:
 
 
 def install(home: EngineHome, name: str = "ik", text: str = "new", build: Build = BUILD) -> None:
-    home.root.mkdir(exist_ok=True)
+    home.claim()
     executable = home.root / "made"
     executable.write_text(text)
     home.install(name, executable, build)
@@ -49,7 +49,7 @@ def test_a_new_build_takes_the_place_of_the_old_one_and_nothing_else_stays(home:
     engine = home.find("ik")
     assert (engine.build, engine.has_gpu) == ("cd" * 6, True)
     assert engine.executable and engine.executable.read_text() == "new"
-    assert [path.name for path in home.root.iterdir()] == ["ik"]
+    assert sorted(path.name for path in home.root.iterdir()) == [".serow", "ik"]
 
 
 def test_an_installation_that_fails_leaves_the_old_engine(home: EngineHome, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_an_installation_that_fails_leaves_the_old_engine(home: EngineHome, monk
             install(home, text="new")
     engine = home.find("ik")
     assert engine.executable and engine.executable.read_text() == "old"
-    assert sorted(path.name for path in home.root.iterdir()) == ["ik"]
+    assert sorted(path.name for path in home.root.iterdir()) == [".serow", "ik"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
@@ -82,7 +82,7 @@ def test_a_chosen_engine_is_used_until_the_choice_is_taken_back(home: EngineHome
         home.use(name)
         assert home.used == name
     home.use("")
-    assert [path.name for path in home.root.iterdir()] == ["ik"]
+    assert sorted(path.name for path in home.root.iterdir()) == [".serow", "ik"]
 
 
 @pytest.mark.parametrize(("name", "message"), [("ik", "the engine ik is not built"), ("nope", "there is no engine 'nope'")])

@@ -29,7 +29,7 @@ class Place:
 
     def build(self, name: str, build: str = "build 1") -> Engine:
         """Build an engine, or build it anew."""
-        self.home.root.mkdir(exist_ok=True)
+        self.home.claim()
         executable = self.home.root / "made"
         executable.touch()
         self.home.install(name, executable, Build(sha256=build, source="", built_at=""))

@@ -23,7 +23,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="pidfd is Linux's")
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """A directory for temporary files of its own, with a path short enough for a socket."""
+    """A runtime directory of its own, with a path short enough for a socket."""
     with tempfile.TemporaryDirectory(prefix="t") as directory:
         yield Path(directory)
 
@@ -41,25 +41,25 @@ def ended(server: Served) -> int:
 @linux
 @pytest.mark.req("LIFE-06")
 def test_a_server_that_is_killed_leaves_no_engine_and_the_next_one_clears_up(models: Path, temporary: Path) -> None:
-    with served(models, TMPDIR=str(temporary)) as server:
+    with served(models, XDG_RUNTIME_DIR=str(temporary)) as server:
         load(server)
         engines = [os.pidfd_open(engine.pid) for engine in server.engines()]
         server.process.kill()
     assert engines and all(ends(engine) for engine in engines)
-    assert [path.name[:6] for path in temporary.iterdir()] == ["serow-"]
-    with served(models, TMPDIR=str(temporary)):
-        assert list(temporary.iterdir()) == []
+    assert [path.name[:7] for path in (temporary / "serow").iterdir()] == ["engine-"]
+    with served(models, XDG_RUNTIME_DIR=str(temporary)):
+        assert list((temporary / "serow").iterdir()) == []
 
 
 @linux
 @pytest.mark.req("LIFE-07")
 def test_a_server_that_is_ended_leaves_nothing_and_exits_with_zero(models: Path, temporary: Path) -> None:
-    with served(models, TMPDIR=str(temporary)) as server:
+    with served(models, XDG_RUNTIME_DIR=str(temporary)) as server:
         load(server)
         engines = [os.pidfd_open(engine.pid) for engine in server.engines()]
         assert ended(server) == 0
     assert engines and all(ends(engine) for engine in engines)
-    assert list(temporary.iterdir()) == []
+    assert list((temporary / "serow").iterdir()) == []
 
 
 async def lines_of(response: aiohttp.ClientResponse) -> list[dict[str, Any]]:

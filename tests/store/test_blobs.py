@@ -119,9 +119,10 @@ def test_a_small_file_is_replaced_in_one_step(tmp_path: Path) -> None:
 def test_partial_files_are_swept_when_a_day_old(blobs: Blobs) -> None:
     blobs.put(b"hello")
     foreign = blobs.root / f"sha256-{'1' * 64}-partial"  # a download of Ollama's: not ours to remove
-    for path in (blobs.root / ".old-partial", blobs.root / ".new-partial", foreign):
+    old, new = (blobs.root / f".serow-{age}00000-partial" for age in ("old", "new"))
+    for path in (old, new, foreign):
         path.touch()
-    os.utime(blobs.root / ".old-partial", (1000, 1000))
+    os.utime(old, (1000, 1000))
     os.utime(foreign, (1000, 1000))
     assert sweep(blobs.root) == 1
-    assert files(blobs) == sorted([".new-partial", HELLO.replace(":", "-"), foreign.name])
+    assert files(blobs) == sorted([new.name, HELLO.replace(":", "-"), foreign.name])

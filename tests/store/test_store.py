@@ -186,8 +186,8 @@ async def test_one_file_makes_a_model(store: Store, think: str) -> None:
 def test_partial_files_are_swept_from_the_whole_store(store: Store, make: Make) -> None:
     make("zoo-think")
     for folder in (store.root / "blobs", manifest_path(store, "zoo-think").parent):
-        (folder / ".x-partial").touch()
-        os.utime(folder / ".x-partial", (1000, 1000))
+        (folder / ".serow-0123abc_-partial").touch()
+        os.utime(folder / ".serow-0123abc_-partial", (1000, 1000))
     assert store.sweep() == 2
     assert names(store) == ["zoo-think:latest"]
 

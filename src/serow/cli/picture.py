@@ -3,7 +3,9 @@
 import base64
 import binascii
 import re
+from contextlib import suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from serow.errors import SerowError
@@ -26,13 +28,18 @@ def save(image: str, prompt: str) -> Path:
     path = Path(file_name(prompt, datetime.now()))
     try:
         data = base64.b64decode(image, validate=True)
-        number = 1
-        while path.exists():
-            number += 1
-            path = path.with_stem(f"{path.stem}-{number}" if number == 2 else f"{path.stem.rpartition('-')[0]}-{number}")
-        path.write_bytes(data)
+        return _write(path, data)
     except binascii.Error as error:
         raise PictureError("the server sent a broken picture") from error
     except OSError as error:
         raise PictureError(f"can't write {path}: {(error.strerror or 'unknown fault').lower()}") from error
-    return path
+
+
+def _write(path: Path, data: bytes) -> Path:
+    """Write a new file, numbered where there is one of the name, or a link; returns its path. Raises OSError."""
+    for number in count(1):
+        free = path.with_stem(f"{path.stem}-{number}") if number > 1 else path
+        with suppress(FileExistsError), free.open("xb") as file:
+            file.write(data)
+            return free
+    raise AssertionError("there is always a number more")

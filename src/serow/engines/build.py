@@ -226,7 +226,7 @@ class Workshop:
     def _clear(self, kept: set[str]) -> None:
         for path in self._place.iterdir():
             if path.name not in kept:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _jobs() -> int:

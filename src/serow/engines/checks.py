@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from serow.engines.home import disk_errors
+from serow.engines.home import EngineHome, disk_errors
 from serow.errors import StoreError
 from serow.runner.engine import WHEEL, Engine, FlagSet
 from serow.store.blobs import write_atomic
@@ -130,7 +130,7 @@ class Checks:
         """Keep results in place of those that they replace; raises StoreError."""
         added = tuple(new)
         with disk_errors():
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            EngineHome(self._path.parent).claim()
             with FileLock(self._path.with_suffix(".lock")) as lock:
                 _await(lock)
                 kept = (old for old in self.all() if not any(each.replaces(old) for each in added))

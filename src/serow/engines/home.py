@@ -24,10 +24,12 @@ from serow.errors import NotFound, RequestError
 from serow.runner.engine import KINDS, LLAMA_CPP, WHEEL, Engine, find_kind
 from serow.settings import Settings
 from serow.store import blobs
+from serow.system import owned
 from serow.system.lock import FileLock
 
 EXECUTABLE = "llama-server.exe" if sys.platform == "win32" else "llama-server"
 _LONGEST_RECORD = 64 << 10  # bytes
+_NAMES = {"used", "checks.json", "checks.lock", "build", owned.MARK, "lost+found"}  # beside the engines
 
 
 class Build(Struct, frozen=True, kw_only=True):
@@ -98,7 +100,8 @@ class EngineHome:
         """Let nobody else build or remove this engine; raises RequestError when somebody does, StoreError for the disk."""
         path = self.workplace(name).with_name(f"{name}.lock")
         with disk_errors():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.claim()
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             with FileLock(path) as lock:
                 if not lock.acquire():
                     raise RequestError(f"the engine {name} is being built", hint="wait for it, or end the other command")
@@ -107,6 +110,8 @@ class EngineHome:
     def install(self, name: str, executable: Path, build: Build) -> None:
         """Move an executable into the place of the engine that is there, which stays as it is until then; raises StoreError."""
         target = self.directory(name)
+        with disk_errors():
+            self.claim()
         with disk_errors(), tempfile.TemporaryDirectory(dir=self.root, prefix=".engine-") as temporary:
             new, old = Path(temporary) / "new", Path(temporary) / "old"
             new.mkdir(mode=0o700)
@@ -118,6 +123,20 @@ class EngineHome:
                 target.rename(old)
             new.rename(target)
 
+    def claim(self) -> None:
+        """Make the directory ours before anything is written into it; raises RequestError when other people's work is there.
+
+        What is ours, or was made by a version that left no mark, holds our names only, and engines with their records.
+        """
+        root = self.root.resolve()
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if owned.is_ours(root):
+            return
+        names = {path.name for path in root.iterdir()}
+        if names - _NAMES - KINDS.keys() or any(self.build_of(name) is None for name in names & KINDS.keys()):
+            raise RequestError("the directory of the engines holds other files", hint="name one of its own in SEROW_ENGINES")
+        owned.mark(root)
+
     def use(self, name: str) -> None:
         """Choose an engine for all models, "" for the fastest of each; raises NotFound for one that is not here, StoreError."""
         if name:
@@ -125,7 +144,7 @@ class EngineHome:
         path = self.root / "used"
         with disk_errors():
             if name:
-                self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.claim()
                 blobs.write_atomic(path, name.encode(), 0o600)
             else:
                 path.unlink(missing_ok=True)

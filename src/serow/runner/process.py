@@ -26,7 +26,7 @@ import psutil
 
 from serow.errors import EngineDied, EngineError, LoadError
 from serow.runner.child import Assignment, Listen
-from serow.runner.socket_directory import SocketDirectory
+from serow.runner.socket_directory import SOCKET, SocketDirectory
 
 CLOSE_TIMEOUT = 5.0  # seconds that a child may take to end by itself
 CONNECT_TIMEOUT = 10.0
@@ -230,7 +230,7 @@ def _choose_address(directory: Path | None) -> Listen:
     """A socket in the directory, where that can be; else a free port."""
     key = secrets.token_urlsafe(32)
     if directory and hasattr(socket, "AF_UNIX") and sys.platform != "win32":
-        path = str(directory / "engine.sock")
+        path = str(directory / SOCKET)
         if len(path) <= _LONGEST_SOCKET_PATH:
             return Listen(path, 0, key)
     with socket.socket() as probe:

@@ -3,6 +3,8 @@
 <root>/<key>/            one model in one engine: `record.json`, and the engine's own files for each slot
 <root>/<key>.<random>/   where an engine that runs restores from and saves to
 
+Both have our mark (`system.owned`): the root may be any directory of the user's, with work of his own in it.
+
 A slot is taken out before it is restored, and what is saved appears when it is whole: no file makes an engine fall twice, and
 none that was half written is believed. All of it is users' texts: directories have mode 0700, files 0600.
 """
@@ -22,9 +24,11 @@ from msgspec import Struct
 
 from serow.runner.base import LoadRequest
 from serow.runner.llama_params import describe
+from serow.system import owned
 
 _NAME = re.compile(r"[0-9a-f]{32}(\.[0-9a-f]{8})?")
 _RECORD = "record.json"
+_FILE = re.compile(r"\d+\.slot")
 _LONGEST_RECORD = 64 << 10  # bytes
 _LEFT_OVER = 3600.0  # seconds after which an engine's directory is one of a killed server: restoring and saving take a few
 
@@ -54,7 +58,7 @@ class SlotCache:
         with suppress(OSError):  # a disk that fails keeps no server from starting, no model from being removed
             for path in self._entries():
                 if not self._limit or _is_unwanted(path):
-                    shutil.rmtree(path, ignore_errors=True)
+                    _remove(path)
             self.make_room(0, self.root)
 
     def make_room(self, size: int, own: Path) -> bool:
@@ -69,14 +73,15 @@ class SlotCache:
             return False
         for path, freed in sizes.items():
             if total > most:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
                 total -= freed
         return True
 
     def _entries(self) -> list[Path]:
         """Our directories, the least recently used first."""
         with suppress(FileNotFoundError):
-            ours = [entry for entry in os.scandir(self.root) if _NAME.fullmatch(entry.name)]
+            named = (entry for entry in os.scandir(self.root) if _NAME.fullmatch(entry.name))
+            ours = [entry for entry in named if owned.is_ours(Path(entry.path))]
             return [Path(entry.path) for entry in sorted(ours, key=lambda entry: entry.stat().st_mtime)]
         return []
 
@@ -94,11 +99,11 @@ class SlotPlace:
     def open(self) -> None:
         """Make the engine's directory."""
         self._cache.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.path.mkdir(exist_ok=True, mode=0o700)
+        self._make()
 
     def saved(self) -> tuple[int, ...]:
         """The sizes of what was saved, the most recently used slot first; `take` tells whether it is still there."""
-        record = _read_record(self._saved)
+        record = _read_record(self._saved) if owned.is_ours(self._saved) else None
         return record.sizes if record else ()
 
     def take(self, rank: int, size: int) -> str:
@@ -111,13 +116,13 @@ class SlotPlace:
 
     def empty(self) -> None:
         """Remove what was taken: the engine has it in memory, or does not want it."""
-        for file in self.path.iterdir():
+        for file in self.path.glob("*.slot*"):
             file.unlink()
 
     def make_room(self, size: int) -> str:
         """The name to save the next slot by, "" when its `size` in bytes is too much. What was saved before gives way."""
-        self.path.mkdir(exist_ok=True, mode=0o700)
-        shutil.rmtree(self._saved, ignore_errors=True)
+        self._make()
+        _remove(self._saved)
         return _file_name(len(self._sizes)) if self._cache.make_room(size, self.path) else ""
 
     def keep(self) -> None:
@@ -137,12 +142,16 @@ class SlotPlace:
         if self._sizes:
             self._remove(len(self._sizes))  # what it was writing when its time was over
             _write_record(self.path, _Record(str(self._weights), tuple(self._sizes)))
-            shutil.rmtree(self._saved, ignore_errors=True)
+            _remove(self._saved)
             self.path.rename(self._saved)
         if not self._weights.exists():  # looked for last: who removes it sweeps afterwards
-            shutil.rmtree(self._saved, ignore_errors=True)
-        shutil.rmtree(self.path, ignore_errors=True)
+            _remove(self._saved)
+        _remove(self.path)
         self.discard()
+
+    def _make(self) -> None:
+        self.path.mkdir(exist_ok=True, mode=0o700)
+        owned.mark(self.path)
 
     def _remove(self, rank: int) -> None:
         for file in _files(self.path, rank):
@@ -164,6 +173,11 @@ def _identity(path: str) -> tuple[str, int, int]:
         status = Path(path).stat()
         return path, status.st_size, status.st_mtime_ns
     return path, 0, 0
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory of slots; one that is not ours, and what an engine did not put there, stays."""
+    owned.remove(directory, lambda name: name == _RECORD or _FILE.match(name))
 
 
 def _file_name(rank: int) -> str:

@@ -1,7 +1,7 @@
 """Blobs: files named after the SHA-256 of what they hold, `blobs/sha256-<64 hex>` as Ollama lays them out.
 
-What is being written has another name, `.…-partial`, in the same directory; only a complete, verified file is renamed into
-place. A killed writer leaves nothing but its partial file, which `sweep` removes an hour later.
+What is being written has another name, `.serow-…-partial`, in the same directory; only a complete, verified file is renamed
+into place. A killed writer leaves nothing but its partial file, which `sweep` removes an hour later.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from typing import Self
 from serow.errors import ModelFileError, RequestError, StoreError
 from serow.system.disk import publish
 
-_PARTIAL = "-partial"
+_PARTIAL_NAME = (".serow-", "-partial")  # how the name of an unfinished file begins and ends
+_IS_PARTIAL = re.compile(r"\.serow-[a-z0-9_]{8}-partial")
 _PARTIAL_AGE = 3600.0  # seconds that an unfinished file is kept
 _BUFFER = 1 << 20  # bytes gathered before a write leaves the event loop
 _UMASK = os.umask(0o22)  # it can only be read by setting it, and only while there is one thread
@@ -120,7 +122,7 @@ class _Partial:
         self.size = 0
         with disk_errors():
             blobs.root.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".", suffix=_PARTIAL, dir=blobs.root)
+            handle, name = _open_partial(blobs.root)
         self._file, self._path = os.fdopen(handle, "wb", buffering=0), Path(name)
 
     def append(self, data: bytes) -> None:
@@ -199,7 +201,7 @@ def mode_of_files() -> int:
 def write_atomic(path: Path, data: bytes, mode: int | None = None) -> None:
     """Put a small file in place in one step: a reader sees the old one, the new one, never half of either."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=_PARTIAL, dir=path.parent)
+    handle, name = _open_partial(path.parent)
     partial = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -213,6 +215,11 @@ def write_atomic(path: Path, data: bytes, mode: int | None = None) -> None:
         raise
 
 
+def _open_partial(directory: Path) -> tuple[int, str]:
+    prefix, suffix = _PARTIAL_NAME
+    return tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=directory)
+
+
 def sweep(directory: Path, now: float | None = None) -> int:
     """Remove what killed writers left below a directory an hour before `now` (seconds since the epoch); returns how many.
 
@@ -220,9 +227,10 @@ def sweep(directory: Path, now: float | None = None) -> int:
     """
     oldest = (time.time() if now is None else now) - _PARTIAL_AGE
     num_removed = 0
-    for path in directory.rglob(f".*{_PARTIAL}"):
+    for path in directory.rglob("".join((_PARTIAL_NAME[0], "*", _PARTIAL_NAME[1]))):
         with suppress(OSError):
-            if path.stat().st_mtime < oldest:
+            status = path.lstat()
+            if _IS_PARTIAL.fullmatch(path.name) and stat.S_ISREG(status.st_mode) and status.st_mtime < oldest:
                 path.unlink()
                 num_removed += 1
     return num_removed

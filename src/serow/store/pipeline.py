@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -118,6 +119,17 @@ def lay_out(layers: Iterable[Layer], blobs: Blobs, target: Path) -> Path:
         finally:
             shutil.rmtree(building, ignore_errors=True)
     return target
+
+
+def clear(layers: Iterable[Layer], target: Path) -> None:
+    """Remove the folder of a pipeline again: its files, and what is empty then. What anybody put beside them stays."""
+    paths = [target / check_path(layer.name) for layer in layers]
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
+    for folder in sorted({path.parent for path in paths} | {target}, key=lambda folder: -len(folder.parts)):
+        with suppress(OSError):  # not empty, or not there
+            folder.rmdir()
 
 
 def _link(layers: Iterable[Layer], blobs: Blobs, folder: Path) -> None:

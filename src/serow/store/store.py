@@ -11,9 +11,8 @@ import asyncio
 import hashlib
 import os
 import re
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -21,10 +20,11 @@ from typing import TypeVar
 
 from serow.errors import ModelFileError, ModelNotFound, RequestError, StoreError
 from serow.store import blobs as blob
+from serow.store import pipeline
 from serow.store.assembly import Parts, assemble
 from serow.store.blobs import Blobs, disk_errors, write_atomic
 from serow.store.create import Draft, Recipe
-from serow.store.manifest import MANIFEST_LIMIT, PIPELINE_FILE, Manifest, decode_manifest, encode
+from serow.store.manifest import MANIFEST_LIMIT, PIPELINE_FILE, Layer, Manifest, decode_manifest, encode
 from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.pipeline import folder_name
@@ -98,12 +98,13 @@ class Store:
         """Remove a name, and the blobs that no other name needs; raises ModelNotFound, StoreError."""
         path = self._locate(name)
         with self._changing:
-            named = _digests(self._data(path, name))
+            removed = self._data(path, name)
             with disk_errors():
                 path.unlink(missing_ok=True)
                 self._remove_empty(path.parent)
             self._models.pop(path, None)
-            self._remove_unused(named)
+            self._remove_unused(_digests(removed))
+            self._remove_pipeline(removed)
 
     def create(self, name: Name, recipe: Recipe) -> Iterator[str]:
         """Make a model; yields what it does next, as Ollama words it. Up to 100 ms a step; made when there is no next.
@@ -136,10 +137,12 @@ class Store:
         manifest, path = decode_manifest(data), self._locate(name)
         with self._changing:
             self._require_blobs(manifest)
-            replaced = _digests(self._read(path) or b"") - _digests(data)
+            before = self._read(path) or b""
+            replaced = _digests(before) - _digests(data)
             with disk_errors():
                 write_atomic(path, data)
             self._remove_unused(replaced)
+            self._remove_pipeline(before)
         return bool(replaced)
 
     def hold(self, digests: Iterable[str]) -> None:
@@ -216,21 +219,23 @@ class Store:
         return model
 
     def _remove_unused(self, candidates: set[str]) -> None:
-        """Remove those blobs that no manifest names, also no broken one, and folders of pipelines that are gone."""
+        """Remove those blobs that no manifest names, also no broken one."""
         if not self._may_prune or not candidates:
             return
-        manifests = [self._read(path) or b"" for path in self._manifest_paths()]
-        used: set[str] = set().union(*(_digests(data) for data in manifests))
+        used: set[str] = set().union(*(_digests(self._read(path) or b"") for path in self._manifest_paths()))
         with self._holding:
             for digest in candidates - used:
                 if self._held[digest]:
                     self._released_later.add(digest)
                 else:
                     self.blobs.remove(digest)
-        needed = set(map(_pipeline_of, manifests))
-        for folder in self._pipelines.glob("[0-9a-f]*"):
-            if folder.name not in needed:
-                shutil.rmtree(folder, ignore_errors=True)
+
+    def _remove_pipeline(self, gone: bytes) -> None:
+        """Remove the folder of the pipeline that a manifest stood for, if no other one does."""
+        files = _pipeline_of(gone)
+        manifests = (self._read(path) or b"" for path in self._manifest_paths()) if files else ()
+        if files and folder_name(files) not in map(folder_name, map(_pipeline_of, manifests)):
+            pipeline.clear(files, self._pipelines / folder_name(files))
 
     def _remove_empty(self, directory: Path) -> None:
         while directory != self._manifests and not any(directory.iterdir()):
@@ -250,13 +255,12 @@ def _files(folder: str, level: int = 1) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
-def _pipeline_of(data: bytes) -> str:
-    """The folder that a manifest's pipeline is laid out in; "" when it has none, or is broken."""
+def _pipeline_of(data: bytes) -> Sequence[Layer]:
+    """The files of a manifest's pipeline; none when it has none, or is broken."""
     try:
-        files = decode_manifest(data).all(PIPELINE_FILE)
+        return decode_manifest(data).all(PIPELINE_FILE)
     except ModelFileError:
-        return ""
-    return folder_name(files) if files else ""
+        return ()
 
 
 def _digests(data: bytes) -> set[str]:
