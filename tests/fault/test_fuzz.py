@@ -21,12 +21,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serow.options import LoadOptions
-from serow.server.openapi import OPERATIONS, Operation, document
+from serow.server.openapi import document
+from serow.server.operation import Operation
+from serow.server.routes import OPERATIONS
 from serow.store.store import Store
 from tests.conftest import create
 from tests.schemas import ANY_JSON, some_of, validator, values
 from tests.support.server import running_server
 
+DOCUMENT = document(OPERATIONS)
 EXAMPLES = int(os.environ.get("SEROW_FUZZ_EXAMPLES", "0"))
 DEADLINE = 60  # seconds
 ENGINES = ("the engine ", "could not load the model", "model requires more system memory")
@@ -77,8 +80,8 @@ def fields_of(operation: Operation) -> dict[str, st.SearchStrategy[Any]]:
     special["keep_alive"] = st.sampled_from(["5m", "1h30m", 300, -1, "x", 1e300, ""])
     special["context"] = st.lists(st.integers(0, 255), max_size=300) | st.lists(st.integers(), max_size=3)
     special["format"] = st.sampled_from(["json", {"type": "object"}, {"enum": [1, "a"]}]) | ANY_JSON
-    schema = document()["components"]["schemas"][operation.body.__name__]
-    return {name: special[name] if name in special else values(document(), each) for name, each in schema["properties"].items()}
+    schema = DOCUMENT["components"]["schemas"][operation.body.__name__]
+    return {name: special[name] if name in special else values(DOCUMENT, each) for name, each in schema["properties"].items()}
 
 
 @st.composite
@@ -113,7 +116,7 @@ def check(answer: httpx.Response, operation: Operation | None = None) -> None:
         if "error" in record:
             assert record["error"] and isinstance(record["error"], str) and "internal error" not in record["error"]
         elif operation is not None and operation.answer is not None:
-            validator(document(), operation.answer.__name__).validate(record)
+            validator(DOCUMENT, operation.answer.__name__).validate(record)
     if answer.status_code >= 500:
         assert records[0]["error"].startswith(ENGINES), answer.text
     if "ndjson" in answer.headers.get("content-type", ""):
@@ -189,7 +192,7 @@ def test_bytes_that_are_hardly_http_leave_the_server_as_it_was(client: httpx.Cli
 
 
 @settings(bounded, max_examples=max(6, EXAMPLES // 500))
-@given(options=values(document(), document()["components"]["schemas"]["Options"]))
+@given(options=values(DOCUMENT, DOCUMENT["components"]["schemas"]["Options"]))
 def test_options_that_load_the_model_anew_never_break_more_than_their_own_request(
     client: httpx.Client, options: dict[str, Any]
 ) -> None:

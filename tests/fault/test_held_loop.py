@@ -18,8 +18,8 @@ DEADLINE = 30  # seconds
 SERVER = """
 import time
 from starlette.responses import Response
-from starlette.routing import Route
 from serow.server import app
+from serow.server.operation import PUBLIC, Operation
 from serow.settings import load
 
 async def hold(request):
@@ -33,7 +33,7 @@ async def hold(request):
         sum(range(10**15))
     return Response("let go")
 
-app.ROUTES.append(Route("/hold", hold))
+app.OPERATIONS += (Operation(method="GET", path="/hold", scope=PUBLIC, handler=hold, summary="hold the loop"),)
 app.serve(load())
 """
 

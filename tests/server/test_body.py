@@ -164,11 +164,11 @@ async def test_what_a_request_held_is_given_back_when_it_is_answered(tmp_path: P
 @pytest.mark.parametrize(("size", "is_beside"), [(100, False), (1 << 20, True)])
 async def test_a_large_body_is_decoded_beside_the_event_loop(tmp_path: Path, size: int, is_beside: bool) -> None:
     app = create_app(Settings(models=tmp_path))
-    app.state.settings = Settings()
 
     async def receive() -> Any:
         return {"type": "http.request", "body": b"x" * size, "more_body": False}
 
     scope = {"type": "http", "method": "POST", "headers": [], "app": app, "state": {"client": "a"}}
-    found = await decoded(Request(scope, receive), lambda body: (len(body), threading.current_thread()))
+    async with app.router.lifespan_context(app):
+        found = await decoded(Request(scope, receive), lambda body: (len(body), threading.current_thread()))
     assert found[0] == size and (found[1] is not threading.main_thread()) is is_beside

@@ -8,15 +8,16 @@ from typing import Any
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from serow.errors import RequestError
 from serow.keys import KeyFile, Keyring
 from serow.keys import Scope as KeyScope
-from serow.server import models
 from serow.server.app import create_app
-from serow.server.guard import RequireKey, scope_of
+from serow.server.guard import RequireKey
+from serow.server.handlers import models
+from serow.server.operation import Operation
+from serow.server.routes import OPERATIONS
 from serow.settings import SettingError, Settings
 
 GIVEN = "a key with every scope"
@@ -121,9 +122,26 @@ async def test_a_key_that_may_only_manage_does_not_generate(client: httpx.AsyncC
 
 
 def test_every_route_that_changes_models_is_managed() -> None:
-    managed = {route.path for route in models.routes if isinstance(route, Route) and scope_of(route.path) is KeyScope.MANAGE}
-    assert managed == {route.path for route in models.routes if isinstance(route, Route)} - READING
-    assert scope_of("/api/create/") is scope_of(f"/api/blobs/{NOTHING}") is KeyScope.MANAGE
+    managed = {operation.path for operation in OPERATIONS if operation.scope is KeyScope.MANAGE}
+    assert managed == {operation.path for operation in OPERATIONS if operation.handler.__module__ == models.__name__} - READING
+
+
+def test_a_route_without_a_scope_does_not_start() -> None:
+    with pytest.raises(TypeError, match="scope"):
+        Operation(method="GET", path="/", handler=models.tags, summary="x")  # type: ignore[call-arg]
+
+
+def test_no_route_is_made_beside_the_table(tmp_path: Path) -> None:
+    routes = create_app(Settings(models=tmp_path)).routes
+    assert [route.name for route in routes] == [f"{each.method} {each.path}" for each in OPERATIONS]  # type: ignore[attr-defined]
+
+
+async def test_a_key_that_may_only_infer_gets_403_with_a_slash_behind_the_path_too(
+    client: httpx.AsyncClient, file: KeyFile
+) -> None:
+    headers = bearer(file.create("reader", (KeyScope.INFER,)))
+    for path in ("/api/create/", f"/api/blobs/{NOTHING}"):
+        assert (await client.post(path, headers=headers, follow_redirects=True)).status_code == 403
 
 
 async def test_a_revoked_key_is_refused_at_once(client: httpx.AsyncClient, file: KeyFile) -> None:

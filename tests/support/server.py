@@ -61,7 +61,7 @@ class Running:
 
     @property
     def scheduler(self) -> Scheduler:
-        scheduler: Scheduler = self._app.state.scheduler
+        scheduler: Scheduler = self._app.state.context.scheduler
         return scheduler
 
     @property

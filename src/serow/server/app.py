@@ -14,12 +14,9 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from serow import API_LEVEL, __version__
 from serow.errors import SerowError
 from serow.inference.service import Inference
 from serow.keys import KeyFile, Keyring
@@ -31,14 +28,16 @@ from serow.runner.image import ImageRunner
 from serow.runner.llama import LlamaRunner
 from serow.runner.slots import SlotCache
 from serow.scheduler.scheduler import RunnerFactory, Scheduler
-from serow.server import bind, inference, log, metrics, models, openapi
+from serow.server import bind, log, metrics
 from serow.server.body import InFlight
 from serow.server.connection import bounded
+from serow.server.context import Context
 from serow.server.ending import end_by_first, end_by_second, on_signal
 from serow.server.exchange import Exchange, ExchangeMiddleware
 from serow.server.guard import Guard, RequireKey
 from serow.server.idle import Idle
-from serow.server.responses import client_left, json_response, method_not_allowed, not_found, render_error
+from serow.server.responses import client_left, method_not_allowed, not_found, render_error
+from serow.server.routes import OPERATIONS, PUBLIC_PATHS
 from serow.server.stalls import StallWatch
 from serow.server.tracing import open_traces
 from serow.settings import Settings, unused
@@ -52,29 +51,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-async def root(_: Request) -> Response:
-    """What clients ask to see whether a server is there (RES-06)."""
-    return Response("Ollama is running", media_type="text/plain")
-
-
-async def version(_: Request) -> Response:
-    """The level of Ollama's API that is spoken, which clients compare, and our own version (RES-06)."""
-    return json_response({"version": API_LEVEL, "serow": __version__})
-
-
 class _Application(Starlette):
-    """Starlette, watched from outside: what its own error handling answers is observed too."""
+    """Starlette, watched from outside: what its own error handling answers is observed too, and whether its loop is held."""
 
-    def __init__(self, observers: list[Callable[[Exchange], None]], **options: Any) -> None:
+    def __init__(self, observers: list[Callable[[Exchange], None]], stalls: StallWatch, **options: Any) -> None:
         super().__init__(**options)
         self._observers = observers
+        self.stalls = stalls
 
     def build_middleware_stack(self) -> ASGIApp:
         return ExchangeMiddleware(super().build_middleware_stack(), self._observers)
 
 
-def create_app(settings: Settings, start: RunnerFactory | None = None) -> Starlette:
-    """Build the application; its store, scheduler and generation are in `app.state` while it runs.
+def create_app(settings: Settings, start: RunnerFactory | None = None) -> _Application:
+    """Build the application; while it runs, `app.state.context` holds its parts.
 
     `start` makes the engines, in place of our own.
     """
@@ -88,28 +78,19 @@ def create_app(settings: Settings, start: RunnerFactory | None = None) -> Starle
         log.request_logger(settings),
         *([traces.record] if traces else ()),
     ]
-    app = _Application(
+    return _Application(
         observers,
-        routes=ROUTES,
+        StallWatch(counted.observe_stall),
+        routes=[operation.route() for operation in OPERATIONS],
         middleware=[
             Middleware(Guard, settings.origins, settings.hosts, settings.max_header),
-            Middleware(RequireKey, keyring, may_be_open=bind.may_be_open(settings)),
+            Middleware(RequireKey, keyring, PUBLIC_PATHS, may_be_open=bind.may_be_open(settings)),
         ],
         exception_handlers=HANDLERS,
-        lifespan=partial(_lifespan, settings, start, counted, traces),
+        lifespan=partial(_lifespan, settings, start, counted, in_flight, traces),
     )
-    app.state.in_flight, app.state.stalls = in_flight, StallWatch(counted.observe_stall)
-    return app
 
 
-ROUTES = [
-    Route("/", root),
-    Route("/api/version", version),
-    *inference.routes,
-    *models.routes,
-    *metrics.routes,
-    *openapi.routes,
-]
 HANDLERS = {
     SerowError: render_error,
     ClientDisconnect: client_left,
@@ -121,7 +102,12 @@ HANDLERS = {
 
 @asynccontextmanager
 async def _lifespan(
-    settings: Settings, start: RunnerFactory | None, counted: Metrics, traces: "Traces | None", app: Starlette
+    settings: Settings,
+    start: RunnerFactory | None,
+    counted: Metrics,
+    in_flight: InFlight,
+    traces: "Traces | None",
+    app: _Application,
 ) -> AsyncIterator[None]:
     """What lives as long as the server: the store, the scheduler with its engines, the numbers and traces."""
     store, slots = (
@@ -131,15 +117,14 @@ async def _lifespan(
     for sweep in (store.sweep, slots.sweep, socket_directory.sweep):
         await asyncio.to_thread(sweep)
     async with Scheduler(settings, start or partial(_start, settings, slots)) as scheduler:
-        app.state.settings, app.state.store, app.state.slots, app.state.scheduler = settings, store, slots, scheduler
-        app.state.library = Library(store, settings, partial(_forget, scheduler, slots))
-        app.state.inference = Inference(store, scheduler, settings.max_pixels)
-        app.state.metrics = counted
+        library = Library(store, settings, partial(_forget, scheduler, slots))
+        inference = Inference(store, scheduler, settings.max_pixels)
+        app.state.context = Context(settings, store, slots, scheduler, library, inference, counted, in_flight)
         counted.follow(scheduler)
-        app.state.stalls.start()
+        app.stalls.start()
         warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header
         yield
-        app.state.stalls.stop()
+        app.stalls.stop()
         await warming
     if traces:
         await asyncio.to_thread(traces.close)
@@ -158,7 +143,7 @@ def _start(settings: Settings, slots: SlotCache, request: LoadRequest) -> Runner
 class _Server(uvicorn.Server):
     """uvicorn that takes no new work once it was told to end, and ends with exit status 0 (LIFE-07)."""
 
-    def __init__(self, app: Starlette, config: uvicorn.Config, idle: Idle) -> None:
+    def __init__(self, app: _Application, config: uvicorn.Config, idle: Idle) -> None:
         super().__init__(config)
         self._app = app
         self._idle = idle
@@ -187,7 +172,7 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; True ends the server."""
         if self._idle.is_possible and counter % 10 == 0:
-            scheduler: Scheduler = self._app.state.scheduler
+            scheduler: Scheduler = self._app.state.context.scheduler
             if self._idle.is_over(is_busy=bool(scheduler.loaded() or scheduler.num_waiting or self.server_state.tasks)):
                 logger.info("nobody has used this server for the time that SEROW_IDLE_TIMEOUT says: it ends")
                 self.should_exit = True
@@ -195,7 +180,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Requests in flight go on within the grace time; who waits gets 503."""
-        self._app.state.scheduler.stop()
+        self._app.state.context.scheduler.stop()
         if self.server_state.tasks:
             grace = self.config.timeout_graceful_shutdown
             logger.info("requests in flight may finish within %s s; a second signal ends them", grace)
@@ -207,7 +192,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
         on_signal(sig, self.handle_exit)
         if self.force_exit:
-            end_by_second(self._app.state.stalls.delay)
+            end_by_second(self._app.stalls.delay)
         else:
             end_by_first(self.config.timeout_graceful_shutdown or 0)
 

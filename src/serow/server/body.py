@@ -10,6 +10,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from serow.errors import RequestError, TooLarge, Unavailable, UnsupportedEncoding
+from serow.server.context import context
 from serow.server.exchange import Exchange, current
 
 if sys.version_info >= (3, 14):
@@ -54,21 +55,20 @@ async def decoded(request: Request, decode: Callable[[bytes], T]) -> T:
 
     Raises as `read_body` and `decode` do.
     """
-    state = request.app.state
-    body = await read_body(request, state.settings.max_body)
+    body = await read_body(request)
     if len(body) <= _SMALL:
         return decode(body)
-    in_flight: InFlight = state.in_flight
-    async with in_flight.turn:
+    async with context(request).in_flight.turn:
         return await asyncio.to_thread(decode, body)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, unpacked, at most `limit` bytes. Raises TooLarge before it holds more, Unavailable, and as `content`."""
+async def read_body(request: Request) -> bytes:
+    """The whole body, unpacked. Raises TooLarge before it holds more than it may, Unavailable, and as `content`."""
+    server = context(request)
+    limit, in_flight = server.settings.max_body, server.in_flight
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise TooLarge(f"the request body is larger than {limit} bytes")
-    in_flight: InFlight = request.app.state.in_flight
     body = bytearray()
     async for part in content(request):
         if len(body) + len(part) > limit:

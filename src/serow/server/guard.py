@@ -7,14 +7,14 @@ this machine, and addresses, can't be rebound. Cross-site pages: their Origin is
 import json
 import logging
 import re
+from collections.abc import Container
 from urllib.parse import urlsplit
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serow.errors import HeaderTooLarge, MissingScope, RequestError, SerowError, Unauthorized
+from serow.errors import HeaderTooLarge, RequestError, SerowError, Unauthorized
 from serow.keys import Key, Keyring
-from serow.keys import Scope as KeyScope
 from serow.server.address import hostname_of, is_local_name
 from serow.server.responses import error_response
 
@@ -24,10 +24,6 @@ ALLOWED_HEADERS = b"authorization, content-type, user-agent, accept, x-requested
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, \t-]*")  # of RFC 9110, listed
 _SLASHES = re.compile("/{2,}")
 _MOST_TOLD = 100  # names in the log that clients asked for
-
-KEYLESS_PATHS = ("/", "/api/version")  # what tells that a server is there
-MANAGED_PATHS = ("/api/create", "/api/copy", "/api/delete", "/api/pull", "/api/push")
-MANAGED_TREES = ("/api/blobs/",)
 
 logger = logging.getLogger(__name__)
 
@@ -103,14 +99,16 @@ class Guard:
 
 
 class RequireKey:
-    """ASGI middleware: 401 without a valid key, 403 for one that lacks the scope; sets `state.client`, who asks.
+    """ASGI middleware: 401 without a valid key; sets `state.client`, who asks, and `state.scopes`, what the key is for.
 
-    Without any key everybody may do everything, if the server `may_be_open`.
+    Without any key everybody may do everything, if the server `may_be_open`: the scopes are None then. `public` are the
+    paths that need no key.
     """
 
-    def __init__(self, app: ASGIApp, keyring: Keyring, *, may_be_open: bool = True) -> None:
+    def __init__(self, app: ASGIApp, keyring: Keyring, public: Container[str] = (), *, may_be_open: bool = True) -> None:
         self._app = app
         self._keyring = keyring
+        self._public = public
         self._may_be_open = may_be_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,16 +121,16 @@ class RequireKey:
         await app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        """Note who asks: the name of the key, else the address. Raises Unauthorized, MissingScope."""
+        """Note who asks: the name of the key, else the address. Raises Unauthorized."""
         state = scope.setdefault("state", {})
+        state["scopes"] = None
         state["client"] = scope["client"][0] if scope.get("client") else ""
         is_open = self._may_be_open and not self._keyring.is_set
-        if is_open or scope["path"] in KEYLESS_PATHS:
+        if is_open or scope["path"] in self._public:
             return
         key = self._key(_secret(scope))
         state["client"] = f"key {key.name}"
-        if (needed := scope_of(scope["path"])) not in key.scopes:
-            raise MissingScope(f'forbidden: this API key lacks the scope "{needed}"')
+        state["scopes"] = frozenset(key.scopes)
 
     def _key(self, secret: str) -> Key:
         if not secret:
@@ -141,12 +139,6 @@ class RequireKey:
         if key is None:
             raise Unauthorized("unauthorized: this API key is not valid here")
         return key
-
-
-def scope_of(path: str) -> KeyScope:
-    """What a key must be for on a path."""
-    managed = path.rstrip("/") in MANAGED_PATHS or path.startswith(MANAGED_TREES)
-    return KeyScope.MANAGE if managed else KeyScope.INFER
 
 
 def header_size(scope: Scope) -> int:

@@ -1,6 +1,6 @@
 """What routes tell of the models that there are."""
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from serow.store.model import ModelDetails
 
@@ -28,3 +28,33 @@ class PsModel(Struct, frozen=True, kw_only=True):
     expires_at: str
     size_vram: int
     context_length: int
+
+
+class Version(Struct, frozen=True):
+    """The body of /api/version: the level of Ollama's API that is spoken, and Serow's own version."""
+
+    version: str
+    serow: str
+
+
+class Tags(Struct, frozen=True):
+    """The body of /api/tags."""
+
+    models: list[TagsModel]
+
+
+class Ps(Struct, frozen=True):
+    """The body of /api/ps; the numbers with `?verbose=1`."""
+
+    models: list[PsModel]
+    num_waiting: int | UnsetType = UNSET
+    max_queue: int | UnsetType = UNSET
+
+
+class Progress(Struct, frozen=True):
+    """A step of /api/create or /api/pull; the last is `success`, or an Error. Sizes in bytes."""
+
+    status: str
+    digest: str | UnsetType = UNSET
+    total: int | UnsetType = UNSET
+    completed: int | UnsetType = UNSET

@@ -2,11 +2,11 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from serow.inference.events import Done, Event, Rendered
 from serow.server import limits
 from serow.server.body import decoded
+from serow.server.context import context
 from serow.server.exchange import current
 from serow.server.streaming import StreamResponse
 from serow.wire.ollama import GenerateStream, GenerateWhole, decode_generate
@@ -14,12 +14,12 @@ from serow.wire.ollama import GenerateStream, GenerateWhole, decode_generate
 
 async def generate(request: Request) -> Response:
     """Text, pictures, load and unload: one endpoint."""
-    state = request.app.state
+    server = context(request)
     ask = await decoded(request, decode_generate)
     exchange = current()
     exchange.model, exchange.prompt = ask.model, ask.text
-    limits.check(ask, state.settings)
-    events = state.inference.answer(ask, request.state.client, exchange.timeline)
+    limits.check(ask, server.settings)
+    events = server.inference.answer(ask, request.state.client, exchange.timeline)
     stream, whole = GenerateStream(ask.model), GenerateWhole(ask.model)
     return StreamResponse(events, stream, whole, streams=ask.stream, is_alone=is_alone)
 
@@ -27,6 +27,3 @@ async def generate(request: Request) -> Response:
 def is_alone(event: Event) -> bool:
     """Whether an event is a whole answer of one object also where streaming was asked for: load, unload, a shown prompt."""
     return isinstance(event, Done | Rendered)
-
-
-routes = [Route("/api/generate", generate, methods=["POST"])]

@@ -10,11 +10,9 @@ from msgspec import Struct
 from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, TemplateError
 from serow.gotemplate import parse
-from serow.library.library import Library
 from serow.registries.address import literal
 from serow.registries.asked import Asked
 from serow.registries.credentials import Login
@@ -22,6 +20,7 @@ from serow.runner.base import LoadRequest
 from serow.runner.llama_params import describe
 from serow.runner.llama_spec import batch_size, draft_sizes
 from serow.server.body import content, decoded
+from serow.server.context import context
 from serow.server.exchange import current
 from serow.server.responses import json_response, require
 from serow.server.streaming import LastRecord, RecordLines, StreamResponse
@@ -128,13 +127,13 @@ def _check_template(template: str) -> None:
 
 async def tags(request: Request) -> Response:
     """GET /api/tags: every model of the store."""
-    models = await asyncio.to_thread(_store(request).list)
+    models = await asyncio.to_thread(context(request).store.list)
     return json_response({"models": [_tags_model(model) for model in models]})
 
 
 async def ps(request: Request) -> Response:
     """GET /api/ps: the models in memory, the longest to stay first. `?verbose=1` tells of engines and queue."""
-    scheduler, max_queue = request.app.state.scheduler, request.app.state.settings.max_queue
+    scheduler, max_queue = context(request).scheduler, context(request).settings.max_queue
     if request.query_params.get("verbose") not in ("1", "true"):
         return json_response({"models": [_ps_model(each) for each in scheduler.loaded()]})
     models = [_verbose(each) for each in scheduler.loaded()]
@@ -145,7 +144,7 @@ async def show_model(request: Request) -> Response:
     """POST /api/show: everything about one model."""
     wanted = await _body(request, ShowRequest)
     require(wanted.text, "model is required")
-    return json_response(await asyncio.to_thread(_show, _store(request), wanted))
+    return json_response(await asyncio.to_thread(_show, context(request).store, wanted))
 
 
 async def copy(request: Request) -> Response:
@@ -153,7 +152,7 @@ async def copy(request: Request) -> Response:
     wanted = await _body(request, CopyRequest)
     source = _name(wanted.source, f'source "{wanted.source}" is invalid')
     destination = _name(wanted.destination, f'destination "{wanted.destination}" is invalid')
-    await _library(request).copy(source, destination, wanted.source)
+    await context(request).library.copy(source, destination, wanted.source)
     return Response()
 
 
@@ -161,7 +160,7 @@ async def delete(request: Request) -> Response:
     """DELETE /api/delete: a name, and what only it needed."""
     wanted = await _body(request, DeleteRequest)
     require(wanted.text, "model is required")
-    await _library(request).delete(_name(wanted.text, f'name "{wanted.text}" is invalid'), wanted.text)
+    await context(request).library.delete(_name(wanted.text, f'name "{wanted.text}" is invalid'), wanted.text)
     return Response()
 
 
@@ -169,54 +168,31 @@ async def create(request: Request) -> Response:
     """POST /api/create: a model from another one or from uploaded files."""
     wanted = await _body(request, CreateRequest)
     source = Asked.parse(wanted.source, insecure=wanted.insecure, is_local=_is_local(request)) if wanted.source else None
-    return _progress(_library(request).create(Name.parse(wanted.text), wanted.recipe(), source), wanted.stream)
+    return _progress(context(request).library.create(Name.parse(wanted.text), wanted.recipe(), source), wanted.stream)
 
 
 async def pull_model(request: Request) -> Response:
     """POST /api/pull: a model from where models come from."""
     wanted = await _body(request, PullRequest)
-    return _progress(_library(request).pull(wanted.asked(request)), wanted.stream)
+    return _progress(context(request).library.pull(wanted.asked(request)), wanted.stream)
 
 
 async def head_blob(request: Request) -> Response:
     """HEAD /api/blobs/{digest}: whether a blob is there."""
     digest = request.path_params["digest"]
-    if not _store(request).blobs.has(digest):
+    if not context(request).store.blobs.has(digest):
         raise NotFound(f'blob "{digest}" not found')
     return Response()
 
 
 async def create_blob(request: Request) -> Response:
     """POST /api/blobs/{digest}: upload a file of any size, checked against its digest."""
-    digest, blobs = request.path_params["digest"], _store(request).blobs
+    digest, blobs = request.path_params["digest"], context(request).store.blobs
     if not blobs.has(digest):
         async with blobs.writer(digest) as writer:
             async for chunk in content(request):
                 await writer.write(chunk)
     return Response()
-
-
-routes = [
-    Route("/api/tags", tags, methods=["GET"]),
-    Route("/api/ps", ps, methods=["GET"]),
-    Route("/api/show", show_model, methods=["POST"]),
-    Route("/api/create", create, methods=["POST"]),
-    Route("/api/copy", copy, methods=["POST"]),
-    Route("/api/delete", delete, methods=["DELETE"]),
-    Route("/api/pull", pull_model, methods=["POST"]),
-    Route("/api/blobs/{digest}", head_blob, methods=["HEAD"]),
-    Route("/api/blobs/{digest}", create_blob, methods=["POST"]),
-]
-
-
-def _store(request: Request) -> Store:
-    store: Store = request.app.state.store
-    return store
-
-
-def _library(request: Request) -> Library:
-    library: Library = request.app.state.library
-    return library
 
 
 async def _body(request: Request, kind: type[_Body]) -> _Body:

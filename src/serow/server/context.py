@@ -1,0 +1,37 @@
+"""What lives as long as the server does, for the handlers."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+
+from serow.inference.service import Inference
+from serow.library.library import Library
+from serow.metrics import Metrics
+from serow.runner.slots import SlotCache
+from serow.scheduler.scheduler import Scheduler
+from serow.settings import Settings
+from serow.store.store import Store
+
+if TYPE_CHECKING:
+    from serow.server.body import InFlight
+
+
+@dataclass(frozen=True)
+class Context:
+    """The parts of a running server."""
+
+    settings: Settings
+    store: Store
+    slots: SlotCache
+    scheduler: Scheduler
+    library: Library
+    inference: Inference
+    metrics: Metrics
+    in_flight: "InFlight"
+
+
+def context(request: Request) -> Context:
+    """The parts of the server that a request came to."""
+    found: Context = request.app.state.context
+    return found

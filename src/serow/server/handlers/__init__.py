@@ -1,0 +1,1 @@
+"""What answers requests: a file for each dialect and subject. Each handler is named by a row of `server.routes`."""

@@ -1,0 +1,25 @@
+"""What tells that a server is there, which one, and how it fares."""
+
+from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serow import API_LEVEL, __version__
+from serow.server.context import context
+from serow.server.responses import json_response
+
+
+async def root(_: Request) -> Response:
+    """What clients ask to see whether a server is there (RES-06)."""
+    return Response("Ollama is running", media_type="text/plain")
+
+
+async def version(_: Request) -> Response:
+    """The level of Ollama's API that is spoken, which clients compare, and our own version (RES-06)."""
+    return json_response({"version": API_LEVEL, "serow": __version__})
+
+
+async def metrics(request: Request) -> Response:
+    """Everything that is counted, and what is now, as Prometheus reads it."""
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(context(request).metrics.registry), headers={"Content-Type": content_type})

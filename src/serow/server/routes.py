@@ -1,0 +1,145 @@
+"""The table of routes. Router, guard, /openapi.json and docs/api.md read it, in this order; nothing else knows a path."""
+
+from functools import cache
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serow.keys import Scope
+from serow.server.handlers import generate, models, status
+from serow.server.openapi import document
+from serow.server.operation import PUBLIC, Operation
+from serow.server.responses import MEDIA_JSON
+from serow.store.show import ShowResponse
+from serow.wire.json import encode
+from serow.wire.models import Progress, Ps, Tags, Version
+from serow.wire.ollama import GenerateRecord, GenerateRequest
+
+_TEXT = "text/plain"
+
+
+async def openapi(_: Request) -> Response:
+    """The document, for people, code generators and fuzzers."""
+    return Response(_document(), media_type=MEDIA_JSON)
+
+
+@cache
+def _document() -> bytes:
+    return encode(document(OPERATIONS))
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/api/generate",
+        scope=Scope.INFER,
+        handler=generate.generate,
+        summary="answer a prompt, draw a picture, load or unload",
+        body=GenerateRequest,
+        answer=GenerateRecord,
+        is_stream=True,
+    ),
+    Operation(
+        method="GET",
+        path="/api/tags",
+        scope=Scope.INFER,
+        handler=models.tags,
+        summary="every model of the store",
+        answer=Tags,
+    ),
+    Operation(
+        method="GET",
+        path="/api/ps",
+        scope=Scope.INFER,
+        handler=models.ps,
+        summary="the models in memory",
+        flag="verbose",
+        answer=Ps,
+    ),
+    Operation(
+        method="POST",
+        path="/api/show",
+        scope=Scope.INFER,
+        handler=models.show_model,
+        summary="everything about one model",
+        body=models.ShowRequest,
+        answer=ShowResponse,
+    ),
+    Operation(
+        method="POST",
+        path="/api/create",
+        scope=Scope.MANAGE,
+        handler=models.create,
+        summary="make a model from another one or from uploaded files",
+        body=models.CreateRequest,
+        answer=Progress,
+        is_stream=True,
+    ),
+    Operation(
+        method="POST",
+        path="/api/copy",
+        scope=Scope.MANAGE,
+        handler=models.copy,
+        summary="give a model a second name",
+        body=models.CopyRequest,
+    ),
+    Operation(
+        method="DELETE",
+        path="/api/delete",
+        scope=Scope.MANAGE,
+        handler=models.delete,
+        summary="remove a model",
+        body=models.DeleteRequest,
+    ),
+    Operation(
+        method="POST",
+        path="/api/pull",
+        scope=Scope.MANAGE,
+        handler=models.pull_model,
+        summary="fetch a model",
+        body=models.PullRequest,
+        answer=Progress,
+        is_stream=True,
+    ),
+    Operation(
+        method="HEAD",
+        path="/api/blobs/{digest}",
+        scope=Scope.MANAGE,
+        handler=models.head_blob,
+        summary="whether a file is there",
+    ),
+    Operation(
+        method="POST",
+        path="/api/blobs/{digest}",
+        scope=Scope.MANAGE,
+        handler=models.create_blob,
+        summary="upload a file",
+        takes_bytes=True,
+    ),
+    Operation(
+        method="GET",
+        path="/api/version",
+        scope=PUBLIC,
+        handler=status.version,
+        summary="the level of Ollama's API, and the server's version",
+        answer=Version,
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        scope=Scope.INFER,
+        handler=status.metrics,
+        summary="numbers for Prometheus",
+        answer_type=_TEXT,
+    ),
+    Operation(method="GET", path="/openapi.json", scope=Scope.INFER, handler=openapi, summary="this document"),
+    Operation(
+        method="GET",
+        path="/",
+        scope=PUBLIC,
+        handler=status.root,
+        summary="whether a server is there",
+        answer_type=_TEXT,
+    ),
+)
+PUBLIC_PATHS = frozenset(operation.path for operation in OPERATIONS if operation.scope == PUBLIC)
