@@ -60,7 +60,7 @@ async def test_a_file_is_uploaded_and_becomes_a_model(client: httpx.AsyncClient,
     data = (zoo / "zoo-vision.gguf").read_bytes()
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     assert (await client.head(f"/api/blobs/{digest}")).status_code == 404
-    assert (await client.post(f"/api/blobs/{digest}", content=data)).status_code == 200
+    assert (await client.post(f"/api/blobs/{digest}", content=data)).status_code == 201
     assert (await client.head(f"/api/blobs/{digest}")).status_code == 200
     answer = await client.post("/api/create", json={"model": "seen", "files": {"zoo-vision.gguf": digest}})
     assert answer.headers["content-type"] == "application/x-ndjson"
@@ -200,7 +200,7 @@ async def test_a_body_above_the_limit_is_refused_but_a_blob_is_not(tmp_path: Pat
         assert (await client.post("/api/show", json={"model": "x" * 100})).status_code == 413
         data = b"x" * 1000
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        assert (await client.post(f"/api/blobs/{digest}", content=data)).status_code == 200
+        assert (await client.post(f"/api/blobs/{digest}", content=data)).status_code == 201
 
 
 @pytest.mark.req("LIFE-01")

@@ -73,6 +73,13 @@ class Download:
 
     async def run(self) -> None:
         """Bring the blob; raises RegistryError and its kin, PullError for a wrong digest, StoreError for the disk."""
+        self.place.retain()
+        try:
+            await self._run()
+        finally:
+            await self.place.release()
+
+    async def _run(self) -> None:
         with self._disk_errors():
             await in_thread(partial(self._folder.mkdir, parents=True, exist_ok=True))
             with FileLock(self._path.with_name(self._path.name + ".lock")) as lock:

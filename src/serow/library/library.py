@@ -7,6 +7,7 @@ from contextlib import aclosing
 from serow.errors import ModelNotFound, SerowError
 from serow.library.progress import Record, repeated
 from serow.library.pull import Pulls
+from serow.library.push import Pushes
 from serow.registries.access import Access
 from serow.registries.asked import Asked
 from serow.settings import Settings
@@ -30,7 +31,9 @@ class Library:
         self.store = store
         self.access = Access.load(settings)
         self._forget = forget
-        self._pulls = Pulls(store, self.access, connections=settings.pull_connections, rate=settings.pull_rate)
+        limits = settings.pull_connections, settings.pull_rate
+        self._pulls = Pulls(store, self.access, *limits)
+        self._pushes = Pushes(store, self.access, *limits)
 
     async def copy(self, source: Name, destination: Name, asked: str) -> None:
         """Give a model a second name; raises ModelNotFound in the words of `asked`, ModelFileError, StoreError."""
@@ -68,6 +71,13 @@ class Library:
             async for record in records:
                 yield record
         await self._changed(replaced)
+        yield {"status": "success"}
+
+    async def push(self, asked: Asked) -> AsyncGenerator[Record, None]:
+        """Bring a model to the registry that its name says; yields progress, sizes in bytes."""
+        async with aclosing(repeated(self._pushes.push(asked))) as records:
+            async for record in records:
+                yield record
         yield {"status": "success"}
 
     async def _known(self, name: Name) -> Model | None:

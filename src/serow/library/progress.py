@@ -5,13 +5,58 @@ them at most twenty a second are told, for all layers together, and none goes ba
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from serow.library.sharing import Ticket
+from serow.store.manifest import Layer
 
 Record = dict[str, Any]
 
 TICK = 0.05  # seconds between two records
 SILENCE = 10.0  # seconds after which the last record is told again: proxies cut silent streams
+
+
+class Moving(Protocol):
+    """A blob on its way."""
+
+    completed: int
+    notes: list[str]
+
+    async def run(self) -> None:
+        """Bring it there."""
+        ...
+
+
+_Moving = TypeVar("_Moving", bound=Moving)
+
+
+@dataclass
+class Item(Generic[_Moving]):
+    """A layer that is to be brought somewhere, and the work that brings it, once it has begun."""
+
+    layer: Layer
+    ticket: Ticket[_Moving] | None = None
+    is_there: bool = False
+
+    @property
+    def completed(self) -> int:
+        """Bytes that are there."""
+        return self.layer.size if self.is_there else self.ticket.work.completed if self.ticket else 0
+
+    def notes(self) -> list[str]:
+        """What the work has to say since the last look."""
+        if self.ticket is None or not self.ticket.work.notes:
+            return []
+        found = list(self.ticket.work.notes)
+        self.ticket.work.notes.clear()
+        return found
+
+    def counter(self, verb: str) -> "Counter":
+        """Its records, "pulling 8eeb52dfb3bb" or "pushing …"."""
+        status = f"{verb} {self.layer.digest.removeprefix('sha256:')[:12]}"
+        return Counter(status, self.layer.digest, self.layer.size, lambda: self.completed)
 
 
 class Counter:
@@ -85,19 +130,26 @@ class Board:
         yield counter.record()
 
 
-async def watched(work: "asyncio.Future[None]", board: Board, notes: Callable[[], list[str]]) -> AsyncGenerator[Record, None]:
-    """The records of layers while `work` goes on, and the notes that come up; raises what the work fails with."""
-    while not work.done():
-        for note in notes():
-            yield {"status": note}
+async def watched(
+    work: Coroutine[Any, Any, None], board: Board, items: Sequence[Item[_Moving]]
+) -> AsyncGenerator[Record, None]:
+    """The records of layers while `work` goes on, and what comes up meanwhile; raises what the work fails with."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            for note in dict.fromkeys(note for item in items for note in item.notes()):
+                yield {"status": note}
+            for record in board.records():
+                yield record
+            await asyncio.wait({task}, timeout=TICK)
         for record in board.records():
             yield record
-        await asyncio.wait({work}, timeout=TICK)
-    for record in board.records():
-        yield record
-    work.result()
-    for record in board.rest():
-        yield record
+        task.result()
+        for record in board.rest():
+            yield record
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def repeated(records: AsyncGenerator[Record, None], silence: float = SILENCE) -> AsyncGenerator[Record, None]:

@@ -4,13 +4,13 @@ import asyncio
 import shutil
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 
 from serow.errors import NotAtRegistry, NotFound, PullError, RegistryError, RegistryRefused, StoreError
-from serow.library.download import Line
-from serow.library.downloads import Downloads, Ticket
-from serow.library.progress import Board, Counter, Record, watched
+from serow.library.download import Download, Line
+from serow.library.downloads import Downloads
+from serow.library.progress import Board, Counter, Item, Record, watched
 from serow.library.rate import Rate
+from serow.library.transfer import Pace
 from serow.registries.access import Access
 from serow.registries.asked import Asked
 from serow.registries.base import Found, Place
@@ -18,7 +18,7 @@ from serow.registries.package_index import pull as catalog
 from serow.registries.package_index import sources
 from serow.registries.places import places
 from serow.store.blobs import disk_errors
-from serow.store.manifest import TENSOR, Layer
+from serow.store.manifest import TENSOR
 from serow.store.store import Store
 from serow.system.units import human_bytes
 from serow.system.work import in_thread, together
@@ -28,28 +28,15 @@ _MARGIN_SHARE = 100  # or the hundredth part of a disk that is small
 _MANY_LAYERS, _MANY_LANES = 64, 16  # thousands of small layers come over more connections
 
 
-@dataclass
-class _Fetching:
-    """A layer that is to be fetched, and the download that brings it."""
-
-    layer: Layer
-    ticket: Ticket | None = None
-    is_here: bool = False
-
-    @property
-    def completed(self) -> int:
-        """Bytes that are here."""
-        return self.layer.size if self.is_here else self.ticket.download.completed if self.ticket else 0
-
-
 class Pulls:
     """Pulls into one store; those that run at the same time share downloads and the limits of the server."""
 
-    def __init__(self, store: Store, access: Access, *, connections: int = 4, rate: int = 0) -> None:
+    def __init__(self, store: Store, access: Access, connections: int = 4, rate: int = 0, pace: Pace | None = None) -> None:
         self._store = store
         self._access = access
         self._connections = connections
         self._rate = Rate(rate)
+        self._pace = pace or Pace()
         self.downloads = Downloads(store.blobs, store.root / "downloads")
 
     async def pull(self, asked: Asked) -> AsyncGenerator[Record, None]:
@@ -123,43 +110,39 @@ class Pulls:
             await in_thread(self._store.release, digests)
 
     async def _fetch(self, asked: Asked, place: Place, found: Found) -> AsyncGenerator[Record, None]:
-        layers = [_Fetching(layer) for layer in found.blobs]
-        await in_thread(self._look, layers)
-        await in_thread(self._put_content, found, layers)
-        missing = [each for each in layers if not each.is_here]
+        items: list[Item[Download]] = [Item(layer) for layer in found.blobs]
+        await in_thread(self._look, items)
+        await in_thread(self._put_content, found, items)
+        missing = [item for item in items if not item.is_there]
         await in_thread(self._require_space, asked, missing)
-        is_wide = len(layers) > _MANY_LAYERS
-        lanes = _MANY_LANES if is_wide else self._connections
-        line = Line(asyncio.Semaphore(lanes), Rate(asked.rate, self._rate), self._connections)
-        work = asyncio.ensure_future(self._fetch_all(iter(missing), place, line, lanes))
-        try:
-            async with aclosing(watched(work, _board(layers), lambda: _notes(missing))) as records:
-                async for record in records:
-                    yield record
-        finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+        lanes = _MANY_LANES if len(items) > _MANY_LAYERS else self._connections
+        line = Line(asyncio.Semaphore(lanes), Rate(asked.rate, self._rate), self._connections, self._pace)
+        coming = iter(missing)
+        work = together(*(self._fetch_some(coming, place, line) for _ in range(lanes)))
+        async with aclosing(watched(work, _board(items), missing)) as records:
+            async for record in records:
+                yield record
 
-    def _look(self, layers: list[_Fetching]) -> None:
+    def _look(self, items: list[Item[Download]]) -> None:
         """Find out what is here already."""
         blobs = self._store.blobs
-        for each in layers:
-            each.is_here = blobs.has(each.layer.digest) and blobs.size(each.layer.digest) == each.layer.size
+        for item in items:
+            item.is_there = blobs.has(item.layer.digest) and blobs.size(item.layer.digest) == item.layer.size
 
-    def _put_content(self, found: Found, layers: list[_Fetching]) -> None:
+    def _put_content(self, found: Found, items: list[Item[Download]]) -> None:
         """Store the small blobs that came with the manifest, or are empty."""
-        for each in layers:
-            content = b"" if not each.layer.size else found.content.get(each.layer.digest)
-            if not each.is_here and content is not None and self._store.blobs.put(content)[0] == each.layer.digest:
-                each.is_here = True
+        for item in items:
+            content = b"" if not item.layer.size else found.content.get(item.layer.digest)
+            if not item.is_there and content is not None and self._store.blobs.put(content)[0] == item.layer.digest:
+                item.is_there = True
 
-    def _require_space(self, asked: Asked, missing: list[_Fetching]) -> None:
+    def _require_space(self, asked: Asked, missing: list[Item[Download]]) -> None:
         """Raise StoreError when what is missing does not fit on the disk, with something left over."""
         root = self._store.root
         with disk_errors():
             root.mkdir(parents=True, exist_ok=True)
             usage = shutil.disk_usage(root)
-        needed = sum(each.layer.size - self._allocated(each.layer.digest) for each in missing)
+        needed = sum(item.layer.size - self._allocated(item.layer.digest) for item in missing)
         if needed > 0 and usage.free < needed + min(_MARGIN, usage.total // _MARGIN_SHARE):
             raise StoreError(
                 f"not enough disk space: {asked.name.display_shortest} needs {human_bytes(needed)}, "
@@ -173,40 +156,22 @@ class Pulls:
             return (self.downloads.folder / digest.replace(":", "-")).stat().st_blocks * 512
         return 0
 
-    async def _fetch_all(self, missing: Iterator[_Fetching], place: Place, line: Line, count: int) -> None:
-        await together(*(self._fetch_some(missing, place, line) for _ in range(count)))
-
-    async def _fetch_some(self, missing: Iterator[_Fetching], place: Place, line: Line) -> None:
-        for each in missing:
-            while not each.is_here:
-                each.ticket = self.downloads.join(each.layer, place, line)
+    async def _fetch_some(self, coming: Iterator[Item[Download]], place: Place, line: Line) -> None:
+        for item in coming:
+            while not item.is_there:
+                item.ticket = self.downloads.join(item.layer, place, line)
                 try:
-                    await each.ticket.wait()
+                    await item.ticket.wait()
                 except PullError:
-                    if not each.ticket.may_ask_again:
+                    if not item.ticket.may_ask_again:
                         raise
                 else:
-                    each.is_here = True
+                    item.is_there = True
 
 
-def _board(layers: list[_Fetching]) -> Board:
+def _board(items: list[Item[Download]]) -> Board:
     """A counter for each layer; one for all of them when a model is made of tensors (LIB-40)."""
-    if any(each.layer.media_type == TENSOR for each in layers):
-        total = sum(each.layer.size for each in layers)
-        return Board([Counter("pulling model", "sha256:model", total, lambda: sum(each.completed for each in layers))])
-    return Board([_counter(each) for each in layers])
-
-
-def _counter(each: _Fetching) -> Counter:
-    status = f"pulling {each.layer.digest.removeprefix('sha256:')[:12]}"
-    return Counter(status, each.layer.digest, each.layer.size, lambda: each.completed)
-
-
-def _notes(missing: list[_Fetching]) -> list[str]:
-    """What the downloads have to say since the last look."""
-    found: list[str] = []
-    for each in missing:
-        if each.ticket is not None and each.ticket.download.notes:
-            found += each.ticket.download.notes
-            each.ticket.download.notes.clear()
-    return list(dict.fromkeys(found))
+    if any(item.layer.media_type == TENSOR for item in items):
+        total = sum(item.layer.size for item in items)
+        return Board([Counter("pulling model", "sha256:model", total, lambda: sum(item.completed for item in items))])
+    return Board([item.counter("pulling") for item in items])

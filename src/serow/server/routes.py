@@ -102,6 +102,16 @@ OPERATIONS = (
         is_stream=True,
     ),
     Operation(
+        method="POST",
+        path="/api/push",
+        scope=Scope.MANAGE,
+        handler=models.push_model,
+        summary="bring a model to its registry",
+        body=models.PushRequest,
+        answer=Progress,
+        is_stream=True,
+    ),
+    Operation(
         method="HEAD",
         path="/api/blobs/{digest}",
         scope=Scope.MANAGE,

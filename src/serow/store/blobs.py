@@ -27,15 +27,15 @@ _PARTIAL_AGE = 3600.0  # seconds that an unfinished file is kept
 _BUFFER = 1 << 20  # bytes gathered before a write leaves the event loop
 _UMASK = os.umask(0o22)  # it can only be read by setting it, and only while there is one thread
 os.umask(_UMASK)
-_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
+_DIGEST = re.compile(r"sha256[:-]([0-9a-fA-F]{64})")
 
 
 def hex_of(digest: str) -> str:
-    """The 64 hexadecimal digits of `sha256:…` (or `sha256-…`); raises ModelFileError for anything else."""
+    """The 64 hexadecimal digits of `sha256:…` (or `sha256-…`), in lower case; raises ModelFileError for anything else."""
     match = _DIGEST.fullmatch(digest)
     if match is None:
         raise ModelFileError("invalid digest format")
-    return match[1]
+    return match[1].lower()
 
 
 @contextmanager
@@ -63,8 +63,14 @@ class Blobs:
         self.root = root
 
     def path(self, digest: str) -> Path:
-        """Where a blob lies, whether or not it is there; raises ModelFileError."""
-        return self.root / f"sha256-{hex_of(digest)}"
+        """Where a blob lies, whether or not it is there; raises ModelFileError.
+
+        Old stores have a colon in the name (LIB-36): such a file is read where it is, and never renamed.
+        """
+        path = self.root / f"sha256-{hex_of(digest)}"
+        if not path.exists() and (old := self.root / f"sha256:{hex_of(digest)}").exists():
+            return old
+        return path
 
     def has(self, digest: str) -> bool:
         """Whether the blob is there; raises ModelFileError for a digest that is none."""

@@ -86,7 +86,11 @@ class Store:
 
     def manifest(self, name: Name) -> Manifest:
         """The manifest of a name; raises ModelNotFound, ModelFileError, StoreError."""
-        return decode_manifest(self._data(self._locate(name), name))
+        return decode_manifest(self.manifest_data(name))
+
+    def manifest_data(self, name: Name) -> bytes:
+        """The bytes of a manifest, as they are; raises ModelNotFound, StoreError."""
+        return self._data(self._locate(name), name)
 
     def copy(self, source: Name, destination: Name) -> None:
         """Give a model a second name; raises ModelNotFound, ModelFileError, StoreError."""

@@ -52,7 +52,7 @@ class Ps(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """A step of /api/create or /api/pull; the last is `success`, or an Error. Sizes in bytes."""
+    """A step of /api/create, /api/pull or /api/push; the last is `success`, or an Error. Sizes in bytes."""
 
     status: str
     digest: str | UnsetType = UNSET

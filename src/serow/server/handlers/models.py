@@ -86,6 +86,10 @@ class PullRequest(_Remote, frozen=True):
     """Body of POST /api/pull."""
 
 
+class PushRequest(_Remote, frozen=True):
+    """Body of POST /api/push."""
+
+
 class CreateRequest(_Named, frozen=True):
     """Body of POST /api/create. `files` and `adapters`: digests by path."""
 
@@ -177,6 +181,13 @@ async def pull_model(request: Request) -> Response:
     return _progress(context(request).library.pull(wanted.asked(request)), wanted.stream)
 
 
+async def push_model(request: Request) -> Response:
+    """POST /api/push: a model to the registry that its name says."""
+    wanted = await _body(request, PushRequest)
+    require(wanted.text, "model is required")
+    return _progress(context(request).library.push(wanted.asked(request)), wanted.stream)
+
+
 async def head_blob(request: Request) -> Response:
     """HEAD /api/blobs/{digest}: whether a blob is there."""
     digest = request.path_params["digest"]
@@ -188,11 +199,12 @@ async def head_blob(request: Request) -> Response:
 async def create_blob(request: Request) -> Response:
     """POST /api/blobs/{digest}: upload a file of any size, checked against its digest."""
     digest, blobs = request.path_params["digest"], context(request).store.blobs
-    if not blobs.has(digest):
-        async with blobs.writer(digest) as writer:
-            async for chunk in content(request):
-                await writer.write(chunk)
-    return Response()
+    if blobs.has(digest):
+        return Response()
+    async with blobs.writer(digest) as writer:
+        async for chunk in content(request):
+            await writer.write(chunk)
+    return Response(status_code=201)
 
 
 async def _body(request: Request, kind: type[_Body]) -> _Body:
