@@ -167,7 +167,7 @@ class _Server(uvicorn.Server):
             scheme = "https" if self.config.is_ssl else "http"
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             name = f"[{host}]" if ":" in host else host
-            log.announce(self._app.state.settings, f"{scheme}://{name}:{port}")
+            log.announce(self._app.state.context.settings, f"{scheme}://{name}:{port}")
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; True ends the server."""
