@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serow.keys import Scope
-from serow.server.handlers import generate, models, status
+from serow.server.handlers import embed, generate, models, status
 from serow.server.openapi import document
 from serow.server.operation import PUBLIC, Operation
 from serow.server.responses import MEDIA_JSON
@@ -14,6 +14,7 @@ from serow.store.show import ShowResponse
 from serow.wire.json import encode
 from serow.wire.models import Progress, Ps, Tags, Version
 from serow.wire.ollama import GenerateRecord, GenerateRequest
+from serow.wire.ollama_embed import EmbeddingsRequest, EmbeddingsResponse, EmbedRequest, EmbedResponse
 
 _TEXT = "text/plain"
 
@@ -38,6 +39,24 @@ OPERATIONS = (
         body=GenerateRequest,
         answer=GenerateRecord,
         is_stream=True,
+    ),
+    Operation(
+        method="POST",
+        path="/api/embed",
+        scope=Scope.INFER,
+        handler=embed.embed,
+        summary="make a vector of each text",
+        body=EmbedRequest,
+        answer=EmbedResponse,
+    ),
+    Operation(
+        method="POST",
+        path="/api/embeddings",
+        scope=Scope.INFER,
+        handler=embed.embeddings,
+        summary="make a vector of one text, as older clients ask for it",
+        body=EmbeddingsRequest,
+        answer=EmbeddingsResponse,
     ),
     Operation(
         method="GET",
