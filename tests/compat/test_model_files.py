@@ -1,4 +1,4 @@
-"""What the model's own file decides: a beginning-of-text token, whether it writes at all (GEN-09)."""
+"""What a model's files decide: adapters, a beginning-of-text token, whether it writes at all (GEN-09)."""
 
 import base64
 from collections.abc import Iterator
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from serow.store.create import Recipe
 from serow.store.name import Name
 from serow.store.store import Store
 from tests.compat.wire import Wire
 from tests.conftest import create
-from tests.gguf_files import bert, changed
+from tests.gguf_files import bert, changed, lora
 
 BEGINNING = "<|endoftext|>"
 
@@ -68,3 +69,18 @@ def test_a_model_that_embeds_does_not_write(wire: Wire, made: None, prompt: str)
 @pytest.mark.req("GEN-03")
 def test_a_model_that_embeds_can_be_unloaded(wire: Wire, made: None) -> None:
     wire.unload("embeds")
+
+
+def test_models_answer_with_their_adapters(wire: Wire, models: Path, zoo: Path, tmp_path: Path) -> None:
+    store, base = Store(models), zoo / "zoo-think.gguf"
+    for seed in (1, 2):
+        create(store, f"adapted:{seed}", base)
+        adapter = store.blobs.add(lora(base, tmp_path / f"{seed}.gguf", seed=seed))
+        recipe = Recipe(source=Name.parse(f"adapted:{seed}"), adapters={"a.gguf": adapter})
+        list(store.create(Name.parse(f"adapted:{seed}"), recipe))
+    names = ("zoo-think", "adapted:1", "adapted:2", "zoo-think", "adapted:1")
+    texts = [wire.generate(name, "2+3=", {"num_predict": 8}, raw=True, think=False)["response"] for name in names]
+    assert len(set(texts)) == 3 and texts[3:] == texts[:2], texts
+    for seed in (1, 2):
+        wire.unload(f"adapted:{seed}")
+        store.delete(Name.parse(f"adapted:{seed}"))

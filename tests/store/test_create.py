@@ -6,8 +6,9 @@ import pytest
 from serow.errors import ModelFileError, ModelNotFound, RequestError
 from serow.store.name import Name
 from serow.store.store import Store
+from tests.gguf_files import lora
 from tests.store.conftest import Make
-from tests.store.files import MODEL, gguf_file
+from tests.store.files import gguf_file
 
 NOTHING = "sha256:" + "0" * 64
 
@@ -65,9 +66,8 @@ def test_two_files_make_a_model_that_sees(store: Store, make: Make, zoo: Path) -
     assert model.details is not None and model.details.families == ["qwen3"]
 
 
-def test_an_adapter_lies_over_a_model(store: Store, make: Make) -> None:
-    data = gguf_file({**MODEL, "general.type": "adapter"}.items())
-    digest, _ = store.blobs.put(data)
+def test_an_adapter_lies_over_a_model(store: Store, make: Make, zoo: Path, tmp_path: Path) -> None:
+    digest = store.blobs.add(lora(zoo / "zoo-think.gguf", tmp_path / "lora.gguf"))
     make("made", adapters={"lora.gguf": digest})
     assert store.resolve("made").adapters == (store.blobs.path(digest),)
 
@@ -112,7 +112,7 @@ def test_files_hold_one_model(store: Store, make: Make, think: str, zoo: Path) -
     for files in ({"a.gguf": projector}, {"a.gguf": think, "b.gguf": think}):
         with pytest.raises(ModelFileError, match="exactly one model"):
             make("made", files=files)
-    with pytest.raises(ModelFileError, match="not an adapter"):
+    with pytest.raises(ModelFileError, match="not a LoRA adapter"):
         make("made", adapters={"a.gguf": projector})
 
 

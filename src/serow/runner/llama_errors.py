@@ -17,6 +17,7 @@ _LOAD_REASONS = (  # the first that matches counts
     (r"invalid value for main_gpu", "there is no GPU with the number that main_gpu names"),
     (r"(failed|unable) to allocate|out of ?(device)? ?memory", "there is not enough memory for the model"),
     (r"mtmd_init|failed to load (clip|multimodal) model|and mmproj", "the projector does not fit the model"),
+    (r"lora adapter|lora tensor", "the adapter does not fit the model"),
     (r"invalid magic|failed to open GGUF", "the model file is not a GGUF file"),
     (r"gguf_init_from|error loading model", "the model file is broken"),
 )

@@ -15,6 +15,7 @@ def llama_cpp_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[
     """The spec as arguments of llama.cpp's `llama-server`."""
     shared = _shared_flags(spec, listen, has_gpu, "--spec-ngram-simple-size")
     yield from _spell(shared | {"--fit": "off", "--log-verbosity": 1})
+    yield from _adapters(spec)
     if spec.use_mmap is not None:
         yield "--mmap" if spec.use_mmap else "--no-mmap"
     yield from ("--no-kv-unified", "--context-shift", "--jinja", "--slots", "--metrics", "--no-webui", "--offline")
@@ -25,6 +26,7 @@ def ik_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
     key: dict[str, str | int] = {"--api-key": listen.key} if sys.platform == "win32" else {"--api-key-file": "/dev/stdin"}
     context = {"--ctx-size": whole_blocks(spec.num_ctx) * spec.num_parallel}  # it divides what it gets among its slots
     yield from _spell(_shared_flags(spec, listen, has_gpu, "--spec-ngram-size") | context | {"--webui": "none"} | key)
+    yield from _adapters(spec)
     if spec.use_mmap is False:
         yield "--no-mmap"
     yield from ("--context-shift", "on", "--jinja", "--metrics")
@@ -54,6 +56,11 @@ def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool, draft_size: st
         f"{draft_size}-n": num_lookup or "",
         f"{draft_size}-m": num_draft or "",
     }
+
+
+def _adapters(spec: LlamaSpec) -> Iterator[str]:
+    for path in spec.adapters:
+        yield from ("--lora", path)
 
 
 def _spell(values: dict[str, str | int]) -> Iterator[str]:

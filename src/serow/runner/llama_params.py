@@ -31,6 +31,7 @@ def describe(request: LoadRequest, slots: str = "") -> LlamaSpec:
         has_gpu=request.engine.has_gpu,
         weights=str(request.model.weights),
         projector=str(request.model.projector or ""),
+        adapters=tuple(map(str, request.model.adapters)),
         num_ctx=_within(options.num_ctx, 1, _INT32 // request.num_parallel),
         num_parallel=request.num_parallel,
         num_batch=_within(options.num_batch, max(SMALLEST_BATCH, request.num_parallel), _INT32),
@@ -73,6 +74,7 @@ def common_params(spec: LlamaSpec, listen: Listen) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = spec.weights
     params.mmproj.path = spec.projector
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path) for path in spec.adapters]
     params.hostnames, params.port, params.api_keys = [listen.host], listen.port, [listen.key]
     params.n_ctx, params.n_parallel, params.kv_unified = spec.num_ctx * spec.num_parallel, spec.num_parallel, False
     params.n_batch, params.n_ubatch = batch, batch if spec.pooling else min(batch, DEFAULT_BATCH)

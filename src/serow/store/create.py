@@ -13,8 +13,9 @@ import msgspec
 from serow import bounds
 from serow.errors import ModelFileError, RequestError
 from serow.options import parse_options
+from serow.store import gguf, pipeline
 from serow.store import manifest as media
-from serow.store import pipeline
+from serow.store.adapter import check_fit
 from serow.store.assembly import Parts
 from serow.store.blobs import Blobs, hex_of
 from serow.store.manifest import Config, Layer, Manifest, encode
@@ -102,15 +103,14 @@ class Draft:
             self._use(self._gguf_layer(digest))
         if len(self._all(media.WEIGHTS)) != 1:
             raise ModelFileError("the files must hold exactly one model, and its projector if it has one")
+        self._check_adapters()
 
     def add_adapters(self, adapters: Mapping[str, str]) -> Iterator[str]:
         """Take in uploaded LoRA adapters; yields what it does meanwhile. Raises ModelFileError."""
         for _, digest in sorted(adapters.items()):
             yield "parsing GGUF"
-            layer = self._gguf_layer(digest)
-            if layer.media_type != media.ADAPTER:
-                raise ModelFileError("the file is not an adapter")
-            self._use(layer)
+            self._use(Layer(media_type=media.ADAPTER, digest=self._present(digest), size=self._blobs.size(digest)))
+        self._check_adapters()
 
     def add_texts(self, recipe: Recipe) -> None:
         """Lay the recipe's texts over those of the base."""
@@ -158,6 +158,15 @@ class Draft:
         if weights.kind == "model":
             self._config = _config_of(weights)
         return Layer(media_type=_MEDIA_TYPES[weights.kind], digest=digest, size=self._blobs.size(digest))
+
+    def _check_adapters(self) -> None:
+        """Refuse adapters that do not fit the weights; those of the base were looked at when it was made, or pulled."""
+        adapters = [layer for layer in self._all(media.ADAPTER) if not layer.parent]
+        base = self._all(media.WEIGHTS)
+        if adapters and not base:
+            raise ModelFileError("an adapter needs a language model that it changes")
+        for layer in adapters:
+            check_fit(*(gguf.read(self._blobs.path(each.digest)) for each in (layer, base[-1])))
 
     def _present(self, digest: str) -> str:
         """The digest in its canonical form; raises ModelFileError when its blob is not there."""
