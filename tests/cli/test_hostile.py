@@ -109,7 +109,7 @@ def test_a_hostile_server_does_not_command_the_terminal(
     (home / "Modelfile").write_text("FROM m\n")
     with Terminal([sys.executable, "-m", "serow", *args]) as terminal:
         said = terminal.read_all()
-    assert ("\\x1b" in said) is (args[0] != "stop")
+    assert "\\x1b" in said
     for what, attack in ATTACKS.items():
         assert attack not in said, what
     assert not DANGEROUS & set(said) - set("\x1b\r\n")

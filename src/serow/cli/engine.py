@@ -10,7 +10,9 @@ import click
 
 from serow import settings
 from serow.cli import progress
+from serow.cli.completion import completer, engine_names
 from serow.cli.engine_check import check
+from serow.cli.help import Group
 from serow.cli.table import columns, human_time
 from serow.cli.terminal import say, tell
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from serow.engines.home import EngineHome
 
 _AUTOMATIC = "auto"
+_ENGINES = (
+    ("wheel", "llama.cpp from a wheel, made for every CPU; always there"),
+    ("llama.cpp", "llama.cpp, built for this machine"),
+    ("ik", "ik_llama.cpp, built for this machine: the fastest on many CPUs"),
+)
 
 
 def home() -> "EngineHome":
@@ -28,14 +35,9 @@ def home() -> "EngineHome":
     return EngineHome(settings.load().engines)
 
 
-@click.group()
+@click.group(cls=Group, sections={"Engines": _ENGINES})
 def engine() -> None:
     """Build, choose and remove the engines that run models on this machine.
-
-    \b
-    wheel        llama.cpp from a wheel, made for every CPU; always there
-    llama.cpp    llama.cpp, built for this machine
-    ik           ik_llama.cpp, built for this machine: the fastest on many CPUs
 
     A model runs on the fastest engine that was checked with it, by default on the wheel. SEROW_ENGINE forces one
     for all models, SEROW_ENGINES is the directory that they lie in: set them here as for the server.
@@ -48,7 +50,7 @@ def list_engines() -> None:
     from serow.runner.engine import KINDS
 
     rows = [_row(name) for name in KINDS]
-    say(columns([("NAME", "BUILD", "SOURCE", "BACKENDS", "BUILT"), *rows]))
+    say(columns([("NAME", "BUILD", "SOURCE", "BACKENDS", "BUILT"), *rows], spare=(3, 4, 1)))
     say(f"\nin use: {_in_use()}")
 
 
@@ -84,7 +86,7 @@ def _in_use() -> str:
 
 
 @engine.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completer(engine_names))
 @click.option("--cpu", "cpu_only", is_flag=True, help="For the CPU alone, though there is a GPU.")
 def build(name: str, cpu_only: bool) -> None:
     """Build an engine for this machine: llama.cpp or ik.
@@ -127,7 +129,7 @@ async def _show(records: "AsyncGenerator[Progress, None]", *, is_bytes: bool) ->
 
 
 @engine.command()
-@click.argument("name", metavar=f"NAME|{_AUTOMATIC}")
+@click.argument("name", metavar=f"NAME|{_AUTOMATIC}", shell_complete=completer(lambda: (*engine_names(), _AUTOMATIC)))
 def use(name: str) -> None:
     """Choose the engine of the models that it was checked with; "auto" is the fastest of each model."""
     home().use("" if name == _AUTOMATIC else name)
@@ -135,7 +137,7 @@ def use(name: str) -> None:
 
 
 @engine.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completer(engine_names))
 def rm(name: str) -> None:
     """Remove an engine, and what a build of it has left."""
     home().remove(name)

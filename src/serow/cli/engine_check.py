@@ -9,6 +9,7 @@ from msgspec.structs import astuple
 
 from serow import settings
 from serow.cli import progress
+from serow.cli.completion import completer, engine_names, model_names
 from serow.cli.table import columns
 from serow.cli.terminal import say, tell
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Try and measure an engine with models.")
-@click.argument("name")
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument("name", shell_complete=completer(engine_names))
+@click.argument("models", nargs=-1, shell_complete=completer(model_names), metavar="[MODEL]...")
 @click.option("-v", "--verbose", is_flag=True, help="Show the last words of engines that fail.")
 @click.pass_context
 def check(context: click.Context, name: str, models: tuple[str, ...], verbose: bool) -> None:

@@ -3,6 +3,8 @@
 import click
 
 from serow import settings
+from serow.cli.completion import completer, key_names
+from serow.cli.help import Group
 from serow.cli.table import columns
 from serow.cli.terminal import say, tell
 from serow.keys import KeyFile, Scope
@@ -12,7 +14,7 @@ def _file() -> KeyFile:
     return KeyFile(settings.load().key_file)
 
 
-@click.group()
+@click.group(cls=Group)
 def key() -> None:
     """Make and revoke the API keys of this machine's server.
 
@@ -42,11 +44,11 @@ def create(name: str, scopes: tuple[str, ...]) -> None:
 def list_keys() -> None:
     """List the keys by name."""
     rows = [(each.name, ", ".join(each.scopes), each.created_at[:10], each.sha256[:12]) for each in _file().read()]
-    say(columns([("NAME", "SCOPES", "CREATED", "SHA-256"), *rows]))
+    say(columns([("NAME", "SCOPES", "CREATED", "SHA-256"), *rows], spare=(3, 2)))
 
 
 @key.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completer(key_names))
 def revoke(name: str) -> None:
     """Take a key back; a running server refuses it from then on."""
     file = _file()

@@ -1,5 +1,6 @@
 """The program `serow`: its commands, and how failures are shown: a line or two on stderr, never a traceback."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -7,20 +8,31 @@ from typing import NoReturn
 import click
 
 from serow import __version__
-from serow.cli import create, engine, key, models, run, serve, servers, show
+from serow.cli import create, engine, help, key, models, run, serve, servers, show
 from serow.cli.terminal import OutputClosed, abandon, data, say, tell
 from serow.errors import SerowError
 
 _ALIASES = {"ls": "list", "start": "serve"}
+_COMPLETING = "_SEROW_COMPLETE"  # what the scripts of `serow completion` set
 _INTERRUPTED, _CLOSED = 130, 141  # exit statuses after Ctrl-C and of a closed pipe, as shells have them
 
 
-class Commands(click.Group):
-    """The commands in the order of their declaration, some with a second name."""
+_EXAMPLES = (
+    ("serow run smollm2:135m", "chat with a small model"),
+    ('serow run smollm2:135m "Why?"', "one answer, for scripts and pipes"),
+    ('eval "$(serow completion bash)"', "complete commands in this shell"),
+)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names as --help lists them."""
-        return list(self.commands)
+
+_RC_FILES = (
+    ('eval "$(serow completion bash)"', "in ~/.bashrc"),
+    ('eval "$(serow completion zsh)"', "in ~/.zshrc"),
+    ("serow completion fish | source", "in ~/.config/fish/config.fish"),
+)
+
+
+class Commands(help.Group):
+    """The commands, some with a second name."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command by its name or its second name."""
@@ -34,36 +46,23 @@ def _fail(message: str, hint: str = "", status: int = 1) -> NoReturn:
     sys.exit(status)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, sections={"Examples": _EXAMPLES}, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-v", "--version", message="serow version is %(version)s")
 def cli() -> None:
     """Run language, vision and image models on this machine, behind Ollama's API.
-
-    \b
-    serow run smollm2:135m              chat with a small model
-    serow run smollm2:135m "Why?"       one answer, for scripts and pipes
-    eval "$(serow completion bash)"     complete commands in this shell
 
     Every command but serve, server, key and engine speaks to the server at SEROW_HOST (or OLLAMA_HOST), by default
     127.0.0.1:11434.
     """
 
 
-@click.command()
+@click.command(cls=help.Command, sections={"Where it goes": _RC_FILES})
 @click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script of a shell.
+    """Print the completion script of a shell: commands, models, keys and engines are completed."""
+    from serow.cli.completion import script
 
-    \b
-    bash:  eval "$(serow completion bash)"          in ~/.bashrc
-    zsh:   eval "$(serow completion zsh)"           in ~/.zshrc
-    fish:  serow completion fish | source           in ~/.config/fish/config.fish
-    """
-    from click.shell_completion import get_completion_class
-
-    found = get_completion_class(shell)
-    assert found is not None  # the choice above allows only what click knows
-    data(found(cli, {}, "serow", "_SEROW_COMPLETE").source())
+    data(script(cli, shell))
 
 
 for _command in (
@@ -98,8 +97,13 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(args: Sequence[str] | None) -> NoReturn:
+    click.Context.formatter_class = help.Formatter
+    if _COMPLETING in os.environ:
+        from serow.cli.completion import register
+
+        register()
     try:
-        status = cli.main(args, prog_name="serow", standalone_mode=False)
+        status = cli.main(args, prog_name="serow", standalone_mode=False, terminal_width=help.width())
     except SerowError as error:
         _fail(str(error), error.hint)
     except click.exceptions.NoArgsIsHelpError as error:

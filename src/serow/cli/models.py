@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from serow.cli import progress
+from serow.cli.completion import completer, model_names, pulled_names
 from serow.cli.table import columns, human_time
 from serow.cli.terminal import say, tell
 from serow.system.units import human_bytes
@@ -21,6 +23,10 @@ class Name(click.ParamType[str]):
         if not value:
             self.fail("must not be empty", param, ctx)
         return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The models that are there."""
+        return completer(pulled_names if ctx.info_name in ("run", "pull") else model_names)(ctx, param, incomplete)
 
 
 MODEL = click.argument("model", type=Name())
@@ -38,7 +44,7 @@ def pull(model: str, insecure: bool) -> None:
 
 
 @click.command("list", short_help="List the models that are there.")
-@click.argument("prefix", default="")
+@click.argument("prefix", default="", shell_complete=completer(model_names))
 def list_models(prefix: str) -> None:
     """List the models that are there, those whose name begins with PREFIX."""
     from serow.cli.server import connect
@@ -55,7 +61,7 @@ def installed(client: Any, prefix: str = "") -> str:
         for model in client.list().models
         if (model.model or "").lower().startswith(prefix.lower())
     ]
-    return columns([("NAME", "ID", "SIZE", "MODIFIED"), *rows])
+    return columns([("NAME", "ID", "SIZE", "MODIFIED"), *rows], spare=(1, 3))
 
 
 def processor(size: int, size_vram: int) -> str:
@@ -83,7 +89,7 @@ def _running(model: Any, now: datetime) -> tuple[str, ...]:
 
 
 @click.command(short_help="List the models that are loaded.")
-@click.argument("prefix", default="")
+@click.argument("prefix", default="", shell_complete=completer(model_names))
 def ps(prefix: str) -> None:
     """List the models that are loaded, those whose name begins with PREFIX."""
     from serow.cli.server import connect
@@ -92,7 +98,7 @@ def ps(prefix: str) -> None:
         models = client.ps().models
     now = datetime.now(UTC)
     rows = [_running(model, now) for model in models if (model.model or "").lower().startswith(prefix.lower())]
-    say(columns([("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"), *rows]))
+    say(columns([("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"), *rows], spare=(1, 4, 2, 3)))
 
 
 @click.command()

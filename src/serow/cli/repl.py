@@ -7,12 +7,13 @@ import ollama
 
 from serow.cli import repl_help
 from serow.cli.attachments import AttachmentError, names_picture
+from serow.cli.help import laid_out
 from serow.cli.models import installed
 from serow.cli.parameters import parse_parameter
 from serow.cli.server import Client
 from serow.cli.session import Session
 from serow.cli.show import describe, part_of
-from serow.cli.terminal import say, tell
+from serow.cli.terminal import say, tell, width
 from serow.errors import RequestError
 from serow.inference.ask import ThinkLevel
 
@@ -113,9 +114,12 @@ class Repl:
         else:
             command(words)
 
+    def _explain(self, text: str) -> None:
+        say(laid_out(text, width()))
+
     def _set(self, words: list[str]) -> None:
         if not words:
-            say(repl_help.SET)
+            self._explain(repl_help.SET)
         elif words[0] in self._settings:
             self._settings[words[0]](words[1:])
         else:
@@ -127,7 +131,7 @@ class Repl:
 
     def _set_parameter(self, words: list[str]) -> None:
         if len(words) < 2:
-            say(repl_help.PARAMETER)
+            self._explain(repl_help.PARAMETER)
             return
         name, *values = words
         self._session.options[name] = parse_parameter(name, values)
@@ -136,7 +140,7 @@ class Repl:
     def _set_system(self, words: list[str]) -> None:
         """The message as it was typed. What was said before stands under the old one, so it goes."""
         if not words:
-            say(repl_help.SET)
+            self._explain(repl_help.SET)
             return
         text = words[0]
         self._session.system = self._reader.read_quoted(text) if text.startswith(_QUOTES) else text
@@ -161,7 +165,7 @@ class Repl:
 
     def _show(self, words: list[str]) -> None:
         if not words:
-            say(repl_help.SHOW)
+            self._explain(repl_help.SHOW)
             return
         part = words[0]
         info = self._client.show_all(self._session.model, system=self._session.system, options=self._session.options)
@@ -219,4 +223,4 @@ class Repl:
             "shortcut": repl_help.SHORTCUTS,
             "shortcuts": repl_help.SHORTCUTS,
         }
-        say(texts.get(words[0].removeprefix("/") if words else "", repl_help.COMMANDS))
+        self._explain(texts.get(words[0].removeprefix("/") if words else "", repl_help.COMMANDS))

@@ -52,7 +52,7 @@ Available Parameters:
   /set parameter repeat_penalty <float> How strongly to penalize repetitions
   /set parameter repeat_last_n <int>    Set how far back to look for repetitions
   /set parameter num_gpu <int>          The number of layers to send to the GPU
-  /set parameter stop <string> <string> ...   Set the stop parameters
+  /set parameter stop <string> ...       Set the stop parameters
 """
 SHORTCUTS = """\
 Available keyboard shortcuts:

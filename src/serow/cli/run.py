@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from serow.cli import progress
 from serow.cli.models import MODEL
@@ -70,6 +71,14 @@ class _Format(click.ParamType[Any]):
         if not isinstance(schema, dict):
             self.fail("is not a JSON object", param, ctx)
         return schema
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """`json`, or a file."""
+        return (
+            [CompletionItem("json")]
+            if incomplete and "json".startswith(incomplete)
+            else [CompletionItem(incomplete, type="file")]
+        )
 
 
 class _KeepAlive(click.ParamType[str]):

@@ -8,22 +8,17 @@ from pathlib import Path
 import click
 
 from serow import settings
+from serow.cli.help import Command
 from serow.errors import SerowError
 
 _MEANT_FOR_ALL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")  # where local clients find a server
 _PATIENCE = 2.0  # seconds
 
 
-class _Serve(click.Command):
-    """Lists the variables that the server reads below its options."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table of settings, as it is."""
-        with formatter.section("Environment (OLLAMA_… works in place of SEROW_…)"):
-            formatter.write_dl([(f"SEROW_{variable.name}", variable.help) for variable in settings.VARIABLES])
+_ENVIRONMENT = [(f"SEROW_{variable.name}", variable.help) for variable in settings.VARIABLES]
 
 
-@click.command(cls=_Serve)
+@click.command(cls=Command, sections={"Environment (SEROW_… or OLLAMA_…)": _ENVIRONMENT})
 @click.option("--log-file", type=click.Path(path_type=Path), hidden=True, help="Of a server in the background: kept small.")
 def serve(log_file: Path | None) -> None:
     """Start the server and stay in front; Ctrl-C ends it."""

@@ -128,9 +128,9 @@ def connect(*, start: bool = False) -> Iterator[Client]:
         yield client
 
 
-def client_of(address: str) -> Client:
-    """A client that has not spoken yet."""
-    timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT)  # loading and pulling take as long as they take
+def client_of(address: str, *, patience: float | None = None) -> Client:
+    """A client that has not spoken yet; loading and pulling take as long as they take, so it waits for ever by default."""
+    timeout = httpx.Timeout(patience, connect=patience or CONNECT_TIMEOUT)
     options = {"headers": _headers(), "verify": _certificates(), "trust_env": not is_local(address), "timeout": timeout}
     try:
         return Client(host=address, **options)

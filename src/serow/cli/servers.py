@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 import click
 
 from serow.cli import state
+from serow.cli.completion import completer, server_addresses
+from serow.cli.help import Group
 from serow.cli.table import columns, human_time
 from serow.cli.terminal import say
 from serow.errors import NotFound
 
 
-@click.group()
+@click.group(cls=Group)
 def server() -> None:
     """List and end the servers that run in the background.
 
@@ -29,11 +31,11 @@ def list_servers() -> None:
         (each.record.address, str(each.record.pid), human_time(each.started_at, now), state.shown(each.log))
         for each in background.running()
     ]
-    say(columns([("ADDRESS", "PROCESS", "STARTED", "LOG"), *rows]))
+    say(columns([("ADDRESS", "PROCESS", "STARTED", "LOG"), *rows], spare=(3, 2)))
 
 
 @server.command()
-@click.argument("address", required=False)
+@click.argument("address", required=False, shell_complete=completer(server_addresses))
 @click.option("--all", "everyone", is_flag=True, help="End all of them.")
 def stop(address: str | None, everyone: bool) -> None:
     """End the server in the background that commands speak to, or the one at ADDRESS.

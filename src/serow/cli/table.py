@@ -1,16 +1,60 @@
-"""Columns, sizes and times as Ollama's command line prints them."""
+"""Columns, sizes and times as Ollama's command line prints them; in a narrow terminal as far as they fit."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
-_GAP = "    "
+from serow.cli import terminal
+from serow.cli.wrap import cell_width, fold
+
+_GAP, _NARROW_GAP = "    ", "  "
+_NARROWEST = 8  # columns of the terminal that a folded cell has at least
 
 
-def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
-    """Left-aligned columns, four spaces apart, without trailing space."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = (_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+def columns(rows: Sequence[Sequence[str]], indent: str = "", spare: Sequence[int] = ()) -> str:
+    """Left-aligned columns, four spaces apart, without trailing space.
+
+    Where the terminal is too narrow the gaps shrink, then the `spare` columns go, in this order, then the widest column is
+    folded. A cell is one line, whatever it holds.
+    """
+    width = terminal.width() - len(indent)
+    cells = [[" ".join(terminal.escaped(cell).split("\n")) for cell in row] for row in rows]
+    gap = _GAP
+    if 0 < width < _total(cells, gap):
+        gap, kept = _NARROW_GAP, list(range(len(cells[0])))
+        for column in spare:
+            if _total([[row[each] for each in kept] for row in cells], gap) > width:
+                kept.remove(column)
+        cells = _folded([[row[each] for each in kept] for row in cells], gap, width)
+    widths = _widths(cells)
+    lines = (
+        gap.join(cell + " " * (width - cell_width(cell)) for cell, width in zip(row, widths, strict=True)) for row in cells
+    )
     return "\n".join((indent + line).rstrip() for line in lines)
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(cell_width(cell) for cell in column) for column in zip(*rows, strict=True)]
+
+
+def _total(rows: Sequence[Sequence[str]], gap: str) -> int:
+    widths = _widths(rows)
+    return sum(widths) + len(gap) * (len(widths) - 1)
+
+
+def _folded(rows: list[list[str]], gap: str, width: int) -> list[list[str]]:
+    """The rows, with the widest column in as many lines as it takes to fit."""
+    excess = _total(rows, gap) - width
+    if excess <= 0:
+        return rows
+    widths = _widths(rows)
+    widest = widths.index(max(widths))
+    room = max(_NARROWEST, widths[widest] - excess)
+    out = []
+    for row in rows:
+        first, *more = fold(row[widest], room) or [""]
+        out.append([*row[:widest], first, *row[widest + 1 :]])
+        out += [[piece if each == widest else "" for each in range(len(row))] for piece in more]
+    return out
 
 
 def human_duration(seconds: float) -> str:

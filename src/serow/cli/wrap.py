@@ -35,7 +35,7 @@ class WordWrap:
 
     def _take(self, character: str) -> str:
         """A wide character may stand at the end of a line, like a word of its own."""
-        if _width(character) < 2:
+        if cell_width(character) < 2:
             self._word += character
             return ""
         before = self._place()
@@ -44,7 +44,7 @@ class WordWrap:
 
     def _place(self) -> str:
         word, self._word = self._word, ""
-        width = _width(word)
+        width = cell_width(word)
         is_broken = self._column > 0 and self._column + width > self._width
         self._column = width if is_broken else self._column + width
         return f"\n{word}" if is_broken else word
@@ -59,7 +59,23 @@ class WordWrap:
         return space
 
 
-def _width(text: str) -> int:
+def fold(text: str, width: int) -> list[str]:
+    """The lines of a text that fit into `width` columns, broken between words and, where a word is too long, within it."""
+    wrap = WordWrap(width)
+    lines = (wrap.feed(text) + wrap.flush()).split("\n")
+    return [piece for line in lines for piece in _chopped(line.rstrip(), width)]
+
+
+def _chopped(word: str, width: int) -> list[str]:
+    if word.isascii():
+        return [word[start : start + width] for start in range(0, len(word), width)]
+    from rich.cells import chop_cells
+
+    return chop_cells(word, width)
+
+
+def cell_width(text: str) -> int:
+    """Columns of the terminal that a text takes."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
