@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 from serow.output.tags import TagSplitter
 
-_TOKEN = re.compile(r"<\|\w+\|>")
+_TOKEN = re.compile(r"<\|?\w+\|?>")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class ThinkingTags:
     @property
     def tokens(self) -> tuple[str, ...]:
         """The tags, and the control tokens that they may be made of."""
-        return (self.opening, self.closing, *sorted(set(_TOKEN.findall(self.opening + self.closing))))
+        own = (self.opening, self.closing)
+        return (*own, *sorted(set(_TOKEN.findall(self.opening + self.closing)) - set(own)))
 
     def begun(self, prompt: str, *, raw: bool) -> str | None:
         """What stands behind the opening tag at a prompt's end, so that the model goes on thinking; None when nothing is open.
@@ -45,6 +46,7 @@ KNOWN_TAGS = (
     ThinkingTags("<seed:think>", "</seed:think>"),
     ThinkingTags("<reasoning>", "</reasoning>"),
     ThinkingTags("<|START_THINKING|>", "<|END_THINKING|>"),
+    ThinkingTags("<|channel>thought", "<channel|>"),  # gemma4
     CHANNELS,
 )
 
@@ -77,6 +79,21 @@ class ThinkingParser:
     def is_thinking(self) -> bool:
         """Whether the opening tag was there and its closing one was not."""
         return self._state in (_State.AFTER_OPENING, _State.THINKING)
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the answer has begun: all that comes belongs to it."""
+        return self._state is _State.ANSWER
+
+    def cut(self) -> str:
+        """End the thinking where its closing tag is missing; what was held back of it."""
+        self._state = _State.AFTER_CLOSING
+        return self._closing.flush()
+
+    def end(self) -> tuple[str, str]:
+        """Begin the answer; (thinking, answer) that was held back."""
+        self._state = _State.ANSWER
+        return self.flush()
 
     def feed(self, text: str) -> tuple[str, str]:
         """Return (thinking, answer) that `text` completes."""
