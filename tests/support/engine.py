@@ -60,6 +60,7 @@ class FakeEngine(FakeRunner):
         self.requests: list[CompletionRequest] = []
         self.embedded: list[list[int]] = []  # the inputs of the latest call
         self.rendered: list[tuple[Sequence[dict[str, Any]], dict[str, Any]]] = []
+        self.tools: list[Sequence[dict[str, Any]]] = []  # of each rendering
 
     @property
     def prompts(self) -> list[str]:
@@ -72,8 +73,11 @@ class FakeEngine(FakeRunner):
     async def detokenize(self, tokens: Sequence[int]) -> str:
         return "".join(map(chr, tokens))
 
-    async def apply_template(self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any]) -> str:
+    async def apply_template(
+        self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any], tools: Sequence[dict[str, Any]] = ()
+    ) -> str:
         self.rendered.append((messages, template_kwargs))
+        self.tools.append(tools)
         return self.template(messages, template_kwargs)
 
     async def embed(self, inputs: Sequence[Sequence[int]]) -> list[list[float]]:

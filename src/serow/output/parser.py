@@ -86,7 +86,7 @@ class OutputParser:
     def end_thinking(self) -> list[Event]:
         """The thinking was cut: what is fed from now on is the answer, without white space before it."""
         if self._thinking:
-            self._think_aloud(self._thinking.cut())
+            self._think_aloud(self._thinking.end_thinking())
         return self._told(None)
 
     def finish(self, *, is_cut: bool = False) -> list[Event]:
@@ -184,7 +184,7 @@ class OutputParser:
             if opening in format.hidden and opening:
                 source.position += len(opening)
                 if self._thinking and not self.has_answered:
-                    self._think_aloud(self._thinking.cut())
+                    self._think_aloud(self._thinking.end_thinking())
             elif opening:
                 source.mark(stop)
                 source.position += len(opening)

@@ -85,11 +85,6 @@ class ThinkingParser:
         """Whether the answer has begun: all that comes belongs to it."""
         return self._state is _State.ANSWER
 
-    def cut(self) -> str:
-        """End the thinking where its closing tag is missing; what was held back of it."""
-        self._state = _State.AFTER_CLOSING
-        return self._closing.flush()
-
     def end(self) -> tuple[str, str]:
         """Begin the answer; (thinking, answer) that was held back."""
         self._state = _State.ANSWER

@@ -165,9 +165,11 @@ class LlamaRunner:
         """The text of token ids, special tokens written out."""
         return (await self._call("POST", "/detokenize", {"tokens": tokens}, _Content)).content
 
-    async def apply_template(self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any]) -> str:
+    async def apply_template(
+        self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any], tools: Sequence[dict[str, Any]] = ()
+    ) -> str:
         """Render messages with the model's own chat template, in the child; raises TemplateError."""
-        body = {"messages": messages, "chat_template_kwargs": template_kwargs}
+        body = {"messages": messages, "chat_template_kwargs": template_kwargs, **({"tools": tools} if tools else {})}
         try:
             return (await self._call("POST", "/apply-template", body, _Prompt, self._template_limit)).prompt
         except EngineDied:
