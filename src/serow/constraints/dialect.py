@@ -35,6 +35,7 @@ MAX_NODES = 4000  # schemas in all
 
 _MOST_SHOWN = 50  # characters of a pattern in a message
 
+_INDEX = re.compile("[0-9]{1,9}")
 _LEGACY = re.compile(r"^https?://json-schema\.org/draft-0[3467]/schema#?$")
 _ANCHORS = ("$anchor", "$dynamicAnchor")
 _RAW_SHAPES: dict[str, Shape] = {key: keyword.shape for key, keyword in KEYWORDS.items()} | {
@@ -184,7 +185,7 @@ def _follow(start: tuple[Any, str], fragment: str) -> tuple[Any, str] | None:
         key = part.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict) and key in value:
             value = value[key]
-        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+        elif isinstance(value, list) and _INDEX.fullmatch(key) and int(key) < len(value):
             value = value[int(key)]
         else:
             return None

@@ -14,11 +14,16 @@ def plain_pattern(pattern: str) -> str:
     return _LITERAL_BRACE.sub(r"\\{", _CLASS_THEN_DASH.sub(r"\1\\-", pattern))
 
 
+def is_above(digits: str, most: int) -> bool:
+    """Whether a number of a pattern is too large; of thousands of digits Python makes none. "" is no number."""
+    return len(digits) > 9 or (digits != "" and int(digits) > most)
+
+
 def is_regex(pattern: str) -> bool:
     """Whether the validator reads a pattern, in a few milliseconds at most."""
     from jsonschema_rs import Draft202012Validator, ValidationError
 
-    if any(int(bound) > _MOST_REPEATED for bounds in _REPETITION.findall(pattern) for bound in bounds if bound):
+    if any(is_above(bound, _MOST_REPEATED) for bounds in _REPETITION.findall(pattern) for bound in bounds):
         return False
     try:
         Draft202012Validator({"pattern": pattern})

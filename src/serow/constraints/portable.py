@@ -9,6 +9,7 @@ from typing import Any
 
 from serow.constraints.dialect import Document
 from serow.constraints.keywords import Schema, rebuild, subschemas
+from serow.constraints.patterns import is_above
 
 _MOST_REPEATED = 1000  # the product of nested ones is limited too
 
@@ -51,7 +52,8 @@ def _without_false(node: dict[str, Any]) -> dict[str, Any]:
 def portable_pattern(pattern: str) -> str | None:
     """The pattern in the converter's language; None where that can't be."""
     inner = pattern.removeprefix("^").removesuffix("$")
-    if len(inner) + 2 != len(pattern) or any(int(n) > _MOST_REPEATED for pair in _NUMBER.findall(inner) for n in pair if n):
+    is_large = any(is_above(number, _MOST_REPEATED) for pair in _NUMBER.findall(inner) for number in pair)
+    if len(inner) + 2 != len(pattern) or is_large:
         return None
     inner = inner.replace("(?:", "(")
     parts, members = [], None  # of the class that is open

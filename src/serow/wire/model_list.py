@@ -1,5 +1,6 @@
 """The models that there are, in OpenAI's shape and in Anthropic's (OAI-17, ANT-10)."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,7 +67,7 @@ def anthropic_list(models: Sequence[Listed], limit: str = "", after_id: str = ""
 def _limit(text: str) -> int:
     if not text:
         return _USUALLY_LISTED
-    if not (text.isdecimal() and 1 <= int(text[:9]) <= _MOST_LISTED):
+    if not (re.fullmatch("[0-9]{1,9}", text) and 1 <= int(text) <= _MOST_LISTED):
         raise RequestError(f"limit must be between 1 and {_MOST_LISTED}", param="limit", code="invalid_value")
     return int(text)
 
