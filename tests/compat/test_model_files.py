@@ -1,6 +1,7 @@
-"""What a model's files decide: adapters, a beginning-of-text token, whether it writes at all (GEN-09)."""
+"""What a model's files decide: adapters, chat templates, a beginning-of-text token, whether it writes at all (RES-08)."""
 
 import base64
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def test_a_prompt_with_a_picture_begins_once_too(wire: Wire, made: None, zoo: Pa
     assert begun["prompt_eval_count"] == plain["prompt_eval_count"]
 
 
+@pytest.mark.req("RES-08")
 @pytest.mark.parametrize("prompt", ["hello", ""])
 def test_a_model_that_embeds_does_not_write(wire: Wire, made: None, prompt: str) -> None:
     assert wire.refusal("embeds", prompt) == (400, '"embeds" does not support generate')
@@ -71,6 +73,7 @@ def test_a_model_that_embeds_can_be_unloaded(wire: Wire, made: None) -> None:
     wire.unload("embeds")
 
 
+@pytest.mark.req("RES-08")
 def test_models_answer_with_their_adapters(wire: Wire, models: Path, zoo: Path, tmp_path: Path) -> None:
     store, base = Store(models), zoo / "zoo-think.gguf"
     for seed in (1, 2):
@@ -84,3 +87,72 @@ def test_models_answer_with_their_adapters(wire: Wire, models: Path, zoo: Path, 
     for seed in (1, 2):
         wire.unload(f"adapted:{seed}")
         store.delete(Name.parse(f"adapted:{seed}"))
+
+
+LOOP = "{% for m in messages %}BODY{% endfor %}"
+TEMPLATES = {  # that the engine does not start with, and what such a template or its engine says
+    "do": (LOOP.replace("BODY", "{% do x.append(1) %}"), "Unknown statement: do"),
+    "with": (LOOP.replace("BODY", "{% with x = m.content %}{{ x }}{% endwith %}"), "Unknown statement: with"),
+    "raw": ("{% raw %}{{ x }}{% endraw %}" + LOOP, "Unknown statement: raw"),
+    "groupby": ("{% for g in messages|groupby('role') %}{{ g }}{% endfor %}", "groupby"),
+    "replace": (LOOP.replace("BODY", "{{ m.content.replace('a', 'b', 1) }}"), "replace"),
+    "unclosed": ("{% for m in messages %}{{ m.content }}", "Unexpected token"),
+    "raises": ("{{ raise_exception('nobody may use this') }}", "nobody may use this"),
+    "needs-system": (
+        "{% if messages[0].role != 'system' %}{{ raise_exception('first must be system') }}{% endif %}"
+        + LOOP.replace("BODY", "<{{ m.content }}>"),
+        "first must be system",
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=TEMPLATES)
+def templated(
+    request: pytest.FixtureRequest, models: Path, zoo: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A model whose file has such a template."""
+    store, name = Store(models), f"templated:{request.param}"
+    path = tmp_path_factory.mktemp("templated") / "m.gguf"
+    template, _ = TEMPLATES[request.param]
+    create(store, name, changed(zoo / "zoo-think.gguf", path, {"tokenizer.chat_template": template}))
+    yield name
+    store.delete(Name.parse(name))
+
+
+@pytest.mark.req("RES-08")
+def test_a_template_that_the_engine_does_not_take_keeps_no_model_from_serving_without_it(wire: Wire, templated: str) -> None:
+    words = TEMPLATES[templated.partition(":")[2]][1]
+    assert wire.generate(templated)["done_reason"] == "load"
+    assert wire.generate(templated, "2+3=", {"num_predict": 1}, raw=True)["eval_count"] == 1
+    assert wire.rendered(templated, "Hi", template="[{{ .Prompt }}]") == "[Hi]"
+    with wire.made("compat-template", source=templated, template="<{{ .Prompt }}>") as name:
+        assert wire.rendered(name, "Hi") == "<Hi>"
+    for context in (None, [5, 6]):
+        status, error = wire.refusal(templated, "Hi", context=context)
+        assert (status, words in error) == (400, True), error
+    wire.unload(templated)
+
+
+@pytest.mark.req("RES-08")
+def test_a_template_that_raises_at_other_messages_renders_those_that_it_takes(wire: Wire, models: Path, zoo: Path) -> None:
+    store = Store(models)
+    template, _ = TEMPLATES["needs-system"]
+    path = models.parent / "needs-system.gguf"
+    create(store, "needs-system", changed(zoo / "zoo-think.gguf", path, {"tokenizer.chat_template": f" \n{template}\n "}))
+    assert wire.rendered("needs-system", "Hi", system="S") == " \n<S><Hi> ", "a line ends behind a block"
+    wire.unload("needs-system")
+    store.delete(Name.parse("needs-system"))
+
+
+@pytest.mark.req("RES-08")
+def test_a_model_made_anew_is_not_refused_for_what_it_was(wire: Wire, models: Path, zoo: Path) -> None:
+    store = Store(models)
+    broken = models.parent / "broken.gguf"
+    create(store, "anew", changed(zoo / "zoo-think.gguf", broken, {"tokenizer.ggml.pre": "none such"}))
+    for _ in range(3):
+        assert wire.refusal("anew", "Hi")[0] == 500
+    with wire.made("anew-too", source="anew", system="S") as name:
+        began = time.monotonic()
+        assert wire.refusal(name, "Hi")[0] == 500
+        assert time.monotonic() - began > 0.05, "it was tried"
+    store.delete(Name.parse("anew"))

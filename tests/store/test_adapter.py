@@ -27,11 +27,13 @@ def base(zoo: Path) -> Path:
     return zoo / "zoo-think.gguf"
 
 
+@pytest.mark.req("RES-08")
 def test_an_adapter_of_the_models_shapes_fits(base: Path, tmp_path: Path) -> None:
     parts = [tensor.name.removesuffix(".weight") for tensor in gguf.read(base).tensors if "blk" in tensor.name]
     check_fit(gguf.read(lora(base, tmp_path / "a.gguf", parts=[part for part in parts if "norm" not in part])), gguf.read(base))
 
 
+@pytest.mark.req("RES-08")
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
@@ -52,6 +54,7 @@ def test_an_adapter_that_does_not_fit_is_refused_with_the_reason(
         check_fit(gguf.read(lora(base, tmp_path / "a.gguf", **how)), gguf.read(base))
 
 
+@pytest.mark.req("RES-08")
 def test_a_model_is_no_adapter(base: Path, tmp_path: Path) -> None:
     for path in (base, bert(tmp_path / "bert.gguf")):
         with pytest.raises(ModelFileError, match="not a LoRA adapter"):
@@ -63,6 +66,7 @@ def made(store: Store, name: str, **recipe: Any) -> None:
         pass
 
 
+@pytest.mark.req("RES-08")
 def test_an_adapter_is_judged_wherever_it_is_named(base: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "models")
     model = store.blobs.add(base)
@@ -81,6 +85,7 @@ def test_an_adapter_is_judged_wherever_it_is_named(base: Path, tmp_path: Path) -
     assert not store.has(Name.parse("bad"))
 
 
+@pytest.mark.req("RES-08")
 def test_a_model_that_draws_takes_no_adapter(base: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "models")
     create_pipeline(store, "drawing", SHAPES)
@@ -88,6 +93,7 @@ def test_a_model_that_draws_takes_no_adapter(base: Path, tmp_path: Path) -> None
         made(store, "bad", source=Name.parse("drawing"), adapters={"a.gguf": store.blobs.add(lora(base, tmp_path / "a.gguf"))})
 
 
+@pytest.mark.req("RES-08")
 def test_models_with_other_adapters_share_neither_a_process_nor_its_slots(base: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "models")
     model = store.blobs.add(base)
@@ -100,6 +106,7 @@ def test_models_with_other_adapters_share_neither_a_process_nor_its_slots(base: 
     assert len({key_of(each) for each in found}) == len({_key(each) for each in requests}) == 3
 
 
+@pytest.mark.req("RES-08")
 def test_every_engine_is_told_of_every_adapter(base: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "models")
     adapters = {f"{seed}.gguf": store.blobs.add(lora(base, tmp_path / f"{seed}.gguf", seed=seed)) for seed in (1, 2)}

@@ -1,7 +1,7 @@
 """A language model in a llama.cpp server of its own: the TextRunner."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from serow.errors import EngineDied, EngineError, RequestError, TemplateError
+from serow.errors import EngineDied, EngineError, LoadError, RequestError, SerowError
 from serow.runner.base import Chunk, CompletionRequest, LoadRequest
 from serow.runner.llama_errors import explain_load, refusal
 from serow.runner.llama_events import ChunkBuilder, EventReader, Fault
@@ -18,6 +18,7 @@ from serow.runner.llama_params import describe
 from serow.runner.llama_request import completion_body
 from serow.runner.llama_slots import SlotKeeper
 from serow.runner.llama_special import SpecialTokens, without
+from serow.runner.llama_template import ChatTemplate, refused
 from serow.runner.process import CONNECT_TIMEOUT, ChildProcess
 from serow.runner.slots import SlotCache
 from serow.runner.watchdog import Watchdog
@@ -71,6 +72,7 @@ class LlamaRunner:
         self._kind = request.engine.kind
         place = slots.place(request) if slots and not request.embeds else None
         self._slots = SlotKeeper(place, request, self._call)
+        self._template = ChatTemplate(request.model.chat_template)
         self._child = self._new_child()
         self._template_limit = aiohttp.ClientTimeout(total=min(_TEMPLATE_TIMEOUT, settings.stall_timeout))
         stalled = f"the engine made no progress for {settings.stall_timeout:g} seconds"
@@ -112,7 +114,7 @@ class LlamaRunner:
     def _new_child(self) -> ChildProcess:
         return ChildProcess(
             "serow.runner.llama_launcher" if self._kind.flags else "serow.runner.llama_worker",
-            describe(self._request, self._slots.path),
+            describe(self._request, self._slots.path, self._template.override),
             load_timeout=self._settings.load_timeout,
             stall_timeout=self._settings.stall_timeout,
             explain=explain_load,
@@ -153,8 +155,17 @@ class LlamaRunner:
             self._props = await self._call("GET", "/props", None, _Props)
 
     async def _start_child(self) -> None:
-        self._child = self._new_child()
-        await self._child.start()
+        """Start a process with the model's own chat template, or, when it does not start with that, as it does."""
+        while True:
+            self._child = self._new_child()
+            try:
+                await self._child.start()
+            except LoadError:
+                if not self._template.fall_back(self._child.stderr):
+                    raise
+                _log.warning("the engine does not start with the model's chat template and is started again without")
+            else:
+                return
 
     async def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         """Token ids of a text; special tokens written out in it count as such."""
@@ -169,13 +180,8 @@ class LlamaRunner:
         self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any], tools: Sequence[dict[str, Any]] = ()
     ) -> str:
         """Render messages with the model's own chat template, in the child; raises TemplateError."""
-        body = {"messages": messages, "chat_template_kwargs": template_kwargs, **({"tools": tools} if tools else {})}
-        try:
-            return (await self._call("POST", "/apply-template", body, _Prompt, self._template_limit)).prompt
-        except EngineDied:
-            raise
-        except (RequestError, EngineError):  # engines disagree on whose fault it is
-            raise TemplateError("the model's chat template does not accept the messages") from None
+        body = self._template.body(messages, template_kwargs) | ({"tools": tools} if tools else {})
+        return (await self._call("POST", "/apply-template", body, _Prompt, self._template_limit, refused)).prompt
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:
         """Yield a chunk for each event as it arrives, the last with `usage`. Closing the iterator stops the engine's work.
@@ -226,8 +232,16 @@ class LlamaRunner:
             self._watchdog.progress()
         return piece
 
-    async def _call(self, method: str, path: str, body: Any, kind: type[T], limit: aiohttp.ClientTimeout | None = None) -> T:
-        async with self._ask(method, path, body, limit) as response:
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        kind: type[T],
+        limit: aiohttp.ClientTimeout | None = None,
+        refused: Callable[[Fault], SerowError] = refusal,
+    ) -> T:
+        async with self._ask(method, path, body, limit, refused=refused) as response:
             return msgspec.json.decode(await response.read(), type=kind)
 
     @asynccontextmanager
@@ -238,6 +252,7 @@ class LlamaRunner:
         body: Any,
         limit: aiohttp.ClientTimeout | None = None,
         watched: AbstractContextManager[None] | None = None,
+        refused: Callable[[Fault], SerowError] = refusal,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request; what goes wrong with it, and while its answer is read, becomes an error of ours."""
         if not self.is_alive:
@@ -250,7 +265,7 @@ class LlamaRunner:
                 )
             async with answer as response:
                 if response.status != 200:
-                    raise refusal(await _fault(response))
+                    raise refused(await _fault(response))
                 yield response
         except TimeoutError:
             self._child.kill("the engine does not answer")

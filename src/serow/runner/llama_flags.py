@@ -39,6 +39,7 @@ def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool, draft_size: st
     return {
         "--model": spec.weights,
         "--mmproj": spec.projector,
+        "--chat-template": spec.chat_template,
         "--host": listen.host,
         "--port": listen.port or "",
         "--ctx-size": spec.num_ctx * spec.num_parallel,

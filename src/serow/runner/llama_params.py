@@ -20,8 +20,8 @@ _MIB = 1 << 20
 _INT32 = 2**31 - 1
 
 
-def describe(request: LoadRequest, slots: str = "") -> LlamaSpec:
-    """The spec for a request to load; numbers out of range become the nearest that works. `slots`: see LlamaSpec."""
+def describe(request: LoadRequest, slots: str = "", chat_template: str = "") -> LlamaSpec:
+    """The spec for a request to load; numbers out of range become the nearest that works. For the rest see LlamaSpec."""
     options = request.options
     num_thread = min(options.num_thread, usable_cores()) if options.num_thread > 0 else physical_cores()
     checked = request.flags.num_thread if options.num_thread <= 0 else 0  # a wish comes before what was checked
@@ -32,6 +32,7 @@ def describe(request: LoadRequest, slots: str = "") -> LlamaSpec:
         weights=str(request.model.weights),
         projector=str(request.model.projector or ""),
         adapters=tuple(map(str, request.model.adapters)),
+        chat_template=chat_template,
         num_ctx=_within(options.num_ctx, 1, _INT32 // request.num_parallel),
         num_parallel=request.num_parallel,
         num_batch=_within(options.num_batch, max(SMALLEST_BATCH, request.num_parallel), _INT32),
@@ -74,6 +75,8 @@ def common_params(spec: LlamaSpec, listen: Listen) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = spec.weights
     params.mmproj.path = spec.projector
+    if spec.chat_template:
+        params.chat_template = spec.chat_template
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path) for path in spec.adapters]
     params.hostnames, params.port, params.api_keys = [listen.host], listen.port, [listen.key]
     params.n_ctx, params.n_parallel, params.kv_unified = spec.num_ctx * spec.num_parallel, spec.num_parallel, False

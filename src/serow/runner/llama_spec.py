@@ -39,6 +39,7 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
     prompt_cache: int  # MiB of memory for prompts that left their slot
     flash_attention: bool | None  # None: as the engine decides
     num_draft: int  # 0: nothing is guessed
+    chat_template: str = ""  # in place of the model file's own, "" for that
     adapters: tuple[str, ...] = ()  # LoRA files, applied one after the other
     slots: str  # the directory that slots are saved to and restored from, "" for none
     pooling: str = ""  # how the vectors of tokens become one: "model" as the file says, "mean"; "" for a model that completes

@@ -109,6 +109,11 @@ class ChildProcess:
         except psutil.NoSuchProcess:
             return 0
 
+    @property
+    def stderr(self) -> str:
+        """The end of what it wrote."""
+        return self._stderr.decode(errors="replace")
+
     async def start(self) -> None:
         """Return once it answers; raises LoadError, and leaves nothing behind when it fails or is cancelled."""
         try:
@@ -188,7 +193,7 @@ class ChildProcess:
             await asyncio.wait({self._watcher}, timeout=pause)
             if self._process.returncode is not None:
                 await self._watcher
-                raise LoadError(self._explain(self._process.returncode, self._stderr.decode(errors="replace")))
+                raise LoadError(self._explain(self._process.returncode, self.stderr))
             if clock() > deadline:
                 raise LoadError(
                     f"the model did not load within {self._load_timeout:g} seconds", hint="raise SEROW_LOAD_TIMEOUT"

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from serow.errors import EngineError
-from serow.scheduler.resident import Key
 
+Key = tuple[object, ...]  # what fails: made anew, it is something else
 LONGEST_PAUSE = 60.0  # seconds
 _MAX_REMEMBERED = 64
 

@@ -211,7 +211,7 @@ class Scheduler:
 
     def _place(self, waiter: Waiter) -> bool:
         """Settle one waiter if that can be done now."""
-        waiter.error = self._backoff.error(waiter.demand.key, _now())
+        waiter.error = self._backoff.error((waiter.demand.key, waiter.demand.model.digest), _now())
         if waiter.error is None:
             match self._plan(waiter):
                 case RequestError() as error:
@@ -285,7 +285,7 @@ class Scheduler:
         resident.state = State.READY
         resident.rest(_now())
         resident.loaded.set()
-        self._backoff.succeeded(resident.key)
+        self._backoff.succeeded((resident.key, resident.request.model.digest))
         logger.info("loaded %s for %d requests at a time", resident.request.model.name, resident.request.num_parallel)
         self._dispatch()
 
@@ -296,7 +296,7 @@ class Scheduler:
             resident.error = self._died(resident, failure)
             self.counts.load_failures[_name(resident)] += 1
             if resident.error is failure:  # no other engine is left to try
-                self._backoff.failed(resident.key, failure, _now())
+                self._backoff.failed((resident.key, resident.request.model.digest), failure, _now())
         elif failure is not None:
             logger.error("the task of an engine failed", exc_info=failure)
             resident.error = LoadError(f"{resident.request.model.name} could not be loaded")
