@@ -7,18 +7,32 @@ import base64
 import binascii
 import io
 import re
+import struct
 import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from serow.errors import RequestError
+from serow.errors import LimitExceeded, RequestError
+from serow.workers.pool import Limits, Pool
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
+PRELOAD = ("PIL.Image", "PIL.ImageOps", "PIL.PngImagePlugin", "PIL.JpegImagePlugin")
 MAX_PIXELS = 50_000_000  # of one picture
 MAX_BYTES = 64 << 20  # of one encoded picture
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+LIGHT_PIXELS = 4_000_000
+LIGHT = Limits(cpu=4.0, memory=384 << 20, quick=0.5)
+_BASE_MEMORY = 320 << 20  # bytes: the picture as it came, as text and as PNG
+_PIXEL_MEMORY = 32  # bytes while a pixel is decoded and composed
+_UNREADABLE = (  # Pillow lets what its readers stumble over through
+    OSError, ValueError, SyntaxError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, AssertionError,
+    struct.error, NotImplementedError, zlib.error,
+)  # fmt: skip
 _LONGEST_HEAD = 1024  # characters of a data URI before its data
 _DATA_URI = re.compile(r'\s*data:(?:[^,"]|"[^"]*")*;\s*base64\s*,', re.IGNORECASE)  # RFC 2397, parameters and all
 _PNG_DEPTH = 24  # where the head of a PNG has its bits a sample
@@ -38,6 +52,17 @@ def decode_base64(text: str, number: int) -> bytes:
         raise RequestError(f"image {number} is not base64 of a picture; URLs are never fetched") from None
 
 
+def count_pixels(data: bytes, number: int, max_pixels: int = MAX_PIXELS) -> int:
+    """How many pixels a picture has, by its head; raises RequestError for too many, or for what is no picture."""
+    from PIL import Image
+
+    with _readable(number), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        size = image.width * image.height
+        if not 0 < size <= max_pixels:
+            raise RequestError(f"image {number} has {image.width}x{image.height} pixels, more than {max_pixels:,}")
+        return size
+
+
 def encode_png(data: bytes, number: int, max_pixels: int = MAX_PIXELS) -> bytes:
     """The picture as PNG bytes, upright, on white where it was transparent; of an animation the first frame.
 
@@ -45,16 +70,24 @@ def encode_png(data: bytes, number: int, max_pixels: int = MAX_PIXELS) -> bytes:
     """
     from PIL import Image, ImageOps
 
+    count_pixels(data, number, max_pixels)
+    with _readable(number), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        depth = data[_PNG_DEPTH] if image.format == "PNG" else 8
+        upright = _eight_bits(ImageOps.exif_transpose(image), depth)
+        out = io.BytesIO()
+        _on_white(upright).save(out, "PNG", compress_level=1)
+        return out.getvalue()
+
+
+@contextmanager
+def _readable(number: int) -> Iterator[None]:
+    """Whatever Pillow says of a picture that it can't read, we say that it is broken; it raises many kinds of errors."""
+    from PIL import Image
+
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if not 0 < image.width * image.height <= max_pixels:
-                raise RequestError(f"image {number} has {image.width}x{image.height} pixels, more than {max_pixels:,}")
-            depth = data[_PNG_DEPTH] if image.format == "PNG" else 8
-            upright = _eight_bits(ImageOps.exif_transpose(image), depth)
-            out = io.BytesIO()
-            _on_white(upright).save(out, "PNG", compress_level=1)
-            return out.getvalue()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except (*_UNREADABLE, Image.DecompressionBombError):
         raise RequestError(f"image {number} can't be read: it is none of {', '.join(FORMATS)}, or broken") from None
 
 
@@ -90,5 +123,37 @@ def _on_white(image: "Picture") -> "Picture":
 
 
 def decode_images(images: list[str], max_pixels: int = MAX_PIXELS) -> list[bytes]:
-    """PNG bytes of every picture of a request; blocking, so call it in a thread."""
+    """PNG bytes of every picture of a request. Blocks for as long as the pictures want: `Pictures` does it elsewhere."""
     return [encode_png(decode_base64(text, number), number, max_pixels) for number, text in enumerate(images)]
+
+
+def decode_image(text: str, number: int, max_pixels: int, most_pixels: int) -> bytes | None:
+    """PNG bytes of one picture; None when it has more than `most_pixels`, without decoding it."""
+    data = decode_base64(text, number)
+    if count_pixels(data, number, max_pixels) > most_pixels:
+        return None
+    return encode_png(data, number, max_pixels)
+
+
+class Pictures:
+    """Decodes pictures in the processes of a pool, one at a time for each request; large ones leave places for small ones."""
+
+    def __init__(self, pool: Pool, max_pixels: int = MAX_PIXELS) -> None:
+        self._pool = pool
+        self._max_pixels = max_pixels
+
+    async def decode(self, images: Sequence[str], client: str = "") -> list[bytes]:
+        """PNG bytes of every picture of a request; raises RequestError that names the picture, Unavailable."""
+        return [await self._decode(text, number, client) for number, text in enumerate(images)]
+
+    async def _decode(self, text: str, number: int, client: str) -> bytes:
+        limits = Limits(cpu=20.0, memory=_BASE_MEMORY + self._max_pixels * _PIXEL_MEMORY, wall=60.0, quick=1.0)
+        try:
+            arguments = text, number, self._max_pixels
+            png = await self._pool.run(decode_image, *arguments, LIGHT_PIXELS, client=client, limits=LIGHT)
+            if png is None:
+                png = await self._pool.run(decode_image, *arguments, self._max_pixels, client=client, limits=limits)
+        except LimitExceeded as error:
+            raise RequestError(f"image {number} can't be read: the work on it {error.reason}") from None
+        assert png is not None
+        return png

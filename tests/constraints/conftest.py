@@ -1,12 +1,14 @@
-"""An engine to sample with."""
+"""An engine to sample with, and formats compiled elsewhere."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
 
+from serow.constraints import Constraints
 from serow.runner.llama import LlamaRunner
 from serow.settings import Settings
+from serow.workers.pool import Pool
 from tests.runner.engines import load_request
 
 
@@ -17,3 +19,11 @@ async def engine(zoo: Path) -> AsyncIterator[LlamaRunner]:
     await runner.load()
     yield runner
     await runner.close()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def constraints() -> AsyncIterator[Constraints]:
+    """With processes that have imported all they need: starting them is not what is measured."""
+    async with Pool() as pool:
+        await Constraints(pool).compile("json")
+        yield Constraints(pool)

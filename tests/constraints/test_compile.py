@@ -133,11 +133,6 @@ def test_a_relaxed_keyword_is_named_with_its_places_and_checked_in_the_end() -> 
     assert not constraint.validate("[1, 1]")
 
 
-def test_the_same_format_is_compiled_once() -> None:
-    schema = {"type": "object", "properties": {"only here": {}}}
-    assert compile_format(schema) is compile_format(json.loads(json.dumps(schema)))
-
-
 def test_texts_of_a_large_enum_fit() -> None:
     schema = {"enum": [f"choice {number}" for number in range(5000)]}
     assert all(fits(schema, text) for text in random_texts(compiled(schema), 5))

@@ -1,13 +1,10 @@
 """Limits on requests and connections, at a server whose limits are small."""
 
-import asyncio
 import base64
-import contextlib
 import io
 import json
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,10 +15,6 @@ import httpx
 import pytest
 from PIL import Image
 
-from serow.errors import RequestError
-from serow.inference import service
-from serow.server.app import create_app
-from serow.settings import Settings
 from tests.support.server import running_server
 
 DEADLINE = 20  # seconds
@@ -115,26 +108,6 @@ def test_what_a_request_holds_too_much_of_is_a_400(client: httpx.Client, body: d
     answer = client.post("/api/generate", json={"model": "zoo-vision", "prompt": "x", "options": {"num_predict": 1}, **body})
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(error)
-
-
-async def test_few_pictures_are_decoded_at_once(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    too_many = threading.Barrier(service.NUM_DECODERS + 1)
-
-    def decode(_: list[str], __: int) -> list[bytes]:
-        with contextlib.suppress(threading.BrokenBarrierError):
-            too_many.wait(timeout=0.5)
-            raise AssertionError("one more than may be")
-        raise RequestError("seen")
-
-    monkeypatch.setattr(service, "decode_images", decode)
-    app = create_app(Settings(models=models))
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=DEADLINE) as client,
-    ):
-        body = {"model": "zoo-vision", "prompt": "x", "images": ["x"]}
-        answers = await asyncio.gather(*(client.post("/api/generate", json=body) for _ in range(6)))
-    assert [answer.json() for answer in answers] == [{"error": "seen"}] * 6
 
 
 @pytest.mark.req("RES-05")

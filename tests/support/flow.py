@@ -15,6 +15,7 @@ from serow.store.model import Capability, Model
 from serow.store.name import Name
 from serow.wire.json import encode
 from serow.wire.ollama import GenerateStream, GenerateWhole, decode_generate
+from serow.workers.pool import Pool
 from tests.support.engine import VOCAB_SIZE, Fake, FakePainter, starting
 
 JINJA = "{{ messages }}"  # the fake engine renders by its own template; a model only has to have one
@@ -82,5 +83,5 @@ async def flow(runner: Fake, *capabilities: Capability, **fields: Any) -> AsyncI
     if isinstance(runner, FakePainter):
         capabilities = ("image",)
     store = Models(model("m", *capabilities, **fields))
-    async with Scheduler(Settings(), starting(m=runner)) as scheduler:
-        yield Flow(Inference(store, scheduler), scheduler)  # type: ignore[arg-type]
+    async with Pool() as pool, Scheduler(Settings(), starting(m=runner)) as scheduler:
+        yield Flow(Inference(store, scheduler, pool), scheduler)  # type: ignore[arg-type]

@@ -28,17 +28,15 @@ def compile_beyond(format: dict[str, Any]) -> Constraint | None:
 def _regex(value: Any) -> Constraint:
     if not isinstance(value, str) or not value or len(value) > MAX_REGEX:
         raise FormatError(f'invalid format: "regex" must be a string of 1 to {MAX_REGEX} characters')
-    text = grammar.of_regex(value)
-    return Constraint(text, _holds("regex", text))
+    return Constraint(_checked("regex", grammar.of_regex(value)))
 
 
 def _choice(value: Any) -> Constraint:
     is_list = isinstance(value, list) and all(isinstance(item, str) and item for item in value)
     if not is_list or not 0 < len(value) <= MAX_CHOICES:
         raise FormatError(f'invalid format: "choice" must be a list of 1 to {MAX_CHOICES} strings that are not empty')
-    text = grammar.of_regex("|".join(map(re.escape, value)))
-    _holds("choice", text)
-    return Constraint(text, frozenset(value).__contains__, gbnf=f"root ::= {' | '.join(json.dumps(item) for item in value)}")
+    text = _checked("choice", grammar.of_regex("|".join(map(re.escape, value))))
+    return Constraint(text, gbnf=f"root ::= {' | '.join(json.dumps(item) for item in value)}")
 
 
 def _grammar(value: Any) -> Constraint:
@@ -48,14 +46,14 @@ def _grammar(value: Any) -> Constraint:
     gbnf.check_directives(value)
     is_gbnf = gbnf.is_gbnf(value)
     text = grammar.of_lark(gbnf.to_lark(value) if is_gbnf else value)
-    return Constraint(text, _holds("grammar", text), gbnf=value if is_gbnf else "")
+    return Constraint(_checked("grammar", text), gbnf=value if is_gbnf else "")
 
 
-def _holds(name: str, text: str) -> Callable[[str], bool]:
-    """The check that a finished text fits a grammar that llguidance takes."""
+def _checked(name: str, text: str) -> str:
+    """A grammar that llguidance takes; raises FormatError for another."""
     if reason := grammar.refusal(text):
         raise FormatError(f"invalid format: {name}: {grammar.sentence(reason)}")
-    return lambda answer: grammar.accepts(text, answer)
+    return text
 
 
 _KINDS: dict[str, Callable[[Any], Constraint]] = {"regex": _regex, "choice": _choice, "grammar": _grammar}

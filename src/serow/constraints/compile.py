@@ -1,10 +1,7 @@
 """`format` of a request: checked, relaxed to what can be followed while sampling, compiled to a grammar (GEN-12)."""
 
 import json
-import sys
 import time
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -18,62 +15,93 @@ from serow.constraints.portable import portable
 from serow.constraints.relax import Relaxed, relax
 from serow.constraints.repair import find_unsatisfiable, repair
 from serow.constraints.satisfiable import refuse_unsatisfiable
+from serow.constraints.tighten import tighten
+from serow.constraints.validation import Unfit, validator
+from serow.constraints.wrapper import refuse_wrapper
 from serow.errors import FormatError
+
+PRELOAD = ("jsonschema_rs", "llguidance", "llguidance.gbnf_to_lark")  # imported late: what only describes formats needs none
 
 MAX_BYTES = 1 << 20  # of a format as JSON
 _MOST_SHOWN = 100  # characters of a wrong format in the message
 _MOST_PLACES = 3  # named for each keyword in a warning
-_CACHED_BYTES = 64 << 10  # larger formats are compiled each time
-_CACHED_FORMATS = 64
-_MOST_BACKTRACKING = 20_000  # steps of one pattern with look-around, half a millisecond; after that it does not match
-_BUDGET = 0.5  # seconds until only the quick ways are taken, and as much again until a schema is refused
+_BUDGET = 0.4  # seconds until only the quick ways are taken, and as much again until a schema is refused
 
 
 def compile_format(format: Any) -> Constraint | None:
     """The constraint of a decoded `format`; None for none. Raises FormatError that says where.
 
-    Takes milliseconds, two seconds at worst, and microseconds for one seen lately: call it off the event loop.
+    Takes milliseconds, but what the format decides may take as long as it likes: `service.Constraints` does it elsewhere.
     """
-    if format is None or format == "":
-        return None
-    text = _encode({"type": "object"} if format == "json" else format)
-    if not isinstance(format, dict) and format != "json":
-        shown = json.dumps(text.decode()[:_MOST_SHOWN], ensure_ascii=False)
-        raise FormatError(f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
-    return _compile(text) if len(text) <= _CACHED_BYTES else _compile.__wrapped__(text)
+    source = encode(format)
+    return compile_source(source) if source else None
 
 
-def _encode(format: Any) -> bytes:
+def compile_source(source: bytes) -> Constraint:
+    """The constraint of what `encode` made of a format. Raises FormatError."""
     try:
-        text = msgspec.json.encode(format)
+        format = json.loads(source)
     except RecursionError:
         raise FormatError("invalid format: nested too deeply") from None
-    if len(text) > MAX_BYTES:
-        raise FormatError(f"invalid format: larger than {MAX_BYTES >> 10} KiB")
-    return text
-
-
-@lru_cache(maxsize=_CACHED_FORMATS)
-def _compile(text: bytes) -> Constraint:
-    format = msgspec.json.decode(text)
+    except ValueError:
+        raise FormatError("invalid format: a number in it has too many digits") from None
     return compile_beyond(format) or _compile_schema(format)
+
+
+def validate(constraint: Constraint, text: str) -> bool:
+    """`Constraint.validate`, for a process that is called by name."""
+    return constraint.validate(text)
+
+
+def encode(format: Any) -> bytes:
+    """A `format` as JSON, "json" as the schema that it stands for; empty for none. Raises FormatError."""
+    if format is None or format == "":
+        return b""
+    try:
+        source = msgspec.json.encode({"type": "object"} if format == "json" else format)
+    except RecursionError:
+        raise FormatError("invalid format: nested too deeply") from None
+    except UnicodeEncodeError:
+        raise FormatError("invalid format: a text in it is no Unicode: it holds half of a surrogate pair") from None
+    if len(source) > MAX_BYTES:
+        raise FormatError(f"invalid format: larger than {MAX_BYTES >> 10} KiB")
+    if not isinstance(format, dict) and format != "json":
+        shown = json.dumps(source.decode()[:_MOST_SHOWN], ensure_ascii=False)
+        raise FormatError(f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
+    return source
 
 
 def _compile_schema(source: dict[str, Any]) -> Constraint:
     is_strict = source.get("x-strict", False)
     if not isinstance(is_strict, bool):
         raise FormatError('invalid format: "x-strict" must be a boolean')
+    refuse_wrapper(source)
     start = time.monotonic()
     document = translate(source, start + _BUDGET)
-    is_valid = _validator(document)
+    _refuse_unfit(document)
     refuse_unsatisfiable(document)
     relaxed = relax(document, start + _BUDGET)
-    if reason := repair(relaxed, start + 2 * _BUDGET):
-        raise _refused(relaxed.document, reason)
+    sampled = _sampled(relaxed, start + 2 * _BUDGET)
     warnings = _warnings(relaxed)
     if warnings and is_strict:
         raise FormatError(f"invalid {warnings[0]}, and x-strict is set")
-    return Constraint(grammar.of_schema(relaxed.document.whole()), is_valid, warnings, portable(relaxed.document))
+    return Constraint(
+        grammar=grammar.of_schema(sampled.whole()),
+        warnings=warnings,
+        portable=json.dumps(portable(relaxed.document)).encode(),
+        document=json.dumps(document.whole()).encode(),
+    )
+
+
+def _sampled(relaxed: Relaxed, deadline: float) -> Document:
+    """The document that texts are sampled by: tightened where that can be, and repaired where it must."""
+    tightened = tighten(relaxed.document)
+    if not grammar.schema_refusal(tightened.whole()):
+        return tightened
+    if reason := repair(relaxed, deadline):
+        raise _refused(relaxed.document, reason)
+    tightened = tighten(relaxed.document)
+    return relaxed.document if grammar.schema_refusal(tightened.whole()) else tightened
 
 
 def _refused(document: Document, reason: str) -> FormatError:
@@ -95,30 +123,9 @@ def _list(places: list[str]) -> str:
     return ", ".join(places[:_MOST_PLACES]) + more
 
 
-def _validator(document: Document) -> Callable[[str], bool]:
-    """The check of a finished text against the whole schema; a text nested too deeply to check does not pass."""
-    from jsonschema_rs import Draft202012Validator, FancyRegexOptions, ValidationError
-
-    patterns = FancyRegexOptions(backtrack_limit=_MOST_BACKTRACKING)
+def _refuse_unfit(document: Document) -> None:
+    """Raises FormatError where the validator does not take the schema."""
     try:
-        validator = Draft202012Validator(document.whole(), validate_formats=True, offline=True, pattern_options=patterns)
-    except ValidationError as error:
-        where = document.where(step("", *error.instance_path))
-        raise FormatError(f"invalid format: {grammar.sentence(error.message)} at {where}") from None
-
-    def is_valid(text: str) -> bool:
-        try:
-            return validator.is_valid(json.loads(text, parse_float=_finite, parse_constant=_refuse_constant))
-        except (ValueError, RecursionError):
-            return False
-
-    return is_valid
-
-
-def _finite(digits: str) -> float:
-    """JSON's numbers have no largest; the validator takes no infinity."""
-    return max(-sys.float_info.max, min(sys.float_info.max, float(digits)))
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+        validator(document.whole())
+    except Unfit as error:
+        raise FormatError(f"invalid format: {error} at {document.where(step('', *error.path))}") from None

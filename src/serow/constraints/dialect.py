@@ -32,6 +32,7 @@ from serow.errors import FormatError
 
 MAX_DEPTH = 48  # schemas within schemas
 MAX_NODES = 4000  # schemas in all
+MOST_REACHED = 100_000  # schemas that one value is checked against, each as often as it is referred to
 
 _MOST_SHOWN = 50  # characters of a pattern in a message
 
@@ -99,6 +100,7 @@ class _Translator:
             defs[name] = self._schema(raw, pointer, base, 0)
         document = Document(root, defs, self._origins)
         _refuse_loops(document)
+        _refuse_towers(document)
         return document
 
     def _index(self, raw: Any, pointer: str, base: str, depth: int) -> None:
@@ -224,11 +226,36 @@ def _refuse_loops(document: Document) -> None:
         ) from None
 
 
+def _refuse_towers(document: Document) -> None:
+    """References that double from level to level: a value is checked against a schema as often as it is referred to."""
+    counts: dict[str, int] = {}
+
+    def count(schema: Schema) -> int:
+        if isinstance(schema, bool):
+            return 1
+        return 1 + sum(count(child) for key, _, child in subschemas(schema) if key in IN_PLACE) + count_of(_target(schema))
+
+    def count_of(name: str) -> int:
+        if name and name not in counts:
+            counts[name] = count(document.defs[name])
+        return counts.get(name, 0)
+
+    for name in document.defs:
+        if count_of(name) > MOST_REACHED:
+            place = document.where(f"/$defs/{name}")
+            raise FormatError(f"invalid format: the schema at {place} would check one value more than {MOST_REACHED} times")
+
+
+def _target(schema: dict[str, Any]) -> str:
+    """The name that it refers to, "" when it refers to nothing."""
+    return str(schema.get("$ref", "")).removeprefix("#/$defs/")
+
+
 def _references_in_place(schema: Schema) -> Iterator[str]:
     if not isinstance(schema, dict):
         return
     if "$ref" in schema:
-        yield schema["$ref"].removeprefix("#/$defs/")
+        yield _target(schema)
     for key, _, child in subschemas(schema):
         if key in IN_PLACE:
             yield from _references_in_place(child)

@@ -10,7 +10,7 @@ from serow.errors import FormatError
 MAX_LENGTH = 20_000  # characters
 MAX_NESTING = 100  # brackets within brackets: parsers descend as deep
 
-_GBNF_RULE = re.compile(r"(?m)^\s*[\w-]+\s*::=")
+_GBNF_RULE = re.compile(r"(?m)^[ \t]*+[\w-]++[ \t]*+::=")
 
 
 def is_gbnf(text: str) -> bool:

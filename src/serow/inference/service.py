@@ -6,15 +6,15 @@
 4. `text.answer`, `picture.answer` or `embedding.embed`: events
 """
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import cast
 
+from serow.constraints import Constraints
 from serow.errors import RequestError
-from serow.images import MAX_PIXELS, decode_images
+from serow.images import MAX_PIXELS, Pictures
 from serow.inference import picture, text
 from serow.inference.ask import Ask, Inputs, Nothing
 from serow.inference.embedding import embed
@@ -26,19 +26,19 @@ from serow.runner.base import ImageRunner, TextRunner
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, Scheduler
 from serow.store.store import Store
+from serow.workers.pool import Pool
 
-NUM_DECODERS = 2  # a picture of 50 million pixels takes a gigabyte while it is decoded
 NUM_RETRIES = 3  # a finished text that fails its relaxed schema is sampled again so often
 
 
 class Inference:
-    """Answers Asks with the models of a store, on the engines of a scheduler."""
+    """Answers Asks with the models of a store, on the engines of a scheduler; a pool does what clients decide."""
 
-    def __init__(self, store: Store, scheduler: Scheduler, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, store: Store, scheduler: Scheduler, pool: Pool, max_pixels: int = MAX_PIXELS) -> None:
         self._store = store
         self._scheduler = scheduler
-        self._max_pixels = max_pixels
-        self._decoders = ThreadPoolExecutor(NUM_DECODERS, thread_name_prefix="pictures")
+        self._constraints = Constraints(pool)
+        self._pictures = Pictures(pool, max_pixels)
 
     async def answer(self, ask: Ask, client: str = "", timeline: Timeline | None = None) -> AsyncGenerator[Event, None]:
         """Yield the events of one answer, `Done` or `Rendered` last.
@@ -67,13 +67,10 @@ class Inference:
                 return self._write(task)
 
     async def _prepared(self, task: Task) -> Task:
-        prepare = picture.prepare if task.model.is_image else text.prepare
-        return await prepare(task, self._decode)
-
-    async def _decode(self, images: Sequence[str]) -> list[bytes]:
-        """Decode pictures, few at a time: their memory is bounded by that."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoders, decode_images, list(images), self._max_pixels)
+        decode = partial(self._pictures.decode, client=task.client)
+        if task.model.is_image:
+            return await picture.prepare(task, decode)
+        return await text.prepare(task, decode, self._constraints)
 
     @asynccontextmanager
     async def _lease(self, task: Task) -> AsyncIterator[Lease]:

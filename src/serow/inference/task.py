@@ -7,7 +7,7 @@ from typing import Self
 
 import msgspec
 
-from serow.constraints import Constraint
+from serow.constraints import Constraint, Verdict
 from serow.inference.ask import Ask
 from serow.inference.timeline import Timeline
 from serow.options import Options
@@ -16,6 +16,7 @@ from serow.runner.engine import Feature
 from serow.store.model import Model
 
 DecodeImages = Callable[[Sequence[str]], Awaitable[list[bytes]]]  # base64 or data URIs to PNG
+Judge = Callable[[str, bool], Awaitable[Verdict]]  # whether a text, cut or not, fits the format
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Task:
     think: bool | str | None = None
     tags: ThinkingTags | None = None
     constraint: Constraint | None = None
+    judge: Judge | None = None  # where there is a constraint
     started: int = field(default_factory=time.perf_counter_ns)
 
     @property
@@ -42,7 +44,7 @@ class Task:
         needs = set()
         if self.model.projector:
             needs.add(Feature.VISION)
-        if self.constraint and not self.constraint.gbnf and self.constraint.schema is None:
+        if self.constraint and not self.constraint.gbnf and not self.constraint.portable:
             needs.add(Feature.LLGUIDANCE)
         return frozenset(needs)
 

@@ -1,12 +1,12 @@
 """The flow of an Ask to a language model: what is checked before, then prompt, runs of the engine, events."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
-from serow.constraints import compile_format
+from serow.constraints import Constraints, Verdict
 from serow.errors import RequestError
 from serow.inference.ask import Insert, Raw, Single
 from serow.inference.completion import Completion, Plan
@@ -23,16 +23,17 @@ _UNTIL_FULL = -2  # num_predict: until the context is full
 _PICTURE_FIELDS = ("width", "height", "steps")
 
 
-async def prepare(task: Task, decode: DecodeImages) -> Task:
+async def prepare(task: Task, decode: DecodeImages, constraints: Constraints) -> Task:
     """Check what needs the model; decode pictures, compile the format. Raises RequestError."""
     ask = task.ask
     _check(task)
     think = _think(task)
     images = await decode(ask.prompt.images) if isinstance(ask.prompt, Single | Raw) and ask.prompt.images else []
-    constraint = await asyncio.to_thread(compile_format, ask.format) if ask.format not in (None, "") else None
+    constraint = await constraints.compile(ask.format, task.client)
+    judge = partial(constraints.judge, constraint, task.client) if constraint else None
     tags = None if isinstance(ask.prompt, Raw) and ask.think is False else tags_of(task.model, ask.prompt)
     warnings = (*task.warnings, *_unused(task), *(constraint.warnings if constraint else ()))
-    return replace(task, think=think, images=images, constraint=constraint, tags=tags, warnings=warnings)
+    return replace(task, think=think, images=images, constraint=constraint, judge=judge, tags=tags, warnings=warnings)
 
 
 async def answer(task: Task, runner: TextRunner, load_duration: int) -> AsyncGenerator[Event, None]:
@@ -56,7 +57,8 @@ async def answer(task: Task, runner: TextRunner, load_duration: int) -> AsyncGen
     context = None
     if isinstance(task.ask.prompt, Single | Insert):
         context = prompt.tokens + await runner.tokenize(completion.text, add_special=False)
-    yield _done(task, prompt, completion, load_duration, context)
+    verdict = await task.judge(completion.response, completion.usage.done_reason == "length") if task.judge else None
+    yield _done(task, prompt, completion, load_duration, context, verdict)
 
 
 async def render(task: Task, runner: TextRunner) -> Rendered:
@@ -100,7 +102,14 @@ def _after(task: Task, prompt: Prompt, eval_count: int, *, is_shifted: bool) -> 
         yield SHIFTED
 
 
-def _done(task: Task, prompt: Prompt, completion: Completion, load_duration: int, context: list[int] | None) -> Done:
+def _done(
+    task: Task,
+    prompt: Prompt,
+    completion: Completion,
+    load_duration: int,
+    context: list[int] | None,
+    verdict: Verdict | None,
+) -> Done:
     usage = completion.usage
     after = _after(task, prompt, usage.eval_count, is_shifted=usage.is_shifted)
     is_cut = usage.done_reason == "length"
@@ -120,16 +129,9 @@ def _done(task: Task, prompt: Prompt, completion: Completion, load_duration: int
         truncated=prompt.truncated,
         stopping_word=usage.stopping_word if usage.stopping_word in task.options.stop else "",
         is_context_full=is_cut and usage.eval_count != task.options.num_predict,
-        format_valid=_format_valid(task, completion),
-        warnings=[*task.warnings, *prompt.warnings, *after],
+        format_valid=False if verdict and not verdict.is_valid else None,
+        warnings=[*task.warnings, *prompt.warnings, *after, *([verdict.warning] if verdict and verdict.warning else ())],
     )
-
-
-def _format_valid(task: Task, completion: Completion) -> bool | None:
-    """False for a text that breaks its format; one that was cut is not judged, its `done_reason` says enough."""
-    if task.constraint is None or completion.usage.done_reason != "stop":
-        return None
-    return None if task.constraint.validate(completion.response) else False
 
 
 def _think(task: Task) -> bool | str | None:

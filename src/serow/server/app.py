@@ -44,6 +44,7 @@ from serow.settings import Settings, unused
 from serow.store.model import Model
 from serow.store.store import Store
 from serow.system.limits import forbid_core_files
+from serow.workers.pool import Pool
 
 if TYPE_CHECKING:
     from serow.server.spans import Traces
@@ -116,9 +117,9 @@ async def _lifespan(
     )
     for sweep in (store.sweep, slots.sweep, socket_directory.sweep):
         await asyncio.to_thread(sweep)
-    async with Scheduler(settings, start or partial(_start, settings, slots)) as scheduler:
+    async with Pool() as pool, Scheduler(settings, start or partial(_start, settings, slots)) as scheduler:
         library = Library(store, settings, partial(_forget, scheduler, slots))
-        inference = Inference(store, scheduler, settings.max_pixels)
+        inference = Inference(store, scheduler, pool, settings.max_pixels)
         app.state.context = Context(settings, store, slots, scheduler, library, inference, counted, in_flight)
         counted.follow(scheduler)
         app.stalls.start()
