@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests.workers import jobs
 
 DEADLINE = 10.0  # seconds; the machine may be busy
 LIMITS = Limits(cpu=0.3, memory=128 << 20)
+OTHERS: set[int] = set()
 
 
 @pytest_asyncio.fixture
@@ -34,8 +35,17 @@ async def until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.01)
 
 
+@pytest.fixture(autouse=True)
+def others() -> Iterator[set[int]]:
+    """Processes that other tests' servers have."""
+    OTHERS.update(worker.pid for worker in workers_of())
+    yield OTHERS
+    OTHERS.clear()
+
+
 def workers_of(pid: int | None = None) -> list[psutil.Process]:
-    return [child for child in psutil.Process(pid).children() if is_worker(child)]
+    """Those of this test, or of another process."""
+    return [child for child in psutil.Process(pid).children() if child.pid not in OTHERS and is_worker(child)]
 
 
 def is_worker(process: psutil.Process) -> bool:
