@@ -35,6 +35,7 @@ LONGEST_WAIT = 20.0  # seconds in the queue
 HEAVY = 512 << 20  # bytes
 
 _TICK = 0.05  # seconds between two looks at a process
+_START = 0.5  # seconds in which a process starts, and imports what a call needs
 _WARM_UP = (10.0, 256 << 20)  # seconds, bytes
 
 logger = logging.getLogger(__name__)
@@ -186,7 +187,8 @@ class Pool:
         self._busy.add(worker)
         working = asyncio.get_running_loop().run_in_executor(self._threads, worker.call, call)
         try:
-            await self._watch(worker, working, limits)
+            await self._watch(worker, working, limits, _START if call.module not in worker.imported else 0)
+            worker.imported.add(call.module)
             return working.result()
         except Ended as ended:
             if self._is_closed:
@@ -208,13 +210,13 @@ class Pool:
             self._close(worker)
         return Worker()
 
-    async def _watch(self, worker: Worker, working: "asyncio.Future[Any]", limits: Limits) -> None:
-        """Return when the call has ended; see that it ends."""
+    async def _watch(self, worker: Worker, working: "asyncio.Future[Any]", limits: Limits, start_time: float) -> None:
+        """Return when the call has ended; see that it ends. `start_time`: seconds that the process may take to be ready."""
         clock = asyncio.get_running_loop().time
         start, used = clock(), None if HAS_CPU_LIMIT else worker.used()[0]
         while not (await asyncio.wait({working}, timeout=_TICK))[0]:
             elapsed = clock() - start
-            if elapsed >= limits.quick:
+            if elapsed >= limits.quick + start_time:
                 worker.lower_priority()
             if elapsed >= limits.wall:
                 worker.end("took too much time")
@@ -242,6 +244,7 @@ class Pool:
     async def _replace(self) -> None:
         """Have a process ready for the next call, with all imported that was needed so far."""
         worker = Worker()
+        worker.imported.update(self._modules)
         self._busy.add(worker)
         call = Call(child.__name__, child.warm.__name__, (tuple(self._modules),), *_WARM_UP)
         try:

@@ -30,6 +30,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._changing = Lock()
         self._reason = ""  # why we ended it
+        self.imported: set[str] = set()  # modules of calls that it has replied to
         self.is_spent = False  # it has grown, or was put behind all others: replace it
 
     @property
