@@ -32,14 +32,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_page_installs_what_is_called_so_on_an_index(page: Path) -> None:
-    assert not re.search(r"(pip|tool|pipx) install [^\n`]*\bserow\b(?!/)", page.read_text().replace("/opt/serow/bin/", ""))
+    assert not re.search(r"install (?:-\S+ )*[\"']?serow\b", page.read_text())
 
 
 def test_what_troubleshooting_quotes_is_said_by_the_code() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
     first = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| ")]
     for quoted in re.findall(r"`([^`]+)`", "\n".join(first)):
-        for part in re.split(r"…|\([XY]\)", quoted):
+        for part in re.split(r"…|\([XY]\)|10 s", quoted):
             assert part.strip(' "') in PLAIN or part.strip() in PLAIN, quoted
 
 
