@@ -1,5 +1,6 @@
 """What the server understands as an OpenAPI 3.1 document, made from the table of routes and the types of bodies."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from serow.server.responses import MEDIA_JSON
 from serow.wire.ollama import NDJSON
 
 _BYTES = "application/octet-stream"
+_PATH_PARAMETERS = {"digest": {"type": "string", "pattern": "^sha256[:-][0-9a-f]{64}$"}}
 _REFERENCE = "#/components/schemas/{name}"
 
 
@@ -81,11 +83,14 @@ def _describe(operation: Operation) -> dict[str, Any]:
             "default": _ERROR,
         },
     }
-    if "{digest}" in operation.path:
-        pattern = {"type": "string", "pattern": "^sha256[:-][0-9a-f]{64}$"}
-        described["parameters"] = [{"name": "digest", "in": "path", "required": True, "schema": pattern}]
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS.get(name, {"type": "string"})}
+        for name in re.findall(r"\{(\w+)", operation.path)
+    ]
     if operation.flag:
-        described["parameters"] = [{"name": operation.flag, "in": "query", "schema": {"enum": ["1", "true"]}}]
+        parameters.append({"name": operation.flag, "in": "query", "schema": {"enum": ["1", "true"]}})
+    if parameters:
+        described["parameters"] = parameters
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": _content(MEDIA_JSON, operation.body)}
     if operation.takes_bytes:
