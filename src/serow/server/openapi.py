@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from serow import __version__
 from serow.options import TABLE, Options
+from serow.server.fields import describe
 from serow.server.operation import PUBLIC, Operation
 from serow.server.responses import MEDIA_JSON
 from serow.wire.ollama import NDJSON
@@ -48,6 +49,7 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
     _as_sent(schemas["Options"]["properties"])
     for name, (_, option) in TABLE.items():
         schemas["Options"]["properties"][name]["description"] = option.help
+    describe(schemas)
     return schemas
 
 
@@ -55,7 +57,7 @@ def _as_sent(properties: dict[str, Any]) -> None:
     """Types hold what a request has become; a client may send more: null for whatever is absent, a duration in words."""
     properties.pop("warnings", None)
     special: dict[str, dict[str, Any]] = {
-        "keep_alive": {"type": ["number", "string"], "description": 'seconds, or a duration: "5m"; negative is for ever'},
+        "keep_alive": {"type": ["number", "string"]},
         "options": {"$ref": _REFERENCE.format(name="Options")},
         "images": {"type": "array", "items": {"type": "string", "contentEncoding": "base64"}},
         "stop": {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]},
