@@ -93,7 +93,8 @@ def _text_model(shared: dict[str, Any], parts: Parts, blobs: Blobs) -> Model:
     weights = describe(path)
     projector = manifest.last(media.PROJECTOR)
     template, config = parts.template, parts.config
-    found = capabilities(weights, has_projector=projector is not None, template=template)
+    parser = config.parser or ""
+    found = capabilities(weights, has_projector=projector is not None, template=template, parser=parser)
     return Model(
         **shared,
         weights=path,
@@ -101,6 +102,8 @@ def _text_model(shared: dict[str, Any], parts: Parts, blobs: Blobs) -> Model:
         adapters=tuple(blobs.path(adapter.digest) for adapter in manifest.all(media.ADAPTER)),
         template=template,
         chat_template=weights.chat_template,
+        renderer=config.renderer or "",
+        parser=parser,
         parent_model=layer.parent,
         details=_details(config, layer.parent, weights.architecture, weights.parameter_size, weights.file_type),
         capabilities=_declared(config, found),

@@ -38,6 +38,8 @@ class Model:
     adapters: tuple[Path, ...] = ()  # LoRA files over the weights
     template: str = ""  # Go text/template of the TEMPLATE layer, "" when there is none
     chat_template: str = ""  # the GGUF's own Jinja template, "" when there is none
+    renderer: str = ""  # of the peer, which builds prompts without a template; ours has none
+    parser: str = ""  # of the peer: what the model writes
     system: str = ""
     license: tuple[str, ...] = ()
     messages: tuple[dict[str, str], ...] = ()
