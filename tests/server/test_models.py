@@ -112,15 +112,15 @@ async def test_a_recipe_that_cannot_be_followed_is_refused(
     assert await names(client) == ["zoo-think:latest"]
 
 
-async def test_a_fault_in_a_file_ends_the_stream(client: httpx.AsyncClient) -> None:
+@pytest.mark.req("LIB-29")
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("path", "error"), [("a.gguf", "supplied file was not in GGUF format"), ("a.txt", "unknown type")])
+async def test_a_file_that_is_no_model_is_refused_before_the_stream(
+    client: httpx.AsyncClient, path: str, error: str, stream: bool
+) -> None:
     await client.post(f"/api/blobs/{HELLO}", content=b"hello")
-    body = {"model": "x", "files": {"a.gguf": HELLO}}
-    assert await lines(await client.post("/api/create", json=body)) == [
-        {"status": "parsing GGUF"},
-        {"error": "the file is not in GGUF format"},
-    ]
-    answer = await client.post("/api/create", json={**body, "stream": False})
-    assert (answer.status_code, answer.json()) == (400, {"error": "the file is not in GGUF format"})
+    answer = await client.post("/api/create", json={"model": "x", "files": {path: HELLO}, "stream": stream})
+    assert (answer.status_code, answer.json()) == (400, {"error": error})
 
 
 async def test_one_object_when_not_streamed(client: httpx.AsyncClient) -> None:

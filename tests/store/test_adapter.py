@@ -109,8 +109,9 @@ def test_models_with_other_adapters_share_neither_a_process_nor_its_slots(base: 
 @pytest.mark.req("RES-08")
 def test_every_engine_is_told_of_every_adapter(base: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "models")
-    adapters = {f"{seed}.gguf": store.blobs.add(lora(base, tmp_path / f"{seed}.gguf", seed=seed)) for seed in (1, 2)}
-    made(store, "mine", files={"m.gguf": store.blobs.add(base)}, adapters=adapters)
+    first, second = (store.blobs.add(lora(base, tmp_path / f"{seed}.gguf", seed=seed)) for seed in (1, 2))
+    made(store, "once", files={"m.gguf": store.blobs.add(base)}, adapters={"a.gguf": first})
+    made(store, "mine", source=Name.parse("once"), adapters={"a.gguf": second})
     spec = describe(LoadRequest(store.resolve("mine"), LoadOptions(num_ctx=256), 1))
     listen = Listen("127.0.0.1", 1, "key")
     paths = [str(path) for path in store.resolve("mine").adapters]

@@ -24,7 +24,7 @@ def files(blobs: Blobs) -> list[str]:
 @pytest.mark.parametrize(
     "digest",
     (
-        *("", "sha256:", "sha256:xyz", "sha256:../../x", f"sha256:{'0' * 63}", f"sha256:{'0' * 65}", f"sha256:{'A' * 64}"),
+        *("", "sha256:", "sha256:xyz", "sha256:../../x", f"sha256:{'0' * 63}", f"sha256:{'0' * 65}", f"sha256:{'G' * 64}"),
         *(f"md5:{'0' * 64}", f"{NOTHING}\n", f"sha256/{'0' * 64}", f"../{'0' * 64}", f"sha256:{'٠' * 64}"),
     ),
 )

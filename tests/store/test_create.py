@@ -75,7 +75,8 @@ def test_an_adapter_lies_over_a_model(store: Store, make: Make, zoo: Path, tmp_p
 @pytest.mark.parametrize(
     ("recipe", "error"),
     [
-        ({"files": {}}, "^neither 'from' or 'files' was specified$"),
+        ({"files": {}}, "^no files provided to convert$"),
+        ({"files": None}, "^neither 'from' or 'files' was specified$"),
         ({"parameters": {"nonsense": 1}}, '^unknown parameter "nonsense"$'),
         ({"parameters": {"top_k": "3"}}, '^option "top_k" must be of type integer$'),
         ({"messages": ({"role": "robot", "content": "x"},)}, "^message role must be one of"),
@@ -84,8 +85,8 @@ def test_an_adapter_lies_over_a_model(store: Store, make: Make, zoo: Path, tmp_p
         ({"files": {"a/../../x.gguf": NOTHING}}, "^file path must be relative$"),
         ({"files": {"a.gguf": ""}}, "^invalid digest format$"),
         ({"files": {"a.gguf": "sha256:../../x"}}, "^invalid digest format$"),
-        ({"files": {"a.gguf": NOTHING}}, f"^no file of the digest {NOTHING} is here$"),
-        ({"adapters": {"a.gguf": NOTHING}}, f"^no file of the digest {NOTHING} is here$"),
+        ({"files": {"a.gguf": NOTHING}}, f"^a.gguf: no file of the digest {NOTHING} is here$"),
+        ({"adapters": {"a.gguf": NOTHING}}, f"^a.gguf: no file of the digest {NOTHING} is here$"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_changes_nothing(store: Store, make: Make, recipe: dict[str, Any], error: str) -> None:

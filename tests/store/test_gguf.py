@@ -86,7 +86,7 @@ def test_a_broken_file_is_refused_at_once_with_its_reason(tmp_path: Path, data: 
         (("toy.attention.head_count", array(4, 1, b"\0" * 4)), "does not fit its blocks"),
         (("toy.attention.head_count_kv", array(8, 2, string("a") + string("b"))), "does not fit its blocks"),
         (("tokenizer.chat_template", 7), "wrong type"),
-        (("split.count", 2), "merge the parts"),
+        (("split.count", 2), "all its parts"),
     ],
 )
 def test_metadata_that_makes_no_sense_is_refused(tmp_path: Path, entry: tuple[str, object], reason: str) -> None:

@@ -46,8 +46,9 @@ def test_a_modelfile_is_read(newline: str) -> None:
         "license": ["MIT", "\nApache\n"],
         "parameters": {"temperature": 0.7, "num_ctx": 4096, "stop": ["<|im_end|>", "User:"], "use_mmap": False},
         "messages": [{"role": "user", "content": 'What\'s "up"?'}, {"role": "assistant", "content": "Not\nmuch"}],
+        "requires": "0.14.0",
     }
-    assert found.warnings == ("line 24: REQUIRES has no effect here", "line 25: parameter use_mlock has no effect any more")
+    assert found.warnings == ("line 25: parameter use_mlock has no effect any more",)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from functools import partial
 from typing import cast
 
 from serow.constraints import Constraints
-from serow.errors import RequestError
+from serow.errors import ModelFileError, RequestError
 from serow.images import MAX_PIXELS, Pictures
 from serow.inference import picture, text
 from serow.inference.ask import Ask, Inputs, Nothing
@@ -47,6 +47,8 @@ class Inference:
         event for what is the Ask's fault. What is not streamed may be sampled again before its first event.
         """
         model = self._store.resolve(ask.model)
+        if model.refusal:
+            raise ModelFileError(model.refusal)
         options = resolve_options(ask.fallbacks, model.parameters, ask.options)
         task = Task(ask, model, options, client, timeline or Timeline(), ask.warnings)
         task.timeline.model = model.name.display_shortest

@@ -1,10 +1,11 @@
 """The library: one object that changes the models of a store, and tells those who have them loaded."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from serow.errors import ModelNotFound, SerowError
+from serow.library.create import create
 from serow.library.progress import Record, repeated
 from serow.library.pull import Pulls
 from serow.library.push import Pushes
@@ -52,17 +53,23 @@ class Library:
         await self._changed(removed)
 
     async def create(self, name: Name, recipe: Recipe, source: Asked | None = None) -> AsyncGenerator[Record, None]:
-        """Make a model, of a `source` that is pulled first when it is not here; yields progress."""
+        """Make a model, of a `source` that is pulled first when it is not here; yields progress.
+
+        Whatever can be refused is, before the first record: RequestError, ModelFileError. Nothing is left of what failed.
+        """
+        recipe.check()
         if source is not None and not self.store.has(source.name):
             async with aclosing(self.pull(source)) as records:
                 async for record in records:
                     if record.get("status") != "success":
                         yield record
         replaced = await self._known(name)
-        async for status in _steps(self.store.create(name, recipe)):
-            yield {"status": status}
+        async with aclosing(create(self.store, name, recipe)) as records:
+            async for record in records:
+                yield record
         await self._changed(replaced)
-        yield {"status": "success"}
+        warnings = list(recipe.warnings)
+        yield {"status": "success", **({"warnings": warnings} if warnings else {})}
 
     async def pull(self, asked: Asked) -> AsyncGenerator[Record, None]:
         """Bring a model from where models come from; yields progress, sizes in bytes."""
@@ -90,9 +97,3 @@ class Library:
     async def _changed(self, model: Model | None) -> None:
         if model is not None:
             await self._forget(model)
-
-
-async def _steps(steps: Iterator[str]) -> AsyncIterator[str]:
-    """Take steps outside the event loop."""
-    while (step := await asyncio.to_thread(next, steps, None)) is not None:
-        yield step

@@ -1,19 +1,21 @@
 """A manifest and its blobs put together into a Model."""
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from serow.errors import ModelFileError
 from serow.options import parse_options
+from serow.store import layouts
 from serow.store import manifest as media
 from serow.store.blobs import Blobs
 from serow.store.capabilities import capabilities
-from serow.store.manifest import Config, Manifest, Message, decode
+from serow.store.manifest import Config, Layer, Manifest, Message, decode, decode_config, decode_manifest
 from serow.store.model import Capability, Model, ModelDetails
 from serow.store.name import Name
-from serow.store.pipeline import folder_name, lay_out
-from serow.store.weights import describe
+from serow.store.pipeline import check_path, folder_name, lay_out
+from serow.store.split import parts_of
+from serow.store.weights import Described, Weights
 
 
 class Parts:
@@ -26,7 +28,7 @@ class Parts:
     @property
     def config(self) -> Config:
         """What the model says it is."""
-        return decode(self._blobs.read(self.manifest.config.digest, media.CONFIG_LIMIT), Config, "config")
+        return decode_config(self._blobs.read(self.manifest.config.digest, media.CONFIG_LIMIT))
 
     @property
     def template(self) -> str:
@@ -64,70 +66,122 @@ class Parts:
         return "" if layer is None else self._read(layer.digest).decode("utf-8", "replace")
 
 
-def assemble(name: Name, digest: str, modified: float, parts: Parts, blobs: Blobs, pipelines: Path) -> Model:
-    """Read everything that a request needs to know of a model; raises ModelFileError, StoreError. Blocks: 10 to 100 ms."""
-    manifest = parts.manifest
-    shared: dict[str, Any] = {
-        "name": name,
-        "digest": digest,
-        "size": manifest.size,
-        "modified_at": datetime.fromtimestamp(modified, UTC),
-        "system": parts.system,
-        "license": parts.license,
-        "messages": parts.messages,
-        "parameters": parse_options(parts.parameters)[0],
-    }
-    files = manifest.all(media.PIPELINE_FILE)
-    if files:
-        shared["weights"] = lay_out(files, blobs, pipelines / folder_name(files))
-        return Model(**shared, details=_details(parts.config, "", "", "", ""), capabilities=("image",))
-    return _text_model(shared, parts, blobs)
+@dataclass(frozen=True)
+class Assembler:
+    """Puts the models of one store together. `folders`: where files that need their names are laid out as links."""
+
+    blobs: Blobs
+    folders: Path
+    described: Described = field(default_factory=Described)
+
+    def assemble(self, name: Name, digest: str, modified: float, data: bytes) -> Model:
+        """Read everything that a request needs to know of a model; raises ModelFileError, StoreError.
+
+        Blocks: 10 to 100 ms for weights that were not read before.
+        """
+        manifest = decode_manifest(data)
+        parts = Parts(manifest, self.blobs)
+        config = parts.config
+        shared: dict[str, Any] = {
+            "name": name,
+            "digest": digest,
+            "size": manifest.size,
+            "modified_at": datetime.fromtimestamp(modified, UTC),
+            "system": parts.system,
+            "license": parts.license,
+            "messages": parts.messages,
+            "parameters": parse_options(parts.parameters)[0],
+            "renderer": config.renderer or "",
+            "parser": config.parser or "",
+            "requires": config.requires or "",
+            "remote_model": config.remote_model or "",
+            "remote_host": config.remote_host or "",
+        }
+        if files := manifest.all(media.PIPELINE_FILE):
+            shared["weights"] = lay_out(_checked(files), self.blobs, self.folders / folder_name(files))
+            return Model(**shared, details=_details(config, ""), capabilities=("image",))
+        if manifest.all(media.WEIGHTS):
+            return self._text_model(shared, parts, config)
+        return self._foreign_model(shared, config)
+
+    def _text_model(self, shared: dict[str, Any], parts: Parts, config: Config) -> Model:
+        manifest = parts.manifest
+        layer = manifest.all(media.WEIGHTS)[-1]
+        path, *others = self._weights(manifest)
+        weights = self.described.describe(path, *others)
+        projector = manifest.last(media.PROJECTOR)
+        found = capabilities(weights, has_projector=projector is not None, template=parts.template)
+        return Model(
+            **shared,
+            weights=path,
+            projector=None if projector is None else self.blobs.path(projector.digest),
+            adapters=tuple(self.blobs.path(adapter.digest) for adapter in manifest.all(media.ADAPTER)),
+            template=parts.template,
+            chat_template=weights.chat_template,
+            parent_model=layer.parent,
+            details=_details(config, layer.parent, weights),
+            capabilities=_declared(config, found),
+            architecture=weights.architecture,
+            context_length=weights.context_length,
+            embedding_length=weights.embedding_length,
+            normalizes_vectors=weights.normalizes_vectors,
+            vocab_size=weights.vocab_size,
+            fim_tokens=weights.fim_tokens,
+            control_tokens=weights.control_tokens,
+            kv_bytes=weights.kv_bytes,
+            refusal=layouts.refusal(shared["name"].display_shortest, weights) or _no_turns(config, parts, weights),
+        )
+
+    def _weights(self, manifest: Manifest) -> list[Path]:
+        """The files of the weights; those of a split model lie under the names by which the engine finds them."""
+        parts = parts_of(manifest)
+        if not parts:
+            return [self.blobs.path(manifest.all(media.WEIGHTS)[-1].digest)]
+        folder = lay_out(parts, self.blobs, self.folders / folder_name(parts))
+        return [folder / part.name for part in parts]
+
+    def _foreign_model(self, shared: dict[str, Any], config: Config) -> Model:
+        """A model that is listed, shown, copied and pushed, and can't be run: of tensors, or of another machine."""
+        name = shared["name"].display_shortest
+        known = _declared(config, ())
+        if config.remote_host:
+            refusal = f"{name} runs on {config.remote_host}: this server runs models itself"
+        else:
+            refusal = f"{name} has no weights that can run here"
+        return Model(
+            **shared,
+            weights=self.blobs.root,
+            details=_details(config, ""),
+            capabilities=known or ("completion",),
+            refusal=refusal,
+        )
 
 
-def _text_model(shared: dict[str, Any], parts: Parts, blobs: Blobs) -> Model:
-    manifest = parts.manifest
-    layer = manifest.last(media.WEIGHTS)
-    if layer is None:
-        raise ModelFileError(f"model '{shared['name'].display_shortest}' has no weights that can run here")
-    path = blobs.path(layer.digest)
-    weights = describe(path)
-    projector = manifest.last(media.PROJECTOR)
-    template, config = parts.template, parts.config
-    parser = config.parser or ""
-    found = capabilities(weights, has_projector=projector is not None, template=template, parser=parser)
-    return Model(
-        **shared,
-        weights=path,
-        projector=None if projector is None else blobs.path(projector.digest),
-        adapters=tuple(blobs.path(adapter.digest) for adapter in manifest.all(media.ADAPTER)),
-        template=template,
-        chat_template=weights.chat_template,
-        renderer=config.renderer or "",
-        parser=parser,
-        parent_model=layer.parent,
-        details=_details(config, layer.parent, weights.architecture, weights.parameter_size, weights.file_type),
-        capabilities=_declared(config, found),
-        architecture=weights.architecture,
-        context_length=weights.context_length,
-        embedding_length=weights.embedding_length,
-        normalizes_vectors=weights.normalizes_vectors,
-        vocab_size=weights.vocab_size,
-        fim_tokens=weights.fim_tokens,
-        control_tokens=weights.control_tokens,
-        kv_bytes=weights.kv_bytes,
+def _checked(files: list[Layer]) -> list[Layer]:
+    for layer in files:
+        check_path(layer.name)
+    return files
+
+
+def _no_turns(config: Config, parts: Parts, weights: Weights) -> str:
+    """Why a model that relies on a format of Ollama's own can't be run: nothing here says where its turns begin (LIB-38)."""
+    if not config.renderer or parts.template or weights.chat_template or weights.has_pooling:
+        return ""
+    return (
+        f'the model is told by its renderer "{config.renderer}" only, which is built into Ollama: its file has no chat template'
     )
 
 
-def _details(config: Config, parent: str, family: str, parameter_size: str, quantization_level: str) -> ModelDetails:
+def _details(config: Config, parent: str, weights: Weights | None = None) -> ModelDetails:
     """The config's words, the file's where it says nothing."""
-    families = config.model_families or ([family] if family else None)
+    family = weights.architecture if weights else ""
     return ModelDetails(
         parent_model=parent,
         format=config.model_format or "gguf",
         family=config.model_family or family,
-        families=families,
-        parameter_size=config.model_type or parameter_size,
-        quantization_level=config.file_type or quantization_level,
+        families=config.model_families or ([family] if family else None),
+        parameter_size=config.model_type or (weights.parameter_size if weights else ""),
+        quantization_level=config.file_type or (weights.file_type if weights else ""),
     )
 
 

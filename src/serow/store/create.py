@@ -1,8 +1,11 @@
 """`create`: a recipe turned into the layers, config and manifest of a new model.
 
-The statuses and the layers' bytes are Ollama's, so that the same recipe has the same digests in both.
+The statuses and the layers' bytes are Ollama's, so that the same recipe has the same digests in both. Nothing is written
+before everything has been checked: `Draft` only reads, `write` stores what is new and drops it again when it fails.
 """
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,138 +13,256 @@ from typing import Any
 
 import msgspec
 
-from serow import bounds
 from serow.errors import ModelFileError, RequestError
-from serow.options import parse_options
 from serow.store import gguf, pipeline
 from serow.store import manifest as media
 from serow.store.adapter import check_fit
 from serow.store.assembly import Parts
 from serow.store.blobs import Blobs, hex_of
-from serow.store.manifest import Config, Layer, Manifest, encode
+from serow.store.manifest import Config, Layer, encode, encode_config
 from serow.store.name import Name
+from serow.store.recipe import Recipe
 from serow.store.safetensors import count_parameters
 from serow.store.weights import Weights, describe, human_count
 
-_ROLES = ("system", "user", "assistant")
+__all__ = ["Draft", "Recipe"]
+
 _MEDIA_TYPES = {"model": media.WEIGHTS, "projector": media.PROJECTOR, "adapter": media.ADAPTER}
+_SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL | re.ASCII)
+_QUANTIZED_FROM = ("F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a model is made from: another model or uploaded files, by path and digest, and what lies over them."""
+class Entry:
+    """A layer of a draft. `data`: its bytes, when they are not in the store; `extra`: what we don't know of it."""
 
-    source: Name | None = None
-    files: Mapping[str, str] = field(default_factory=dict)
-    adapters: Mapping[str, str] = field(default_factory=dict)
-    template: str = ""
-    system: str = ""
-    license: tuple[str, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    messages: tuple[Mapping[str, Any], ...] = ()
-
-    def check(self) -> None:
-        """Refuse what can be refused before a file is opened; raises RequestError."""
-        if self.source is None and not self.files:
-            raise RequestError("neither 'from' or 'files' was specified")
-        self._check_sizes()
-        for path, digest in (*self.files.items(), *self.adapters.items()):
-            if not _is_relative(path):
-                raise ModelFileError("file path must be relative")
-            if not digest:
-                raise ModelFileError("invalid digest format")
-        _, unknown = parse_options(self.parameters)
-        if unknown:
-            raise RequestError(f'unknown parameter "{unknown[0]}"')
-        for message in self.messages:
-            if message.get("role") not in _ROLES or not isinstance(message.get("content"), str):
-                raise RequestError('message role must be one of "system", "user", or "assistant", with a content')
-
-    def _check_sizes(self) -> None:
-        """What is stored has to be readable again; raises RequestError."""
-        bounds.FILES.check(len(self.files) + len(self.adapters), '"files"')
-        bounds.LICENSES.check(len(self.license), '"license"')
-        bounds.MODEL_MESSAGES.check(len(self.messages), '"messages"')
-        texts = {"template": (self.template,), "system": (self.system,), "license": self.license}
-        for name, each in texts.items():
-            _TEXT.check(sum(len(text.encode()) for text in each), f'"{name}"')
-        _TEXT.check(len(encode(list(self.messages))), '"messages"')
-
-
-_TEXT = bounds.Bound(media.TEXT_LIMIT, "bytes", "a text of a model that is made")
-
-
-def _is_relative(path: str) -> bool:
-    return bool(path) and not path.startswith("/") and not {"..", ".", ""} & set(path.split("/")) and "\\" not in path
+    layer: Layer
+    data: bytes | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Draft:
-    """A model in the making: `add_base` or `add_files`, `add_texts`, then `finish`. `statuses` tell what was done."""
+    """A model in the making: what it is made of is read and checked, then `manifest` says what has to be written."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._layers: list[Layer] = []
+        self._entries: list[Entry] = []
         self._config = Config()
         self._base: Parts | None = None
-        self.statuses: list[str] = []
+        self.parsed = 0  # GGUF files that were read
 
-    def add_base(self, name: Name, manifest: Manifest) -> None:
-        """Start from another model: all its layers, and what its config says. Raises ModelFileError, StoreError."""
+    @classmethod
+    def of(cls, recipe: Recipe, blobs: Blobs, base: bytes | None) -> "Draft":
+        """Follow a recipe; `base` is the manifest of its source. Raises RequestError, ModelFileError, StoreError."""
+        recipe.check()
+        draft = cls(blobs)
+        if recipe.source is not None and base is not None:
+            draft._add_base(recipe.source, base)
+        else:
+            draft._add_files(recipe.files or {})
+            draft._check_adapters()
+        draft._add_adapters(recipe.adapters)
+        draft._add_drafts(recipe.draft_files)
+        draft._add_texts(recipe)
+        draft._add_info(recipe)
+        if recipe.quantize:
+            draft._check_quantizable(recipe.quantize.upper())
+        return draft
+
+    @property
+    def layers(self) -> list[Layer]:
+        """All layers, in order."""
+        return [entry.layer for entry in self._entries]
+
+    @property
+    def parsing(self) -> list[str]:
+        """What was done to read the files, as Ollama words it."""
+        return ["parsing GGUF"] * self.parsed
+
+    @property
+    def file_type(self) -> str:
+        """How the weights are packed: F16, Q8_0 …"""
+        return describe(self._blobs.path(self.weights.digest)).file_type
+
+    @property
+    def digests(self) -> list[str]:
+        """Every blob that the model will have; the config last."""
+        data = encode_config(self._final_config())
+        return [*(layer.digest for layer in self.layers), f"sha256:{hashlib.sha256(data).hexdigest()}"]
+
+    def manifest(self) -> bytes:
+        """The manifest, as it will be stored; raises ModelFileError for one that nobody could read."""
+        data = encode_config(self._final_config())
+        config = Layer(media_type=media.CONFIG, digest=f"sha256:{hashlib.sha256(data).hexdigest()}", size=len(data))
+        layers = [{**msgspec.to_builtins(entry.layer), **entry.extra} for entry in self._entries]
+        whole = encode({"schemaVersion": 2, "mediaType": media.MANIFEST, "config": config, "layers": layers})
+        media.decode_manifest(whole)
+        return whole
+
+    def write(self) -> Iterator[tuple[str, bool]]:
+        """Store what is new; yields the digest of each layer, and whether it was new. Blocks; raises StoreError."""
+        for entry in self._entries:
+            is_new = not self._blobs.has(entry.layer.digest)
+            if is_new and entry.data is not None:
+                self._blobs.put(entry.data)
+            yield entry.layer.digest, is_new
+        self._blobs.put(encode_config(self._final_config()))
+
+    def replace_weights(self, digest: str, size: int) -> None:
+        """Take other weights, the same numbers packed in another way. Raises ModelFileError."""
+        weights = describe(self._blobs.path(digest))
+        old = self.weights
+        layer = Layer(media_type=media.WEIGHTS, digest=digest, size=size, parent=old.parent)
+        self._entries = [Entry(layer) if entry.layer is old else entry for entry in self._entries]
+        self._config = msgspec.structs.replace(self._config, file_type=weights.file_type)
+
+    def _final_config(self) -> Config:
+        return msgspec.structs.replace(self._config, architecture="amd64", os="linux")
+
+    @property
+    def weights(self) -> Layer:
+        """The layer of the weights; raises ModelFileError when there is none."""
+        found = self._all(media.WEIGHTS)
+        if not found:
+            raise ModelFileError("the model has no weights in GGUF format")
+        return found[-1]
+
+    def _check_quantizable(self, wanted: str) -> None:
+        if len(self._all(media.WEIGHTS)) != 1:
+            raise RequestError("only a model of one GGUF file can be quantized")
+        if self.file_type not in _QUANTIZED_FROM:
+            raise RequestError("quantization is only supported for F16, BF16 and F32 models")
+
+    def _add_base(self, name: Name, data: bytes) -> None:
+        manifest = media.decode_manifest(data)
+        raw = media.decode(data, dict[str, Any], "manifest")["layers"]
         self._base = Parts(manifest, self._blobs)
         self._config = self._base.config
-        for layer in manifest.layers:
-            self._use(msgspec.structs.replace(layer, digest=self._present(layer.digest), parent=name.display_shortest))
+        for layer, fields in zip(manifest.layers, raw, strict=True):
+            extra = {key: value for key, value in fields.items() if key not in ("mediaType", "digest", "size", "from", "name")}
+            layer = msgspec.structs.replace(layer, digest=self._present(layer.digest), parent=name.display_shortest)
+            self._entries.append(Entry(layer, None, extra))
 
-    def add_files(self, files: Mapping[str, str]) -> Iterator[str]:
-        """Take in uploaded files; yields what it does meanwhile. Raises ModelFileError."""
+    def _add_files(self, files: Mapping[str, str]) -> None:
         if pipeline.INDEX in files:
             self._add_pipeline(files)
             return
-        pipeline.refuse_single(files)
-        for _, digest in sorted(files.items()):
-            yield "parsing GGUF"
-            self._use(self._gguf_layer(digest))
-        if len(self._all(media.WEIGHTS)) != 1:
+        self._refuse_others(files)
+        parts = _parts(files)
+        for path, digest in sorted(files.items()):
+            self.parsed += 1
+            if (split := parts.get(path)) is not None:
+                self._add_part(path, digest, is_first=split == 1)
+            else:
+                self._add_gguf(path, digest)
+        weights = self._all(media.WEIGHTS)
+        if len(weights) != max(1, len(parts)):
             raise ModelFileError("the files must hold exactly one model, and its projector if it has one")
+
+    def _refuse_others(self, files: Mapping[str, str]) -> None:
+        """Refuse files that are no GGUF, in words that say what they are (LIB-29, LIB-32)."""
+        if any(path.lower().endswith(".safetensors") for path in files):
+            if "config.json" not in files:
+                pipeline.refuse_single(files)
+            config = media.decode(self._blobs.read(self._present(files["config.json"]), media.CONFIG_LIMIT), Any, "config.json")
+            names = config.get("architectures") if isinstance(config, dict) else None
+            name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else "unknown"
+            hint = "convert it with llama.cpp's convert_hf_to_gguf.py, and give the .gguf file"
+            raise ModelFileError(f'unsupported architecture "{name}"', hint=hint)
+        for path, digest in sorted(files.items()):
+            if not gguf.is_gguf(self._blobs.path(self._present(digest, path))):
+                pipeline.refuse_pickle(path)
+                is_named = path.lower().endswith(".gguf")
+                raise ModelFileError("supplied file was not in GGUF format" if is_named else "unknown type")
+
+    def _add_gguf(self, path: str, digest: str) -> None:
+        digest = self._present(digest, path)
+        weights = describe(self._blobs.path(digest))
+        if weights.kind == "model":
+            self._config = _config_of(weights)
+        self._entries.append(Entry(Layer(media_type=_MEDIA_TYPES[weights.kind], digest=digest, size=self._blobs.size(digest))))
+
+    def _add_part(self, path: str, digest: str, *, is_first: bool) -> None:
+        """A part of a model that is split into several files, which stay as they are."""
+        digest = self._present(digest, path)
+        file = self._blobs.path(digest)
+        if is_first:
+            self._config = _config_of(describe(file, is_part=True))
+        elif gguf.read(file).metadata.get("split.no") is None:
+            raise ModelFileError(f'"{path}" is no part of a split model')
+        layer = Layer(media_type=media.WEIGHTS, digest=digest, size=self._blobs.size(digest), name=path.rpartition("/")[2])
+        self._entries.append(Entry(layer))
+
+    def _add_adapters(self, adapters: Mapping[str, str]) -> None:
+        for path, digest in sorted(adapters.items()):
+            self.parsed += 1
+            digest = self._present(digest, path)
+            if not gguf.is_gguf(self._blobs.path(digest)):
+                pipeline.refuse_pickle(path)
+                raise ModelFileError("an adapter must be a GGUF file", hint="convert it: llama.cpp's convert_lora_to_gguf.py")
+            self._entries.append(Entry(Layer(media_type=media.ADAPTER, digest=digest, size=self._blobs.size(digest))))
         self._check_adapters()
 
-    def add_adapters(self, adapters: Mapping[str, str]) -> Iterator[str]:
-        """Take in uploaded LoRA adapters; yields what it does meanwhile. Raises ModelFileError."""
-        for _, digest in sorted(adapters.items()):
-            yield "parsing GGUF"
-            self._use(Layer(media_type=media.ADAPTER, digest=self._present(digest), size=self._blobs.size(digest)))
-        self._check_adapters()
+    def _check_adapters(self) -> None:
+        """Refuse adapters that do not fit the weights; those of the base were looked at when it was made, or pulled."""
+        adapters = [layer for layer in self._all(media.ADAPTER) if not layer.parent]
+        weights = self._all(media.WEIGHTS)
+        if adapters and not weights:
+            raise ModelFileError("an adapter needs a language model that it changes")
+        for layer in adapters:
+            check_fit(*(gguf.read(self._blobs.path(each.digest)) for each in (layer, weights[-1])))
 
-    def add_texts(self, recipe: Recipe) -> None:
+    def _add_drafts(self, files: Mapping[str, str]) -> None:
+        for path, digest in sorted(files.items()):
+            self.parsed += 1
+            digest = self._present(digest, path)
+            weights = describe(self._blobs.path(digest))
+            self._entries.append(Entry(Layer(media_type=media.DRAFT, digest=digest, size=self._blobs.size(digest))))
+            draft = {"model_format": "gguf", "architecture": weights.architecture}
+            self._config = msgspec.structs.replace(self._config, draft=draft)
+
+    def _add_texts(self, recipe: Recipe) -> None:
         """Lay the recipe's texts over those of the base."""
+        dropped = {kind for name, kinds in _TEXTS.items() if name in recipe.dropped for kind in kinds}
+        self._entries = [entry for entry in self._entries if entry.layer.media_type not in dropped]
         if recipe.template:
             self._replace(recipe.template.encode(), media.TEMPLATE, media.PROMPT)
         if recipe.system:
             self._replace(recipe.system.encode(), media.SYSTEM)
         for text in recipe.license:
-            self._put(text.encode(), media.LICENSE)
-        parameters = {**(self._base.parameters if self._base else {}), **recipe.parameters}
+            self._put_new(text.encode(), media.LICENSE)
+        inherited = self._base.parameters if self._base and "parameters" not in recipe.dropped else {}
+        parameters = _as_stored({**inherited, **recipe.parameters})
         if parameters:
-            self._replace(encode(_as_stored(parameters)), media.PARAMS)
+            self._replace(encode(parameters), media.PARAMS)
+        elif inherited:
+            self._drop(media.PARAMS)
         if recipe.messages:
-            self._replace(
-                encode([{key: message[key] for key in ("role", "content")} for message in recipe.messages]), media.MESSAGES
-            )
+            kept = [{key: message[key] for key in ("role", "content")} for message in recipe.messages]
+            self._replace(encode(kept), media.MESSAGES)
 
-    def finish(self) -> Manifest:
-        """Write the config; returns the manifest."""
-        data = encode(msgspec.structs.replace(self._config, architecture="amd64", os="linux"))
-        digest, _ = self._blobs.put(data)
-        return Manifest(config=Layer(media_type=media.CONFIG, digest=digest, size=len(data)), layers=self._layers)
+    def _add_info(self, recipe: Recipe) -> None:
+        """What the recipe says of the model itself."""
+        said = {name: getattr(recipe, name) for name in ("renderer", "parser", "requires") if getattr(recipe, name)}
+        said |= {name: None for name in ("renderer", "parser", "requires") if name in recipe.dropped}
+        info = dict(recipe.info)
+        said |= {name: info[name] for name in ("base_name", "capabilities") if name in info}
+        said |= {name: int(info[name]) for name in ("context_length", "embedding_length") if name in info}
+        if family := info.get("model_family"):
+            said |= {"model_family": family, "model_families": [family]}
+        said |= {"model_type": info["parameter_size"]} if "parameter_size" in info else {}
+        said |= {"file_type": info["quantization_level"]} if "quantization_level" in info else {}
+        self._config = msgspec.structs.replace(self._config, **said)
 
     def _add_pipeline(self, files: Mapping[str, str]) -> None:
         counts: Counter[str] = Counter()
         for path, digest in sorted(files.items()):
-            digest = self._present(digest)
+            digest = self._present(digest, path)
             if path.endswith(".safetensors"):
                 counts += count_parameters(self._blobs.path(digest))
             size = self._blobs.size(digest)
-            self._use(Layer(media_type=media.PIPELINE_FILE, digest=digest, size=size, name=pipeline.check_path(path)))
+            layer = Layer(media_type=media.PIPELINE_FILE, digest=digest, size=size, name=pipeline.check_path(path))
+            self._entries.append(Entry(layer))
         family = pipeline.family(self._blobs.read(files[pipeline.INDEX], media.CONFIG_LIMIT), files)
         self._config = Config(
             model_format="diffusers",
@@ -152,46 +273,53 @@ class Draft:
             capabilities=["image"],
         )
 
-    def _gguf_layer(self, digest: str) -> Layer:
-        digest = self._present(digest)
-        weights = describe(self._blobs.path(digest))
-        if weights.kind == "model":
-            self._config = _config_of(weights)
-        return Layer(media_type=_MEDIA_TYPES[weights.kind], digest=digest, size=self._blobs.size(digest))
-
-    def _check_adapters(self) -> None:
-        """Refuse adapters that do not fit the weights; those of the base were looked at when it was made, or pulled."""
-        adapters = [layer for layer in self._all(media.ADAPTER) if not layer.parent]
-        base = self._all(media.WEIGHTS)
-        if adapters and not base:
-            raise ModelFileError("an adapter needs a language model that it changes")
-        for layer in adapters:
-            check_fit(*(gguf.read(self._blobs.path(each.digest)) for each in (layer, base[-1])))
-
-    def _present(self, digest: str) -> str:
+    def _present(self, digest: str, path: str = "") -> str:
         """The digest in its canonical form; raises ModelFileError when its blob is not there."""
         canonical = f"sha256:{hex_of(digest)}"
         if not self._blobs.has(canonical):
-            raise ModelFileError(f"no file of the digest {canonical} is here")
+            raise ModelFileError(f"{f'{path}: ' if path else ''}no file of the digest {canonical} is here")
         return canonical
 
     def _all(self, media_type: str) -> list[Layer]:
-        return [layer for layer in self._layers if layer.media_type == media_type]
+        return [layer for layer in self.layers if layer.media_type == media_type]
 
-    def _use(self, layer: Layer) -> None:
-        self._layers.append(layer)
-        self.statuses.append(f"using existing layer {layer.digest}")
+    def _put_new(self, data: bytes, media_type: str) -> None:
+        """Add a layer unless there is an equal one."""
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        if not any(layer.digest == digest for layer in self._all(media_type)):
+            self._entries.append(Entry(Layer(media_type=media_type, digest=digest, size=len(data)), data))
 
-    def _put(self, data: bytes, media_type: str) -> None:
-        digest, is_new = self._blobs.put(data)
-        self._layers.append(Layer(media_type=media_type, digest=digest, size=len(data)))
-        self.statuses.append(f"{'creating new' if is_new else 'using existing'} layer {digest}")
+    def _drop(self, *media_types: str) -> None:
+        self._entries = [entry for entry in self._entries if entry.layer.media_type not in media_types]
 
     def _replace(self, data: bytes, media_type: str, *older: str) -> None:
         """Put a layer in the place of those of its media type."""
-        replaced = (media_type, *older)
-        self._layers = [layer for layer in self._layers if layer.media_type not in replaced]
-        self._put(data, media_type)
+        self._drop(media_type, *older)
+        self._put_new(data, media_type)
+
+
+_TEXTS = {
+    "template": (media.TEMPLATE, media.PROMPT),
+    "system": (media.SYSTEM,),
+    "license": (media.LICENSE,),
+    "messages": (media.MESSAGES,),
+    "parameters": (media.PARAMS,),
+}
+DROPPABLE = (*_TEXTS, "renderer", "parser", "requires")  # what null in a request leaves out
+
+
+def _parts(files: Mapping[str, str]) -> dict[str, int]:
+    """The files of a split model, with the number of each; raises ModelFileError for a set that is not whole."""
+    matches = {path: match for path in files if (match := _SPLIT.fullmatch(path))}
+    if not matches:
+        return {}
+    sets = {(match[1], match[3]) for match in matches.values()}
+    if len(sets) > 1:
+        raise ModelFileError("the files belong to more than one split model")
+    count = int(next(iter(sets))[1])
+    if len(matches) != count or {int(match[2]) for match in matches.values()} != set(range(1, count + 1)):
+        raise ModelFileError(f'split GGUF "{min(matches)}" has {len(matches)} shards, expected {count}')
+    return {path: int(match[2]) for path, match in matches.items()}
 
 
 def _config_of(weights: Weights) -> Config:

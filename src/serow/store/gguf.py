@@ -27,6 +27,7 @@ _NUM_TENSORS_LIMIT = 1 << 16
 _NUM_STRINGS_LIMIT = 1 << 21  # in one array
 _KEPT = 1024  # elements; a longer array of numbers is stepped over, as every array of strings is
 _READ = 1 << 20  # bytes read at a time
+_MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _SCALARS = {kind: struct.Struct(f"<{code}") for kind, code in _NUMBERS.items()}
@@ -138,6 +139,12 @@ def read(path: Path, *, verbose: bool = False) -> Gguf:
         return _read(_Cursor(file, size), size, verbose)
 
 
+def is_gguf(path: Path) -> bool:
+    """Whether a file begins as GGUF files do; raises StoreError."""
+    with disk_errors(), path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
 def find_strings(path: Path, array: Array, choices: Sequence[tuple[str, ...]]) -> tuple[int, ...] | None:
     """Which strings of an array are those of the first choice that is wholly there; None when none is. Raises StoreError."""
     with disk_errors(), path.open("rb") as file:
@@ -198,7 +205,7 @@ def _read(cursor: _Cursor, size: int, verbose: bool) -> Gguf:
 
 
 def _check_magic(cursor: _Cursor) -> None:
-    if cursor.left < 24 or cursor.take(4) != b"GGUF":
+    if cursor.left < 24 or cursor.take(4) != _MAGIC:
         raise ModelFileError("the file is not in GGUF format")
     version = cursor.number(4)
     if version not in (2, 3):

@@ -68,7 +68,10 @@ class Manifest(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a model is, in one line. `model_type` is shown as parameter size, `file_type` as quantization level."""
+    """What a model is. `model_type` is shown as parameter size, `file_type` as quantization level.
+
+    `extra` holds what we don't know, and is written back as it came (LIB-38).
+    """
 
     model_format: str | None = None
     model_family: str | None = None
@@ -78,9 +81,37 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     renderer: str | None = None
     parser: str | None = None
     requires: str | None = None
+    remote_host: str | None = None
+    remote_model: str | None = None
     capabilities: list[str] | None = None
+    context_length: int | None = None
+    embedding_length: int | None = None
+    base_name: str | None = None
+    draft: dict[str, Any] | None = None
     architecture: str | None = None
     os: str | None = None
+    rootfs: dict[str, Any] | None = None
+    extra: dict[str, Any] = {}
+
+
+_CONFIG_FIELDS = frozenset(field for field in Config.__struct_fields__ if field != "extra")
+
+
+def decode_config(data: bytes) -> Config:
+    """Read a config, and keep what we don't know of it; raises ModelFileError."""
+    found = decode(data, dict[str, Any], "config")
+    known = {name: value for name, value in found.items() if name in _CONFIG_FIELDS}
+    extra = {name: value for name, value in found.items() if name not in _CONFIG_FIELDS}
+    try:
+        return msgspec.convert({**known, "extra": extra}, Config)
+    except msgspec.ValidationError:
+        raise ModelFileError("the model's config is broken") from None
+
+
+def encode_config(config: Config) -> bytes:
+    """A config as Ollama writes it; what we don't know of it comes last."""
+    fields = msgspec.to_builtins(config)
+    return encode({**{name: value for name, value in fields.items() if name != "extra"}, **config.extra})
 
 
 class Message(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
     file     = { blank | comment | command }
     comment  = "#" …
-    command  = FROM value | ADAPTER value | TEMPLATE value | SYSTEM value | LICENSE value
+    command  = FROM value | ADAPTER value | DRAFT value | TEMPLATE value | SYSTEM value | LICENSE value
              | PARAMETER name value | MESSAGE role value | REQUIRES value | RENDERER value | PARSER value
     value    = the rest of the line
              | a double quote … a double quote at the end of a line, this one or a later one
@@ -18,10 +18,13 @@ from typing import Any, NamedTuple
 from serow.errors import ModelFileError, RequestError
 from serow.options import parse_options
 
-_COMMANDS = ("FROM", "ADAPTER", "TEMPLATE", "SYSTEM", "LICENSE", "PARAMETER", "MESSAGE", "REQUIRES", "RENDERER", "PARSER")
-_WITHOUT_EFFECT = ("REQUIRES", "RENDERER", "PARSER")  # they speak of Ollama's versions and built-in formats
+_COMMANDS = (
+    *("FROM", "ADAPTER", "DRAFT", "TEMPLATE", "SYSTEM", "LICENSE", "PARAMETER", "MESSAGE"),
+    *("REQUIRES", "RENDERER", "PARSER"),
+)
 _RETIRED = ("penalize_newline", "low_vram", "f16_kv", "logits_all", "vocab_only", "use_mlock", "num_gqa", "tfs_z", "numa")
 _ROLES = ("system", "user", "assistant")
+SEMVER = re.compile(r"v?\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?", re.ASCII)
 _WORD = re.compile(r"[ \t]*([A-Za-z0-9_]+)(?:[ \t]+|$)")
 
 
@@ -54,8 +57,13 @@ class Modelfile:
         """What ADAPTER names: paths."""
         return self._values("ADAPTER")
 
+    @property
+    def drafts(self) -> tuple[str, ...]:
+        """What DRAFT names: paths."""
+        return self._values("DRAFT")
+
     def request(self) -> dict[str, Any]:
-        """The body of POST /api/create, without `model`, `from`, `files` and `adapters`."""
+        """The body of POST /api/create, without `model`, `from`, `files`, `adapters` and `draft_files`."""
         fields: dict[str, Any] = {
             "template": "".join(self._values("TEMPLATE")[-1:]),
             "system": "".join(self._values("SYSTEM")[-1:]),
@@ -65,6 +73,7 @@ class Modelfile:
                 {"role": command.key, "content": command.value} for command in self.commands if command.name == "MESSAGE"
             ],
         }
+        fields |= {name.lower(): "".join(self._values(name)[-1:]) for name in ("RENDERER", "PARSER", "REQUIRES")}
         return {name: value for name, value in fields.items() if value}
 
     def parameters(self) -> dict[str, Any]:
@@ -86,7 +95,7 @@ class Modelfile:
 
 def parse(text: str) -> Modelfile:
     """Read a Modelfile; raises ModelFileError that names the line."""
-    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = _lines(text.removeprefix("\ufeff"))
     commands: list[Command] = []
     warnings: list[str] = []
     at = 0
@@ -109,11 +118,24 @@ def parse(text: str) -> Modelfile:
 
 
 def quote(value: str) -> str:
-    """A value as it can be read back."""
-    is_plain = "\n" not in value and value == value.strip() and not value.startswith('"')
-    if value and is_plain:
-        return value
-    return f'"""{value}"""' if '"' in value else f'"{value}"'
+    """A value as it can be read back, but for its line ends; raises ModelFileError when no quotes can hold it.
+
+    A text that closes its own quotes would go on as commands: what is printed is read again before it is given out.
+    """
+    wanted = _lines(value)
+    is_plain = bool(value) and len(wanted) == 1 and value == value.strip() and not value.startswith('"')
+    for quoted in (*([value] if is_plain else []), *(f"{mark}{value}{mark}" for mark in ('"', '"""'))):
+        first, *rest = _lines(quoted)
+        try:
+            if _value(first, rest, 0) == ("\n".join(wanted), len(rest)):
+                return quoted
+        except ModelFileError:
+            continue
+    raise ModelFileError("a text of the model can't be written in a Modelfile: it holds the quotes that would end it")
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _head(line: str, number: int) -> tuple[str, str, str]:
@@ -160,8 +182,8 @@ def _check(command: Command) -> str:
     where = f"line {command.line}"
     if command.name == "MESSAGE" and command.key not in _ROLES:
         raise ModelFileError(f'{where}: message role must be one of "system", "user", or "assistant"')
-    if command.name in _WITHOUT_EFFECT:
-        return f"{where}: {command.name} has no effect here"
+    if command.name == "REQUIRES" and not SEMVER.fullmatch(command.value):
+        raise ModelFileError(f"{where}: requires must be a valid semver (e.g. 0.14.0)")
     if command.name != "PARAMETER":
         return ""
     if command.key in _RETIRED:

@@ -64,6 +64,12 @@ def refuse_single(paths: Iterable[str]) -> None:
         )
 
 
+def refuse_pickle(path: str) -> None:
+    """Refuse a file that could hold code; raises ModelFileError."""
+    if PurePosixPath(path).suffix.lower() in _PICKLES:
+        raise ModelFileError(f"{path} could hold code: weights must be safetensors or GGUF", hint=_CONVERT)
+
+
 def family(index: bytes, paths: Iterable[str]) -> str:
     """The class of pipeline that model_index.json names, whose parts lie at `paths`.
 
@@ -106,7 +112,10 @@ def folder_name(layers: Iterable[Layer]) -> str:
 
 
 def lay_out(layers: Iterable[Layer], blobs: Blobs, target: Path) -> Path:
-    """Make the folder of a pipeline, unless it is there; returns it. Raises ModelFileError, StoreError."""
+    """Make a folder of blobs under their layers' names, unless it is there; returns it. Raises StoreError.
+
+    The names have been checked by `check_path`, or are our own.
+    """
     if target.is_dir():
         return target
     with disk_errors():
@@ -123,7 +132,7 @@ def lay_out(layers: Iterable[Layer], blobs: Blobs, target: Path) -> Path:
 
 def clear(layers: Iterable[Layer], target: Path) -> None:
     """Remove the folder of a pipeline again: its files, and what is empty then. What anybody put beside them stays."""
-    paths = [target / check_path(layer.name) for layer in layers]
+    paths = [target / layer.name for layer in layers]
     for path in paths:
         with suppress(OSError):
             path.unlink()
@@ -134,7 +143,7 @@ def clear(layers: Iterable[Layer], target: Path) -> None:
 
 def _link(layers: Iterable[Layer], blobs: Blobs, folder: Path) -> None:
     for layer in layers:
-        path = folder / check_path(layer.name)
+        path = folder / layer.name
         path.parent.mkdir(parents=True, exist_ok=True)
         _link_file(blobs.path(layer.digest), path)
 

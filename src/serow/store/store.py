@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -21,13 +21,14 @@ from typing import TypeVar
 from serow.errors import ModelFileError, ModelNotFound, RequestError, StoreError
 from serow.store import blobs as blob
 from serow.store import pipeline
-from serow.store.assembly import Parts, assemble
+from serow.store.assembly import Assembler
 from serow.store.blobs import Blobs, disk_errors, write_atomic
 from serow.store.create import Draft, Recipe
-from serow.store.manifest import MANIFEST_LIMIT, PIPELINE_FILE, Layer, Manifest, decode_manifest, encode
+from serow.store.manifest import MANIFEST_LIMIT, PIPELINE_FILE, Layer, Manifest, decode_manifest
 from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.pipeline import folder_name
+from serow.store.split import parts_of
 
 _SHALLOWEST, _DEEPEST = 4, 12  # levels of folders below `manifests/`: host, up to nine namespaces, model, tag
 _CACHED = 1024  # names as asked for, and models
@@ -48,6 +49,7 @@ class Store:
         self.blobs = Blobs(root / "blobs")
         self._manifests = root / "manifests"
         self._pipelines = root / "pipelines"
+        self._assembler = Assembler(self.blobs, self._pipelines)
         self._changing = Lock()  # between writing a manifest and removing blobs
         self._holding = Lock()  # around the next two
         self._held: Counter[str] = Counter()  # digests that something in progress is going to name
@@ -110,23 +112,45 @@ class Store:
             self._remove_unused(_digests(removed))
             self._remove_pipeline(removed)
 
-    def create(self, name: Name, recipe: Recipe) -> Iterator[str]:
-        """Make a model; yields what it does next, as Ollama words it. Up to 100 ms a step; made when there is no next.
+    def hold_recipe(self, recipe: Recipe) -> Sequence[str]:
+        """Hold everything that a recipe names, and return it, to be released. Raises ModelNotFound, StoreError."""
+        named = (*(recipe.files or {}).values(), *recipe.adapters.values(), *recipe.draft_files.values())
+        digests = [f"sha256:{blob.hex_of(digest)}" for digest in named]
+        with self._changing:  # so that no deletion comes between the reading and the holding
+            if recipe.source is not None:
+                digests += _digests(self.manifest_data(recipe.source))
+            self.hold(digests)
+        return digests
+
+    def draft(self, recipe: Recipe) -> Draft:
+        """Read and check everything that a recipe names, and write nothing. Blocks: up to 100 ms for each file.
 
         Raises RequestError and ModelFileError for a recipe that can't be followed, ModelNotFound for its source, StoreError.
         """
-        recipe.check()
-        draft = Draft(self.blobs)
-        if recipe.source is not None:
-            draft.add_base(recipe.source, self.manifest(recipe.source))
-        else:
-            yield from draft.add_files(recipe.files)
-        yield from draft.add_adapters(recipe.adapters)
-        draft.add_texts(recipe)
-        manifest = draft.finish()
-        yield from draft.statuses
-        yield "writing manifest"
-        self.put_manifest(name, encode(manifest))
+        return Draft.of(recipe, self.blobs, None if recipe.source is None else self.manifest_data(recipe.source))
+
+    def finish(self, name: Name, draft: Draft) -> Generator[str, None, None]:
+        """Write a draft down under a name; yields what is done, as Ollama words it. Made when there is no next.
+
+        What was written goes again when it fails, or is not taken to its end.
+        """
+        data, digests, new = draft.manifest(), draft.digests, []
+        self.hold(digests)
+        try:
+            for digest, is_new in draft.write():
+                new += [digest] if is_new else []
+                yield f"{'creating new' if is_new else 'using existing'} layer {digest}"
+            yield "writing manifest"
+            self.put_manifest(name, data)
+            new = []
+        finally:
+            self.release(digests, drop=[*new, digests[-1]])
+
+    def create(self, name: Name, recipe: Recipe) -> Iterator[str]:
+        """Make a model; yields what it does next. Raises as `draft` and `finish` do."""
+        draft = self.draft(recipe)
+        yield from draft.parsing
+        yield from self.finish(name, draft)
 
     async def create_from_blob(self, name: str, digest: str) -> None:
         """Make a model of one uploaded or pulled GGUF; raises InvalidModelName, ModelFileError, StoreError."""
@@ -217,8 +241,8 @@ class Store:
         data = self._read(path)
         if data is None:
             return None
-        name, parts = Name.of_path(path.relative_to(self._manifests)), Parts(decode_manifest(data), self.blobs)
-        model = assemble(name, hashlib.sha256(data).hexdigest(), status.st_mtime, parts, self.blobs, self._pipelines)
+        name = Name.of_path(path.relative_to(self._manifests))
+        model = self._assembler.assemble(name, hashlib.sha256(data).hexdigest(), status.st_mtime, data)
         _remember(self._models, path, (stamp, model))
         return model
 
@@ -260,11 +284,12 @@ def _files(folder: str, level: int = 1) -> Iterator[Path]:
 
 
 def _pipeline_of(data: bytes) -> Sequence[Layer]:
-    """The files of a manifest's pipeline; none when it has none, or is broken."""
+    """The files of a manifest that are laid out in a folder; none when it has none, or is broken."""
     try:
-        return decode_manifest(data).all(PIPELINE_FILE)
+        manifest = decode_manifest(data)
     except ModelFileError:
         return ()
+    return manifest.all(PIPELINE_FILE) or parts_of(manifest)
 
 
 def _digests(data: bytes) -> set[str]:

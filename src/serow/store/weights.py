@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 from serow.errors import ModelFileError
 from serow.store import gguf
+from serow.store.blobs import disk_errors
 from serow.store.ggml import FILE_TYPES
 from serow.store.gguf import Array, Gguf
 
 Kind = Literal["model", "projector", "adapter"]
 
 _LARGEST = 1 << 31  # of any length or count; nothing trained comes near
+_DESCRIBED = 1024  # files
 _LARGEST_BLOCK_COUNT = 1 << 16
 _CONTROL = (2, 3)  # token types whose text is not part of an answer: unknown, control
 _FIM_KEYS = (  # the second of each is the older name
@@ -51,6 +53,7 @@ class Weights:
     has_pooling: bool  # it embeds texts, it does not complete them
     normalizes_vectors: bool  # to length 1
     has_vision: bool  # the vision tower is in the same file
+    has_vision_tensors: bool  # as Ollama lays it out: `v.…` and `mm.…` beside the model's own
 
     @property
     def parameter_size(self) -> str:
@@ -58,14 +61,20 @@ class Weights:
         return human_count(self.parameter_count)
 
 
-def describe(path: Path) -> Weights:
-    """Read and check a model file; raises ModelFileError, StoreError. Blocks: 10 to 100 ms."""
+def describe(path: Path, *others: Path, is_part: bool = False) -> Weights:
+    """Read and check a model file; raises ModelFileError, StoreError. Blocks: 10 to 100 ms.
+
+    A model that is split is described by its first part and `others`, or by a part alone (`is_part`).
+    """
     facts = _Facts(gguf.read(path))
+    if facts.number("split.count", 1) != len(others) + 1 and not is_part:
+        raise ModelFileError("the file is one part of a split model: all its parts are needed")
+    further = sum(parameter_count(gguf.read(other)) for other in others)
     return Weights(
         kind=facts.kind(),
         architecture=facts.architecture,
         file_type=FILE_TYPES.get(facts.number("general.file_type", -1), "unknown"),
-        parameter_count=parameter_count(facts.gguf),
+        parameter_count=parameter_count(facts.gguf) + further,
         context_length=facts.length("context_length"),
         embedding_length=facts.length("embedding_length"),
         vocab_size=facts.length("vocab_size") or facts.num_tokens,
@@ -76,6 +85,7 @@ def describe(path: Path) -> Weights:
         has_pooling=facts.has("pooling_type"),
         normalizes_vectors=facts.normalizes_vectors(),
         has_vision=facts.has("vision.block_count"),
+        has_vision_tensors=any(tensor.name.startswith(("v.", "mm.")) for tensor in facts.gguf.tensors),
     )
 
 
@@ -100,8 +110,6 @@ class _Facts:
         self.architecture = self.text("general.architecture")
         if not self.architecture:
             raise ModelFileError("the file names no architecture")
-        if self.number("split.count", 1) > 1:
-            raise ModelFileError("the file is one part of a split model: merge the parts with llama-gguf-split first")
 
     def _get(self, key: str, kind: type, default: Any) -> Any:
         value = self.gguf.metadata.get(key, default)
@@ -131,9 +139,10 @@ class _Facts:
 
     def kind(self) -> Kind:
         declared = self.text("general.type")
-        if declared == "adapter":
+        if declared == "adapter" or "adapter.type" in self.gguf.metadata:
             return "adapter"
-        if declared in ("projector", "mmproj") or self.architecture == "clip":
+        is_eye = self.has("vision.block_count") and not self.has("block_count")
+        if declared in ("projector", "mmproj") or self.architecture == "clip" or is_eye:
             return "projector"
         return "model"
 
@@ -182,3 +191,22 @@ class _Facts:
         tokens = self.gguf.metadata.get("tokenizer.ggml.tokens")
         found = gguf.find_strings(path, tokens, _FIM_TEXTS) if isinstance(tokens, Array) else None
         return None if found is None else (found[0], found[1], found[2])
+
+
+class Described:
+    """Descriptions of files, kept as long as the files are what they were: many models share one."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, ...], tuple[tuple[int, int], Weights]] = {}
+
+    def describe(self, path: Path, *others: Path) -> Weights:
+        """As `describe`; microseconds for a file that was read before."""
+        with disk_errors():
+            status = path.stat()
+        stamp, known = (status.st_mtime_ns, status.st_size), self._known.get((path, *others))
+        if known is not None and known[0] == stamp:
+            return known[1]
+        if len(self._known) >= _DESCRIBED:
+            self._known.clear()
+        self._known[(path, *others)] = stamp, (found := describe(path, *others))
+        return found

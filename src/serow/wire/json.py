@@ -8,6 +8,7 @@ import json
 import math
 import re
 import time
+from collections.abc import Container
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -72,8 +73,10 @@ def _clean(value: Any) -> Any:
     return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) and not value.isascii() else value
 
 
-def decode_object(body: bytes) -> dict[str, Any]:
+def decode_object(body: bytes, nulls: Container[str] = ()) -> dict[str, Any]:
     """Read a request body: an object with lower-case keys and without nulls, its own values untouched otherwise.
+
+    Of the fields `nulls` a null stays: it says something there.
 
     Raises RequestError for an empty body, broken JSON, a value that is not an object, or more than the bounds allow.
     """
@@ -94,7 +97,7 @@ def decode_object(body: bytes) -> dict[str, Any]:
     bounds.FIELDS.check(len(value), "the request body")
     if _has_surrogate_escape(text):
         _replace_surrogates(value)
-    return {key.lower(): item for key, item in value.items() if item is not None}
+    return {key.lower(): item for key, item in value.items() if item is not None or key.lower() in nulls}
 
 
 def _text(body: bytes) -> tuple[str, int | None]:

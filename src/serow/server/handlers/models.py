@@ -25,7 +25,7 @@ from serow.server.exchange import current
 from serow.server.responses import json_response, require
 from serow.server.streaming import LastRecord, RecordLines, StreamResponse
 from serow.settings import parse_rate
-from serow.store.create import Recipe
+from serow.store.create import DROPPABLE, Recipe
 from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.show import show
@@ -91,35 +91,51 @@ class PushRequest(_Remote, frozen=True):
 
 
 class CreateRequest(_Named, frozen=True):
-    """Body of POST /api/create. `files` and `adapters`: digests by path."""
+    """Body of POST /api/create. `files`, `adapters`, `draft_files`: digests by path. Null leaves a text of `from` out."""
 
     insecure: bool = False
     source: str = msgspec.field(name="from", default="")
-    files: dict[str, str] = {}
+    files: dict[str, str] | None = None
     adapters: dict[str, str] = {}
+    draft_files: dict[str, str] = {}
     template: str = ""
     system: str = ""
     license: str | list[str] = ""
     parameters: dict[str, Any] = {}
     messages: list[dict[str, Any]] = []
+    renderer: str = ""
+    parser: str = ""
+    requires: str = ""
+    info: dict[str, Any] = {}
     quantize: str = ""
+    quantization: str = ""  # the older name
+    draft_quantize: str = ""
     stream: bool = True
 
-    def recipe(self) -> Recipe:
-        """What to make; raises InvalidModelName, TemplateError."""
-        require(not self.quantize, "quantize is not supported: bring a file that is quantized already")
+    def recipe(self, dropped: frozenset[str] = frozenset()) -> Recipe:
+        """What to make; raises InvalidModelName, RequestError, TemplateError."""
         _check_template(self.template)
         licenses = [self.license] if isinstance(self.license, str) else self.license
-        return Recipe(
+        recipe = Recipe(
             source=Name.parse(self.source) if self.source else None,
             files=self.files,
             adapters=self.adapters,
+            draft_files=self.draft_files,
             template=self.template,
             system=self.system,
             license=tuple(text for text in licenses if text),
             parameters=self.parameters,
             messages=tuple(self.messages),
+            renderer=self.renderer,
+            parser=self.parser,
+            requires=self.requires,
+            info=self.info,
+            quantize=self.quantize or self.quantization,
+            draft_quantize=self.draft_quantize,
+            dropped=dropped,
         )
+        recipe.check()
+        return recipe
 
 
 def _check_template(template: str) -> None:
@@ -170,9 +186,10 @@ async def delete(request: Request) -> Response:
 
 async def create(request: Request) -> Response:
     """POST /api/create: a model from another one or from uploaded files."""
-    wanted = await _body(request, CreateRequest)
+    wanted, recipe = await decoded(request, _read_recipe)
+    current().model = wanted.text
     source = Asked.parse(wanted.source, insecure=wanted.insecure, is_local=_is_local(request)) if wanted.source else None
-    return _progress(context(request).library.create(Name.parse(wanted.text), wanted.recipe(), source), wanted.stream)
+    return _progress(context(request).library.create(Name.parse(wanted.text), recipe, source), wanted.stream)
 
 
 async def pull_model(request: Request) -> Response:
@@ -212,6 +229,15 @@ async def _body(request: Request, kind: type[_Body]) -> _Body:
     if isinstance(body, _Named):
         current().model = body.text
     return body
+
+
+def _read_recipe(body: bytes) -> tuple[CreateRequest, Recipe]:
+    """A body of /api/create, and the recipe in it."""
+    fields = decode_object(body, nulls=DROPPABLE)
+    dropped = frozenset(name for name, value in fields.items() if value is None)
+    wanted = convert({name: value for name, value in fields.items() if value is not None}, CreateRequest)
+    Name.parse(wanted.text)
+    return wanted, wanted.recipe(dropped)
 
 
 def _is_local(request: Request) -> bool:

@@ -13,12 +13,9 @@ export function make(name, attributes = {}, ...children) {
   return element;
 }
 
-let numFields = 0;
-
-/** A control with its label above it. */
-export function field(label, control) {
-  control.id = `field-${++numFields}`;
-  return make("div", { class: "field" }, make("label", { for: control.id }, label), control);
+/** A labelled control. */
+export function field(label, control, hint) {
+  return make("label", { class: "field" }, make("span", {}, label), control, hint && make("small", {}, hint));
 }
 
 export function bytes(count) {

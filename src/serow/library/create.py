@@ -1,0 +1,43 @@
+"""`create`: a draft that was checked, its weights quantized where that was asked for, and the manifest written last."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from serow.library.progress import Record
+from serow.library.quantize import quantize
+from serow.store.create import Draft, Recipe
+from serow.store.name import Name
+from serow.store.store import Store
+from serow.system.work import in_thread
+
+
+async def create(store: Store, name: Name, recipe: Recipe) -> AsyncGenerator[Record, None]:
+    """Make a model; yields records without the last, "success". Raises as Store.draft does, EngineError for the quantizer.
+
+    What the recipe names is held from before it is read, so that no deletion meanwhile takes it away.
+    """
+    digests = await in_thread(store.hold_recipe, recipe)
+    made: list[str] = []
+    try:
+        draft = await in_thread(store.draft, recipe)
+        for status in draft.parsing:
+            yield {"status": status}
+        if recipe.quantize:
+            async with aclosing(quantize(store, draft, recipe.quantize.upper(), made)) as records:
+                async for record in records:
+                    yield record
+        async with aclosing(_finish(store, name, draft)) as records:
+            async for record in records:
+                yield record
+    finally:
+        await in_thread(lambda: store.release([*digests, *made], drop=made))
+
+
+async def _finish(store: Store, name: Name, draft: Draft) -> AsyncGenerator[Record, None]:
+    """Take the steps outside the event loop; who leaves in the middle leaves nothing."""
+    steps = store.finish(name, draft)
+    try:
+        while (status := await in_thread(next, steps, None)) is not None:
+            yield {"status": status}
+    finally:
+        await in_thread(steps.close)

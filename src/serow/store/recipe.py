@@ -1,0 +1,125 @@
+"""What a model is to be made from, and what can be said of it before a file is opened (LIB-28, LIB-30)."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from serow import bounds
+from serow.errors import ModelFileError, RequestError
+from serow.options import parse_options
+from serow.store import manifest as media
+from serow.store.blobs import hex_of
+from serow.store.manifest import encode
+from serow.store.modelfile import SEMVER
+from serow.store.name import Name
+
+QUANTIZATIONS = ("F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0")  # in the peer's order
+_ROLES = ("system", "user", "assistant", "tool")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_TEXT = bounds.Bound(media.TEXT_LIMIT, "bytes", "a text of a model that is made")
+_INFO_TEXTS = ("model_family", "base_name", "quantization_level", "parameter_size")
+_INFO_NUMBERS = ("context_length", "embedding_length")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a model is made from: another model or uploaded files, by path and digest, and what lies over them.
+
+    `files` is None when none were named. `dropped`: texts of the source that are left out.
+    """
+
+    source: Name | None = None
+    files: Mapping[str, str] | None = None
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    draft_files: Mapping[str, str] = field(default_factory=dict)
+    template: str = ""
+    system: str = ""
+    license: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    messages: tuple[Mapping[str, Any], ...] = ()
+    renderer: str = ""
+    parser: str = ""
+    requires: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    quantize: str = ""
+    draft_quantize: str = ""
+    dropped: frozenset[str] = frozenset()
+
+    def check(self) -> None:
+        """Refuse what can be refused before a file is opened; raises RequestError."""
+        if self.source is None and self.files is None:
+            raise RequestError("neither 'from' or 'files' was specified")
+        if self.source is None and not self.files:
+            raise RequestError("no files provided to convert")
+        self._check_sizes()
+        self._check_files()
+        _, unknown = parse_options(self.parameters)
+        if unknown:
+            raise RequestError(f'unknown parameter "{unknown[0]}"')
+        for message in self.messages:
+            if message.get("role") not in _ROLES or not isinstance(message.get("content"), str):
+                raise RequestError('message role must be one of "system", "user", "assistant", or "tool", with a content')
+        if self.requires and not SEMVER.fullmatch(self.requires):
+            raise RequestError("requires must be a valid semver (e.g. 0.14.0)")
+        self._check_info()
+        self._check_quantize()
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What is said and has no effect."""
+        if self.source is not None and self.files:
+            yield "files: 'from' names a model, its files are used"
+        known = (*_INFO_TEXTS, *_INFO_NUMBERS, "capabilities")
+        yield from (f"info: {bounds.quoted(name)} is not known" for name in self.info if name not in known)
+
+    def _check_sizes(self) -> None:
+        """What is stored has to be readable again; raises RequestError."""
+        bounds.FILES.check(len(self.files or ()) + len(self.adapters) + len(self.draft_files), '"files"')
+        bounds.LICENSES.check(len(self.license), '"license"')
+        bounds.MODEL_MESSAGES.check(len(self.messages), '"messages"')
+        texts = {"template": (self.template,), "system": (self.system,), "license": self.license}
+        texts |= {name: (getattr(self, name),) for name in ("renderer", "parser", "requires")}
+        for name, each in texts.items():
+            _TEXT.check(sum(len(text.encode()) for text in each), f'"{name}"')
+        _TEXT.check(len(encode(list(self.messages))), '"messages"')
+        _TEXT.check(len(encode(dict(self.parameters))), '"parameters"')
+        _TEXT.check(len(encode(dict(self.info))), '"info"')
+
+    def _check_files(self) -> None:
+        for path, digest in (*(self.files or {}).items(), *self.adapters.items(), *self.draft_files.items()):
+            if not is_relative(path):
+                raise ModelFileError("file path must be relative")
+            hex_of(digest)
+        if len(self.adapters) > 1:
+            raise RequestError("only one adapter is currently supported")
+
+    def _check_info(self) -> None:
+        for name in _INFO_TEXTS:
+            if name in self.info and not isinstance(self.info[name], str):
+                raise RequestError(f'info field "{name}" must be a string')
+        for name in _INFO_NUMBERS:
+            value = self.info.get(name, 0)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise RequestError(f'info field "{name}" must be a number')
+            if value < 0 or value != int(value):
+                raise RequestError(f'info field "{name}" must be a non-negative integer')
+        found = self.info.get("capabilities", [])
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            raise RequestError('info field "capabilities" must be a list of strings')
+
+    def _check_quantize(self) -> None:
+        for wanted in filter(None, (self.quantize, self.draft_quantize)):
+            if wanted.upper() not in QUANTIZATIONS:
+                known = ", ".join(QUANTIZATIONS)
+                raise RequestError(f"unsupported quantization type {bounds.quoted(wanted)} - supported types are {known}")
+        if self.draft_quantize and not self.draft_files:
+            raise RequestError("--draft-quantize requires a DRAFT model")
+        if self.draft_quantize:
+            raise RequestError("a draft can't be quantized here: bring one that is")
+
+
+def is_relative(path: str) -> bool:
+    """Whether a path stays within its folder on every system (LIB-28)."""
+    is_plain = bool(path) and not path.startswith("/") and "\\" not in path and not _DRIVE.match(path)
+    return is_plain and not {"..", ".", ""} & set(path.split("/"))
