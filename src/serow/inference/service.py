@@ -1,6 +1,6 @@
 """The flow of every request to a model: an Ask goes in, Events come out. Read this first.
 
-1. `store.resolve`: the name becomes a Model
+1. `store.find`: the name becomes a Model
 2. checks that need the model; pictures decoded; `format` compiled to a grammar: a Task
 3. `scheduler.lease`: a place in a running engine, after the queue and the load
 4. `text.answer`, `picture.answer` or `embedding.embed`: events
@@ -46,7 +46,7 @@ class Inference:
         `client` names who asks, for a fair queue; `timeline` is filled in on the way. Raises SerowError, before the first
         event for what is the Ask's fault. What is not streamed may be sampled again before its first event.
         """
-        model = self._store.resolve(ask.model)
+        model = await self._store.find(ask.model)
         if model.refusal:
             raise ModelFileError(model.refusal)
         options = resolve_options(ask.fallbacks, model.parameters, ask.options)

@@ -41,6 +41,7 @@ from serow.server.routes import OPERATIONS, PUBLIC_PATHS
 from serow.server.stalls import StallWatch
 from serow.server.tracing import open_traces
 from serow.settings import Settings, unused
+from serow.store.heads import Heads
 from serow.store.model import Model
 from serow.store.store import Store
 from serow.system.limits import forbid_core_files
@@ -111,13 +112,11 @@ async def _lifespan(
     app: _Application,
 ) -> AsyncIterator[None]:
     """What lives as long as the server: the store, the scheduler with its engines, the numbers and traces."""
-    store, slots = (
-        Store(settings.models, may_prune=not settings.noprune),
-        SlotCache(settings.slot_directory, settings.slot_cache),
-    )
+    pool, slots = Pool(), SlotCache(settings.slot_directory, settings.slot_cache)
+    store = Store(settings.models, Heads(pool), may_prune=not settings.noprune)
     for sweep in (store.sweep, slots.sweep, socket_directory.sweep):
         await asyncio.to_thread(sweep)
-    async with Pool() as pool, Scheduler(settings, start or partial(_start, settings, slots)) as scheduler:
+    async with pool, Scheduler(settings, start or partial(_start, settings, slots)) as scheduler:
         library = Library(store, settings, partial(_forget, scheduler, slots))
         inference = Inference(store, scheduler, pool, settings.max_pixels)
         app.state.context = Context(settings, store, slots, scheduler, library, inference, counted, in_flight)

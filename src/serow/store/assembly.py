@@ -1,6 +1,6 @@
 """A manifest and its blobs put together into a Model."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -10,12 +10,13 @@ from serow.store import layouts
 from serow.store import manifest as media
 from serow.store.blobs import Blobs
 from serow.store.capabilities import capabilities
+from serow.store.heads import Heads
 from serow.store.manifest import Config, Layer, Manifest, Message, decode, decode_config, decode_manifest
 from serow.store.model import Capability, Model, ModelDetails
 from serow.store.name import Name
 from serow.store.pipeline import check_path, folder_name, lay_out
 from serow.store.split import parts_of
-from serow.store.weights import Described, Weights
+from serow.store.weights import Weights
 
 
 class Parts:
@@ -72,7 +73,7 @@ class Assembler:
 
     blobs: Blobs
     folders: Path
-    described: Described = field(default_factory=Described)
+    heads: Heads
 
     def assemble(self, name: Name, digest: str, modified: float, data: bytes) -> Model:
         """Read everything that a request needs to know of a model; raises ModelFileError, StoreError.
@@ -108,7 +109,7 @@ class Assembler:
         manifest = parts.manifest
         layer = manifest.all(media.WEIGHTS)[-1]
         path, *others = self._weights(manifest)
-        weights = self.described.describe(path, *others)
+        weights = self.heads.describe(path, *others)
         projector = manifest.last(media.PROJECTOR)
         found = capabilities(weights, has_projector=projector is not None, template=parts.template)
         return Model(

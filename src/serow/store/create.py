@@ -19,11 +19,11 @@ from serow.store import manifest as media
 from serow.store.adapter import check_fit
 from serow.store.assembly import Parts
 from serow.store.blobs import Blobs, hex_of
+from serow.store.heads import Heads
 from serow.store.manifest import Config, Layer, encode, encode_config
 from serow.store.name import Name
 from serow.store.recipe import Recipe
-from serow.store.safetensors import count_parameters
-from serow.store.weights import Weights, describe, human_count
+from serow.store.weights import Weights, human_count
 
 __all__ = ["Draft", "Recipe"]
 
@@ -44,18 +44,19 @@ class Entry:
 class Draft:
     """A model in the making: what it is made of is read and checked, then `manifest` says what has to be written."""
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: Blobs, heads: Heads) -> None:
         self._blobs = blobs
+        self._heads = heads
         self._entries: list[Entry] = []
         self._config = Config()
         self._base: Parts | None = None
         self.parsed = 0  # GGUF files that were read
 
     @classmethod
-    def of(cls, recipe: Recipe, blobs: Blobs, base: bytes | None) -> "Draft":
+    def of(cls, recipe: Recipe, blobs: Blobs, heads: Heads, base: bytes | None) -> "Draft":
         """Follow a recipe; `base` is the manifest of its source. Raises RequestError, ModelFileError, StoreError."""
         recipe.check()
-        draft = cls(blobs)
+        draft = cls(blobs, heads)
         if recipe.source is not None and base is not None:
             draft._add_base(recipe.source, base)
         else:
@@ -82,7 +83,7 @@ class Draft:
     @property
     def file_type(self) -> str:
         """How the weights are packed: F16, Q8_0 …"""
-        return describe(self._blobs.path(self.weights.digest)).file_type
+        return self._heads.describe(self._blobs.path(self.weights.digest)).file_type
 
     @property
     def digests(self) -> list[str]:
@@ -110,7 +111,7 @@ class Draft:
 
     def replace_weights(self, digest: str, size: int) -> None:
         """Take other weights, the same numbers packed in another way. Raises ModelFileError."""
-        weights = describe(self._blobs.path(digest))
+        weights = self._heads.describe(self._blobs.path(digest))
         old = self.weights
         layer = Layer(media_type=media.WEIGHTS, digest=digest, size=size, parent=old.parent)
         self._entries = [Entry(layer) if entry.layer is old else entry for entry in self._entries]
@@ -177,7 +178,7 @@ class Draft:
 
     def _add_gguf(self, path: str, digest: str) -> None:
         digest = self._present(digest, path)
-        weights = describe(self._blobs.path(digest))
+        weights = self._heads.describe(self._blobs.path(digest))
         if weights.kind == "model":
             self._config = _config_of(weights)
         self._entries.append(Entry(Layer(media_type=_MEDIA_TYPES[weights.kind], digest=digest, size=self._blobs.size(digest))))
@@ -187,7 +188,7 @@ class Draft:
         digest = self._present(digest, path)
         file = self._blobs.path(digest)
         if is_first:
-            self._config = _config_of(describe(file, is_part=True))
+            self._config = _config_of(self._heads.describe_part(file))
         elif gguf.read(file).metadata.get("split.no") is None:
             raise ModelFileError(f'"{path}" is no part of a split model')
         layer = Layer(media_type=media.WEIGHTS, digest=digest, size=self._blobs.size(digest), name=path.rpartition("/")[2])
@@ -216,7 +217,7 @@ class Draft:
         for path, digest in sorted(files.items()):
             self.parsed += 1
             digest = self._present(digest, path)
-            weights = describe(self._blobs.path(digest))
+            weights = self._heads.describe(self._blobs.path(digest))
             self._entries.append(Entry(Layer(media_type=media.DRAFT, digest=digest, size=self._blobs.size(digest))))
             draft = {"model_format": "gguf", "architecture": weights.architecture}
             self._config = msgspec.structs.replace(self._config, draft=draft)
@@ -259,7 +260,7 @@ class Draft:
         for path, digest in sorted(files.items()):
             digest = self._present(digest, path)
             if path.endswith(".safetensors"):
-                counts += count_parameters(self._blobs.path(digest))
+                counts += self._heads.count_parameters(self._blobs.path(digest))
             size = self._blobs.size(digest)
             layer = Layer(media_type=media.PIPELINE_FILE, digest=digest, size=size, name=pipeline.check_path(path))
             self._entries.append(Entry(layer))

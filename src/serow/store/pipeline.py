@@ -102,7 +102,7 @@ def check_folder(folder: Path) -> int:
     """Check a folder that was laid out, before it is loaded; returns its number of parameters. Raises ModelFileError."""
     files = files_of(folder)
     family(files[INDEX].read_bytes(), files)
-    return sum(count_parameters(path).total() for name, path in files.items() if name.endswith(_WEIGHTS))
+    return sum(sum(count_parameters(path).values()) for name, path in files.items() if name.endswith(_WEIGHTS))
 
 
 def folder_name(layers: Iterable[Layer]) -> str:

@@ -24,6 +24,7 @@ from serow.store import pipeline
 from serow.store.assembly import Assembler
 from serow.store.blobs import Blobs, disk_errors, write_atomic
 from serow.store.create import Draft, Recipe
+from serow.store.heads import Heads
 from serow.store.manifest import MANIFEST_LIMIT, PIPELINE_FILE, Layer, Manifest, decode_manifest
 from serow.store.model import Model
 from serow.store.name import Name
@@ -43,13 +44,14 @@ _Value = TypeVar("_Value")
 class Store:
     """The one way to the models on disk. Methods block; those that may take more than a few milliseconds say so."""
 
-    def __init__(self, root: Path, *, may_prune: bool = True) -> None:
+    def __init__(self, root: Path, heads: Heads | None = None, *, may_prune: bool = True) -> None:
         self.root = root
+        self._heads = heads or Heads()
         self._may_prune = may_prune
         self.blobs = Blobs(root / "blobs")
         self._manifests = root / "manifests"
         self._pipelines = root / "pipelines"
-        self._assembler = Assembler(self.blobs, self._pipelines)
+        self._assembler = Assembler(self.blobs, self._pipelines, self._heads)
         self._changing = Lock()  # between writing a manifest and removing blobs
         self._holding = Lock()  # around the next two
         self._held: Counter[str] = Counter()  # digests that something in progress is going to name
@@ -69,6 +71,11 @@ class Store:
             raise ModelNotFound(text)
         _remember(self._paths, text, path)
         return model
+
+    async def find(self, text: str) -> Model:
+        """`resolve` for the event loop: what is not in memory is read in a thread."""
+        path = self._paths.get(text)
+        return self.resolve(text) if path in self._models else await asyncio.to_thread(self.resolve, text)
 
     def list(self) -> list[Model]:
         """Every model that can be read, the newest first. Up to 100 ms for each that was not read before."""
@@ -127,7 +134,8 @@ class Store:
 
         Raises RequestError and ModelFileError for a recipe that can't be followed, ModelNotFound for its source, StoreError.
         """
-        return Draft.of(recipe, self.blobs, None if recipe.source is None else self.manifest_data(recipe.source))
+        base = None if recipe.source is None else self.manifest_data(recipe.source)
+        return Draft.of(recipe, self.blobs, self._heads, base)
 
     def finish(self, name: Name, draft: Draft) -> Generator[str, None, None]:
         """Write a draft down under a name; yields what is done, as Ollama words it. Made when there is no next.

@@ -3,20 +3,19 @@
 Keys are those of ggml's docs/gguf.md; facts are checked where somebody could divide by them or allocate by them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from serow.errors import ModelFileError
 from serow.store import gguf
-from serow.store.blobs import disk_errors
 from serow.store.ggml import FILE_TYPES
 from serow.store.gguf import Array, Gguf
 
 Kind = Literal["model", "projector", "adapter"]
 
 _LARGEST = 1 << 31  # of any length or count; nothing trained comes near
-_DESCRIBED = 1024  # files
 _LARGEST_BLOCK_COUNT = 1 << 16
 _CONTROL = (2, 3)  # token types whose text is not part of an answer: unknown, control
 _FIM_KEYS = (  # the second of each is the older name
@@ -61,7 +60,7 @@ class Weights:
         return human_count(self.parameter_count)
 
 
-def describe(path: Path, *others: Path, is_part: bool = False) -> Weights:
+def describe(path: Path, others: Sequence[Path] = (), is_part: bool = False) -> Weights:
     """Read and check a model file; raises ModelFileError, StoreError. Blocks: 10 to 100 ms.
 
     A model that is split is described by its first part and `others`, or by a part alone (`is_part`).
@@ -191,22 +190,3 @@ class _Facts:
         tokens = self.gguf.metadata.get("tokenizer.ggml.tokens")
         found = gguf.find_strings(path, tokens, _FIM_TEXTS) if isinstance(tokens, Array) else None
         return None if found is None else (found[0], found[1], found[2])
-
-
-class Described:
-    """Descriptions of files, kept as long as the files are what they were: many models share one."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[Path, ...], tuple[tuple[int, int], Weights]] = {}
-
-    def describe(self, path: Path, *others: Path) -> Weights:
-        """As `describe`; microseconds for a file that was read before."""
-        with disk_errors():
-            status = path.stat()
-        stamp, known = (status.st_mtime_ns, status.st_size), self._known.get((path, *others))
-        if known is not None and known[0] == stamp:
-            return known[1]
-        if len(self._known) >= _DESCRIBED:
-            self._known.clear()
-        self._known[(path, *others)] = stamp, (found := describe(path, *others))
-        return found

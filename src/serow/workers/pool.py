@@ -9,6 +9,7 @@ process is ended and replaced. A caller that is cancelled ends its call.
 
 import asyncio
 import logging
+import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -85,8 +86,11 @@ class Pool:
         self._modules: dict[str, None] = {}
         self._replacing: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = 0
 
     async def __aenter__(self) -> Self:
+        self._loop, self._loop_thread = asyncio.get_running_loop(), threading.get_ident()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -120,6 +124,12 @@ class Pool:
             self._modules[call.module] = None
             kind, payload = await self._call(call, limits)
         return _result(function, kind, payload)
+
+    def call(self, function: Callable[[*Ts], T], *args: *Ts, client: str = "", limits: Limits) -> T:
+        """`run` for a thread that may block. In the loop's own thread, and without a loop, the function runs there."""
+        if self._loop is None or self._loop_thread == threading.get_ident():
+            return function(*args)
+        return asyncio.run_coroutine_threadsafe(self.run(function, *args, client=client, limits=limits), self._loop).result()
 
     @asynccontextmanager
     async def _place(self, client: str, is_heavy: bool) -> AsyncIterator[None]:

@@ -1,0 +1,54 @@
+"""The heads of model files, which strangers wrote: read in the processes of a pool where there is one, and remembered."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+from serow.errors import LimitExceeded, ModelFileError
+from serow.store import safetensors, weights
+from serow.store.blobs import disk_errors
+from serow.store.weights import Weights
+from serow.workers.pool import Limits, Pool
+
+LIMITS = Limits(cpu=5.0, memory=480 << 20, quick=0.5)  # 40 MB of vocabulary, the most that is known, take 0.1 s
+_REMEMBERED = 1024  # files
+
+_Value = TypeVar("_Value")
+_Ts = TypeVarTuple("_Ts")
+
+
+class Heads:
+    """Methods block, so call them in a thread; the loop's own thread reads itself."""
+
+    def __init__(self, pool: Pool | None = None) -> None:
+        self._pool = pool
+        self._known: dict[tuple[Path, ...], tuple[tuple[int, int], Weights]] = {}
+
+    def describe(self, path: Path, *others: Path) -> Weights:
+        """`weights.describe`; microseconds as long as the file is what it was: many models share one."""
+        with disk_errors():
+            status = path.stat()
+        stamp, known = (status.st_mtime_ns, status.st_size), self._known.get((path, *others))
+        if known is not None and known[0] == stamp:
+            return known[1]
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[(path, *others)] = stamp, (found := self._read(weights.describe, path, others))
+        return found
+
+    def describe_part(self, path: Path) -> Weights:
+        """What the first part of a split model says; raises ModelFileError, StoreError."""
+        return self._read(weights.describe, path, (), True)
+
+    def count_parameters(self, path: Path) -> Counter[str]:
+        """How many numbers of each type a safetensors file holds; raises ModelFileError, StoreError."""
+        return Counter(self._read(safetensors.count_parameters, path))
+
+    def _read(self, function: Callable[[*_Ts], _Value], *args: *_Ts) -> _Value:
+        if self._pool is None:
+            return function(*args)
+        try:
+            return self._pool.call(function, *args, limits=LIMITS)
+        except LimitExceeded as error:
+            raise ModelFileError(f"the file can't be read: the work on its head {error.reason}") from None
