@@ -20,7 +20,7 @@ ZOO = Path(__file__).parent / "models" / "zoo" / "image"
 SHAPES = ZOO / "zoo-shapes"
 
 needs_packages = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in PACKAGES), reason='pictures need pip install "serow[image]"'
+    any(importlib.util.find_spec(name) is None for name in PACKAGES), reason='pictures need pip install ".[image]"'
 )
 
 

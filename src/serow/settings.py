@@ -254,7 +254,7 @@ VARIABLES = (
     Variable("NOPRUNE", "noprune", _presence, "1 lets nothing be removed that no model names any more"),
     Variable("LOG", "log", _log, "text, or json for one JSON object a line"),
     Variable("LOG_PROMPTS", "log_prompts", _flag, "1 writes prompts to the log"),
-    Variable("OTEL", "otel", _flag, "1 sends a trace of each request, as the OTEL_… variables say; needs serow[otel]"),
+    Variable("OTEL", "otel", _flag, "1 sends a trace of each request, as the OTEL_… variables say; needs the extra otel"),
 )
 
 

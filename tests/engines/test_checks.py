@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from serow.engines.checks import Check, Checks, Speeds, model_key
@@ -93,7 +94,7 @@ def test_speeds_are_compared_by_all_four_alike() -> None:
     assert Speeds(prompt=1600, decode=10, repeat=10, together=20).over(WHEEL_SPEEDS) == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("content", [b"", b"[", b'[{"engine": 1}]', b"\xff", b"[" + b" " * (16 << 20) + b"]"])
+@pytest.mark.parametrize("content", [b"", b"[", b"5", b"\xff", b"[" + b" " * (16 << 20) + b"]"])
 def test_a_file_that_can_not_be_read_holds_nothing_says_so_once_and_is_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
@@ -102,6 +103,23 @@ def test_a_file_that_can_not_be_read_holds_nothing_says_so_once_and_is_replaced(
     assert checks.all() == checks.all() == ()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     checks.put([result()])
+    assert Checks(tmp_path).all() == (result(),)
+
+
+def test_a_result_of_another_version_is_carried_along_and_costs_no_other(tmp_path: Path) -> None:
+    path, other = tmp_path / "checks.json", {"engine": "ik", "speeds": {"prompt": 1.0}, "new": True}
+    path.write_bytes(msgspec.json.encode([other, result(), result(model="b")]))
+    checks = Checks(tmp_path)
+    assert checks.all() == (result(), result(model="b"))
+    checks.put([result(reason="it died")])
+    assert Checks(tmp_path).all() == (result(model="b"), result(reason="it died"))
+    kept = msgspec.json.decode(path.read_bytes())
+    assert (kept["version"], kept["checks"][0]) == (2, other)
+
+
+def test_a_field_that_a_later_version_adds_drops_no_result(tmp_path: Path) -> None:
+    known = msgspec.to_builtins(result())
+    (tmp_path / "checks.json").write_bytes(msgspec.json.encode({"version": 3, "checks": [known | {"later": [1]}]}))
     assert Checks(tmp_path).all() == (result(),)
 
 

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from serow.server.app import create_app
+from serow.server.fields import FIELDS
 from serow.server.openapi import document
 from serow.server.routes import OPERATIONS
 from serow.settings import Settings
@@ -17,6 +18,9 @@ from tests.schemas import validator
 
 API_PAGE = Path(__file__).parent.parent.parent / "docs" / "api.md"
 ROW = re.compile(r"\| (?P<method>[A-Z]+) \| `(?P<path>/\S*)` \| (?P<summary>.+) \|")
+OPTIONS_PAGE = API_PAGE.with_name("options.md")
+PAGE_OF_THE_SERVER = {"MarkdownRequest", "Now", "Failure", "Memory"}  # what the web page alone speaks
+LATER = {"message", "messages", "tools"}  # of /api/chat
 DOCUMENT = document(OPERATIONS)
 SCHEMAS = DOCUMENT["components"]["schemas"]
 
@@ -50,6 +54,22 @@ def test_the_page_of_the_api_lists_the_same_operations() -> None:
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
 def test_a_schema_is_one(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS.keys() - PAGE_OF_THE_SERVER))
+def test_every_field_is_described(name: str) -> None:
+    properties = SCHEMAS[name].get("properties", {})
+    assert [each for each, declared in properties.items() if not declared.get("description")] == [], "see server/fields.py"
+
+
+def test_every_description_describes_a_field() -> None:
+    there = {each for schema in SCHEMAS.values() for each in schema.get("properties", {})}
+    assert {each.rpartition(".")[2] for each in FIELDS} - LATER <= there
+
+
+def test_the_page_about_options_has_the_fields_of_generate() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|$", OPTIONS_PAGE.read_text().partition("## Fields")[2], re.MULTILINE)
+    assert rows == [(name, FIELDS[name]) for name in SCHEMAS["GenerateRequest"]["properties"]]
 
 
 def test_every_reference_leads_somewhere() -> None:

@@ -45,6 +45,20 @@ def test_a_go_template_tells_what_the_model_can(weights: Weights, template: str,
     assert list(capabilities(weights, has_projector=False, template=template)) == found
 
 
+@pytest.mark.parametrize(
+    ("parser", "found"),
+    [
+        ("qwen3-coder", ("completion", "tools")),
+        ("gemma4", ("completion", "tools", "thinking")),
+        ("passthrough", ("completion",)),
+        ("nobody-knows", ("completion",)),
+    ],
+)
+def test_a_parser_of_the_peer_tells_what_the_model_writes(weights: Weights, parser: str, found: tuple[Capability, ...]) -> None:
+    bare = replace(weights, chat_template="")
+    assert capabilities(bare, has_projector=False, template="", parser=parser) == found
+
+
 def test_a_projector_gives_sight_and_pooling_takes_completion(weights: Weights) -> None:
     assert capabilities(weights, has_projector=True, template="") == ("completion", "vision")
     assert capabilities(replace(weights, has_pooling=True), has_projector=False, template="") == ("embedding",)

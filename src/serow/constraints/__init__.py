@@ -11,10 +11,12 @@ repair       what llguidance refuses all the same
 tighten      what lets a text end, and closes objects, beyond what the schema says
 grammar      llguidance; portable is for engines without it
 validation   the finished text
+calls        tools: their schemas checked, a call held to them
 """
 
+from serow.constraints.calls import Shape, one_of
 from serow.constraints.compile import compile_format
 from serow.constraints.constraint import Constraint
 from serow.constraints.service import Constraints, Verdict
 
-__all__ = ["Constraint", "Constraints", "Verdict", "compile_format"]
+__all__ = ["Constraint", "Constraints", "Shape", "Verdict", "compile_format", "one_of"]

@@ -100,7 +100,7 @@ def _sampled(relaxed: Relaxed, deadline: float) -> Document:
         return tightened
     if reason := repair(relaxed, deadline):
         raise _refused(relaxed.document, reason)
-    tightened = tighten(relaxed.document)
+    tightened = tighten(relaxed.document, relaxed.given_up)
     return relaxed.document if grammar.schema_refusal(tightened.whole()) else tightened
 
 

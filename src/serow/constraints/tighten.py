@@ -5,7 +5,7 @@ Numbers have at most 18 digits before the point and 10 behind it, since a small 
 holds them behind characters that JSON escapes. Each value that fits the result fits what it is made of, but for that spelling.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from serow.constraints.dialect import Document
@@ -20,14 +20,15 @@ _BOUNDS = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
 _LEAST_STEPS = 100  # multiples of FRACTION that must fit between two bounds
 
 
-def tighten(document: Document) -> Document:
-    """The document to sample by. It refers to `ANY` beside its own definitions."""
-    return _Tightener(document).document()
+def tighten(document: Document, given_up: Container[str] = ()) -> Document:
+    """The document to sample by. It refers to `ANY` beside its own definitions. What was given up still has to be possible."""
+    return _Tightener(document, given_up).document()
 
 
 class _Tightener:
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, given_up: Container[str]) -> None:
         self._document = document
+        self._given_up = given_up
         self._parts: dict[str, Schema] = {}  # definitions as parts of other schemas, by their new names
         self._names: dict[str, dict[str, None]] = {}  # properties that a definition names in place
 
@@ -83,7 +84,7 @@ class _Tightener:
         self._close(out, node)
         is_alone = not node.keys() & {"$ref", "allOf", "anyOf", "enum", "const"}
         kinds = _types(node)
-        if kinds & {"number", "integer"} and not node.keys() & {"$ref", "enum", "const"}:
+        if "minimum" not in self._given_up and kinds & {"number", "integer"} and not node.keys() & {"$ref", "enum", "const"}:
             _end_numbers(out, kinds, [node, *self._parts_of(node)])
         if is_alone and "array" in kinds:
             out.setdefault("items", {"$ref": f"#/$defs/{ANY}"})
@@ -95,7 +96,9 @@ class _Tightener:
         parts = [node, *self._parts_of(node)]
         said = [part["additionalProperties"] for part in parts if "additionalProperties" in part]
         has_patterns = any("patternProperties" in part for part in parts[1:])
-        if not any("properties" in part for part in parts) or has_patterns or any(each is not False for each in said):
+        if "minProperties" in self._given_up or not any("properties" in part for part in parts):
+            return
+        if has_patterns or any(each is not False for each in said):
             return
         names = self._names_in(node)
         if "additionalProperties" in node or max(part.get("minProperties", 0) for part in parts) > len(names):

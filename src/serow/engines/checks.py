@@ -96,6 +96,13 @@ class Check(Struct, frozen=True, kw_only=True):
         return (self.engine, self.model, self.flags) == (other.engine, other.model, other.flags)
 
 
+class _File(Struct, frozen=True):
+    """What `checks.json` holds. Version 1 was the tuple alone; a result that can't be read is skipped, never dropped."""
+
+    version: int = 2
+    checks: tuple[msgspec.Raw, ...] = ()
+
+
 def model_key(model: Model) -> str:
     """What results of a model are kept by: the names of its files in the store, which are their digests."""
     files = (model.weights, model.projector, *model.adapters)
@@ -109,6 +116,7 @@ class Checks:
         self._path = root / "checks.json"
         self._stamp: tuple[int, ...] = ()  # tells the file that was read last from every other
         self._checks: tuple[Check, ...] = ()
+        self._unread: tuple[msgspec.Raw, ...] = ()  # of another version of Serow: carried along
 
     def all(self) -> tuple[Check, ...]:
         """Every result; none when there is no file, or none that can be read."""
@@ -134,15 +142,29 @@ class Checks:
             with FileLock(self._path.with_suffix(".lock")) as lock:
                 _await(lock)
                 kept = (old for old in self.all() if not any(each.replaces(old) for each in added))
-                write_atomic(self._path, msgspec.json.format(msgspec.json.encode((*kept, *added)), indent=1), 0o600)
+                raw = (msgspec.Raw(msgspec.json.encode(each)) for each in (*kept, *added))
+                data = msgspec.json.encode(_File(checks=(*self._unread, *raw)))
+                write_atomic(self._path, msgspec.json.format(data, indent=1), 0o600)
 
     def _read(self) -> tuple[Check, ...]:
+        """Every result that this version understands; one that it does not costs none of the others."""
+        self._unread = ()
         try:
             with self._path.open("rb") as file:
-                return msgspec.json.decode(file.read(_LARGEST_FILE), type=tuple[Check, ...])
+                found = msgspec.json.decode(file.read(_LARGEST_FILE), type=_File | tuple[msgspec.Raw, ...])
         except (OSError, msgspec.DecodeError) as error:
             _log.warning("the results of engine checks can't be read: %s", error)
             return ()
+        checks, unread = [], []
+        for raw in found.checks if isinstance(found, _File) else found:
+            try:
+                checks.append(msgspec.json.decode(raw, type=Check))
+            except msgspec.DecodeError:
+                unread.append(msgspec.Raw(bytes(raw)))
+        if unread:
+            _log.warning("%d results of engine checks are of another version and are not used", len(unread))
+        self._unread = tuple(unread)
+        return tuple(checks)
 
 
 def _await(lock: FileLock) -> None:

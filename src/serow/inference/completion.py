@@ -1,76 +1,48 @@
-"""The engine's runs for one answer, as events: thinking runs free, the answer under its grammar (GEN-12, GEN-14).
+"""The engine's runs for one answer, as events: thinking and text run free, a format and calls under their grammars.
 
-With a grammar or a thinking budget the first run ends at the closing tag or the budget; the second goes on behind it, and
-the engine's prompt cache makes that cheap.
+One run is enough where nothing is held to a grammar. Else a run ends where something else holds for what follows (GEN-12,
+GEN-14, TOOL-07), and the next goes on behind all that is written; the engine's prompt cache makes that cheap:
+
+thinking   free, up to its closing tag, its budget, or the opening of a call
+answer     under the format; or free, up to the opening of a call
+call       held to one of the tools up to its last brace, then free again
 """
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-
-import msgspec
+from enum import Enum, auto
 
 from serow.constraints import Constraint
 from serow.errors import EngineError
+from serow.inference.calling import Calling
 from serow.inference.events import Delta, Event
+from serow.inference.plan import Plan
 from serow.inference.timeline import Timeline
-from serow.options import Options
-from serow.output.thinking import ThinkingParser, ThinkingTags
+from serow.output.format import Kind
+from serow.output.parser import OutputParser
 from serow.prompt.truncation import truncate
 from serow.runner.base import Chunk, CompletionRequest, Logprob, TextRunner, Usage
 
 _BEHIND_THINKING = "\n\n"
+_NOT_CALLED = "tool_choice asks for a call, and the model wrote none"
+
+
+class _Kind(Enum):
+    TEXT = auto()  # all of it is told as it comes
+    THINKING = auto()  # told once it thinks; it ends where the model answers at once
+    CALL = auto()  # it ends with the call
+    CHOICE = auto()  # nothing is told; it ends with the first text
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to complete and how; `begun`: what the prompt holds behind an opening tag, None when none is open."""
+class _Run:
+    """One run of the engine; `then` finds the next when it is over."""
 
-    prompt: list[int] | str
-    options: Options
-    num_predict: int
-    images: Sequence[bytes] = ()
-    logprobs: bool = False
-    top_logprobs: int = 0
-    constraint: Constraint | None = None
-    tags: ThinkingTags | None = None
-    begun: str | None = None
-
-    @property
-    def think_budget(self) -> int | None:
-        """Tokens that the thinking may take; None: as many as it likes, which a negative option says too."""
-        budget = self.options.think_budget
-        return None if budget is None or budget < 0 else budget
-
-    @property
-    def num_think(self) -> int:
-        """Tokens of a run that thinks, -1 for no limit."""
-        if self.think_budget is None:
-            return self.num_predict
-        budget = max(1, self.think_budget)
-        return min(budget, self.num_predict) if self.num_predict >= 0 else budget
-
-    def request(self) -> CompletionRequest:
-        """As the engine takes it, in one run."""
-        return CompletionRequest(
-            prompt=self.prompt,
-            options=self.options,
-            num_predict=self.num_predict,
-            images=self.images,
-            grammar=self.constraint.grammar if self.constraint else "",
-            gbnf=self.constraint.gbnf if self.constraint else "",
-            json_schema=self.constraint.schema if self.constraint else None,
-            logprobs=self.logprobs,
-            top_logprobs=self.top_logprobs,
-            cache_prompt=not self.options.deterministic,
-            visible=self.tags.tokens if self.tags else (),
-        )
-
-    def thinking_request(self) -> CompletionRequest:
-        """The run that thinks: free, up to the closing tag."""
-        assert self.tags is not None
-        options = msgspec.structs.replace(self.options, stop=(*self.options.stop, self.tags.closing))
-        return replace(self, options=options, constraint=None, num_predict=self.num_think).request()
+    request: CompletionRequest
+    then: Callable[[], Awaitable["_Run | None"]]
+    kind: _Kind = _Kind.TEXT
 
 
 class Completion:
@@ -81,9 +53,12 @@ class Completion:
         self._plan = plan
         self._timeline = timeline
         self._usage: Usage | None = None  # of the runs that are over
+        self._earlier: Usage | None = None  # of these, without the last one
         self._num_tokens = 0  # of these
         self._withheld: list[Logprob] = []  # of the stop string that ended the last run
-        self._reader = self._new_reader()
+        self._held: list[Chunk] = []  # of a choice
+        self._waiting: list[Event] = []  # made between runs
+        self._parser = self._new_parser()
         self.text = ""  # all that the model wrote, tags included
         self.response = ""  # what of it is the answer
         self.thinking_count = 0  # tokens
@@ -97,126 +72,240 @@ class Completion:
             raise EngineError("the engine ended the answer without its last record")
         return self._usage
 
+    @property
+    def num_calls(self) -> int:
+        """Calls of tools that the answer holds."""
+        return self._parser.num_calls
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be said of calls that are none, or are missing."""
+        calling = self._plan.calling
+        is_missing = calling is not None and calling.is_must and not self._parser.num_calls
+        return [*self._parser.warnings, *([_NOT_CALLED] if is_missing else [])]
+
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield what the answer brings as it comes. Closing the iterator stops the engine's work."""
-        plan = self._plan
-        if plan.num_predict == 0:
-            self._usage = _nothing(plan)
+        if self._plan.num_predict == 0:
+            self._usage = _nothing(self._plan)
             return
-        is_split = plan.tags is not None and (plan.constraint is not None or plan.think_budget is not None)
-        runs = self._thinking_first() if is_split else self._run(plan.request())
-        async with aclosing(runs) as events:
-            async for event in events:
-                yield event
-        if self._reader is not None:
-            for event in self._deltas(*self._reader.flush()):
-                yield event
+        run = self._think() if self._plan.thinks_apart else await self._answer()
+        while run is not None:
+            async with aclosing(self._events_of(run)) as events:
+                async for event in events:
+                    yield event
+            run = await run.then()
+        is_cut = self._usage is not None and self._usage.done_reason == "length"
+        self._tell(self._parser.finish(is_cut=is_cut))
+        for event in self._told():
+            yield event
 
-    def _new_reader(self) -> ThinkingParser | None:
-        return ThinkingParser(self._plan.tags, self._plan.begun) if self._plan.tags else None
+    def _new_parser(self) -> OutputParser:
+        plan = self._plan
+        if plan.calling is None:
+            return OutputParser(plan.tags, plan.begun)
+        return OutputParser(plan.tags, plan.begun, plan.calling.format, plan.calling.tools)
 
-    async def _run(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
-        """One run of the engine."""
-        before = self._num_tokens
-        async with aclosing(self._runner.complete(request)) as chunks:
+    async def _events_of(self, run: _Run) -> AsyncGenerator[Event, None]:
+        """Make one run; it ends early where its kind says so, and behind the one call that is allowed."""
+        before, started = self._num_tokens, time.perf_counter_ns()
+        self._earlier, self._held = self._usage, []
+        async with aclosing(self._runner.complete(run.request)) as chunks:
             async for chunk in chunks:
                 self._timeline.sample(before + chunk.num_tokens)
                 if chunk.prompt_eval_count and not self.prompt_eval_count:
                     self.prompt_eval_count, self.prompt_cached_count = chunk.prompt_eval_count, chunk.prompt_cached_count
-                self.text += chunk.text
                 if chunk.usage is not None:
-                    self._finish(chunk, chunk.usage)
-                for event in self._read(chunk, before):
-                    yield event
+                    self._finish(chunk.usage, chunk.withheld)
+                if run.kind is _Kind.CHOICE:
+                    self._held.append(chunk)
+                else:
+                    self._read(chunk, before)
+                if run.kind is not _Kind.THINKING or self._parser.is_thinking:
+                    for event in self._told():
+                        yield event
+                if chunk.usage is None and self._is_enough(run.kind, chunk):
+                    self._finish(self._usage_so_far(chunk, started), [])
+                    return
 
-    def _read(self, chunk: Chunk, before: int) -> Iterator[Event]:
-        reader = self._reader
-        if reader is None:
-            self.response += chunk.text
-            if chunk.text or chunk.logprobs:
-                yield Delta(chunk.text, "", chunk.logprobs)
-            return
-        was_thinking = reader.is_thinking
-        yield from self._deltas(*reader.feed(chunk.text), chunk)
-        if was_thinking or reader.is_thinking:
+    def _is_enough(self, kind: _Kind, chunk: Chunk) -> bool:
+        match kind:
+            case _Kind.CHOICE:
+                return bool(chunk.text.strip())
+            case _Kind.THINKING if not self._parser.is_thinking and self.response:
+                return True
+            case _Kind.CALL if self._parser.call is None:
+                return True
+        return self._has_called
+
+    @property
+    def _has_called(self) -> bool:
+        """Whether the one call is made that is allowed."""
+        calling = self._plan.calling
+        return calling is not None and not calling.choice.parallel and self._parser.num_calls > 0
+
+    def _read(self, chunk: Chunk, before: int) -> None:
+        self.text += chunk.text
+        was_thinking = self._parser.is_thinking
+        self._tell(self._parser.feed(chunk.text, chunk.logprobs))
+        if was_thinking or self._parser.is_thinking:
             self.thinking_count = before + chunk.num_tokens
 
-    def _deltas(self, thinking: str, answer: str, chunk: Chunk | None = None) -> Iterator[Event]:
-        """A piece each of thinking and answer; log-probabilities go with the first, or alone."""
-        logprobs = chunk.logprobs if chunk else []
-        self.response += answer
-        if thinking:
-            yield Delta("", thinking, logprobs)
-            logprobs = []
-        if answer or logprobs:
-            yield Delta(answer, "", logprobs)
+    def _tell(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Delta):
+                self.response += event.text
+        self._waiting += events
 
-    def _finish(self, chunk: Chunk, usage: Usage) -> None:
+    def _told(self) -> Iterator[Event]:
+        waiting, self._waiting = self._waiting, []
+        yield from waiting
+
+    def _write(self, text: str, logprobs: list[Logprob] | None = None) -> None:
+        """Text that the model did not write itself, or that the engine did not tell."""
+        self.text += text
+        self._tell(self._parser.feed(text, logprobs))
+
+    def _finish(self, usage: Usage, withheld: list[Logprob]) -> None:
         """A run is over."""
-        self._withheld = chunk.withheld
+        self._withheld = withheld
         self._usage = usage if self._usage is None else _sum(self._usage, usage)
         self._num_tokens = self._usage.eval_count
 
-    async def _thinking_first(self) -> AsyncGenerator[Event, None]:
-        """Think in a run of its own; where the model answers at once, start over with the answer."""
-        async with aclosing(self._thinking()) as events:
-            async for event in events:
-                yield event
-        request: CompletionRequest | None = self._plan.request()
-        if self._is_thinking:
-            request = await self._behind_thinking()
-            for event in self._close_thinking() if request else ():
-                yield event
-        else:
-            self._start_over()
-        if request is not None:
-            async with aclosing(self._run(request)) as events:
-                async for event in events:
-                    yield event
-
-    async def _thinking(self) -> AsyncGenerator[Event, None]:
-        """The thinking alone, up to its closing tag; nothing at all when the model starts with its answer."""
-        held: list[Event] = []
-        async with aclosing(self._run(self._plan.thinking_request())) as events:
-            async for event in events:
-                held.append(event)
-                if self._is_thinking:
-                    for ready in held:
-                        yield ready
-                    held.clear()
-                elif self.response:
-                    return
-
-    @property
-    def _is_thinking(self) -> bool:
-        return self._reader is not None and self._reader.is_thinking
+    def _usage_so_far(self, chunk: Chunk, started: int) -> Usage:
+        """What a run cost that was ended here."""
+        count = self.prompt_eval_count or (len(self._plan.prompt) if isinstance(self._plan.prompt, list) else 0)
+        duration = time.perf_counter_ns() - started
+        return Usage("stop", count, self.prompt_cached_count, 0, chunk.num_tokens, duration, False)
 
     def _start_over(self) -> None:
-        """What was read is no part of the answer."""
-        self._usage, self._num_tokens = None, 0
-        self._reader = self._new_reader()
-        self.text, self.response = "", ""
+        """What the last run read is no part of the answer."""
+        self._usage, self._waiting = self._earlier, []
+        self._num_tokens = self._usage.eval_count if self._usage else 0
 
-    async def _behind_thinking(self) -> CompletionRequest | None:
-        """The run behind the thinking; None behind the user's own stop string, or when nothing may follow any more."""
+    def _think(self) -> _Run:
+        return _Run(self._plan.thinking_request(), self._behind_thinking, _Kind.THINKING)
+
+    async def _behind_thinking(self) -> _Run | None:
+        """A call; the answer; or all over again with the answer, where the model did not think."""
         plan, usage = self._plan, self.usage
+        if opening := self._opening():
+            return await self._behind(opening)
+        if not self._parser.is_thinking:
+            self._start_over()
+            self._parser, self.text, self.response = self._new_parser(), "", ""
+            return await self._answer()
         assert plan.tags is not None
         is_full = usage.done_reason == "length" and usage.eval_count != plan.num_think
         if is_full or usage.stopping_word in plan.options.stop or 0 <= plan.num_predict <= usage.eval_count:
             return None
         self.text += plan.tags.closing + _BEHIND_THINKING
-        left = plan.num_predict - usage.eval_count if plan.num_predict >= 0 else -1
+        self._tell(self._parser.end_thinking(self._withheld))
+        return await self._answer()
+
+    async def _answer(self) -> _Run | None:
+        """What follows the thinking: a call that is a must, an answer under its format, or free text."""
+        plan, calling = self._plan, self._plan.calling
+        if calling is not None and calling.is_must:
+            return await self._must_call(calling)
+        if plan.constraint is None:
+            return await self._free()
+        if calling is not None and calling.format.openings:
+            return _Run(await self._next(None, calling.format.all_openings), self._chosen, _Kind.CHOICE)
+        return _Run(await self._next(plan.constraint), self._end)
+
+    async def _end(self) -> _Run | None:
+        return None
+
+    async def _free(self) -> _Run:
+        """Text, in which calls may open."""
+        calling = self._plan.calling
+        return _Run(await self._next(None, calling.stops if calling else ()), self._behind_text)
+
+    async def _behind_text(self) -> _Run | None:
+        opening = self._opening()
+        return await self._behind(opening) if opening else None
+
+    async def _chosen(self) -> _Run | None:
+        """What the model began with told whether it calls; anything else is sampled again, under the format."""
+        if opening := self._opening():
+            for chunk in self._held:
+                self._read(chunk, self._earlier.eval_count if self._earlier else 0)
+            return await self._behind(opening)
+        self._start_over()
+        return _Run(await self._next(self._plan.constraint), self._end)
+
+    async def _behind(self, opening: str) -> _Run:
+        """A call, at whose opening the last run has stopped."""
+        calling = self._plan.calling
+        assert calling is not None
+        self._write(opening, self._withheld)
+        self._write(calling.rest_of(opening))
+        return await self._call(calling)
+
+    async def _must_call(self, calling: Calling) -> _Run:
+        """A call whose opening is written here."""
+        format = calling.format
+        self._write(format.written)
+        if calling.can_bind or not format.openings:
+            return await self._call(calling)
+        if len(calling.tools) == 1:
+            self._write(calling.tools[0].name + format.behind_name)
+        return await self._free()
+
+    async def _call(self, calling: Calling) -> _Run:
+        """One call behind its opening; what can't be held runs free."""
+        if calling.format.kind is Kind.OBJECT:
+            return await self._held_to(await calling.object())
+        if calling.format.kind is Kind.NAMED:
+            start = len(self.text)
+            return _Run(await self._next(calling.names(self.num_calls)), lambda: self._named(calling, start))
+        return await self._free()
+
+    async def _named(self, calling: Calling, start: int) -> _Run | None:
+        """The name is written from `start` on: now the arguments."""
+        if self._is_over():
+            return None
+        tool = calling.named(self.text[start:])
+        self._write(calling.between)
+        return await self._held_to(await calling.arguments(tool) if tool else None)
+
+    async def _held_to(self, constraint: Constraint | None) -> _Run:
+        if constraint is None:
+            return await self._free()
+        return _Run(await self._next(constraint), self._behind_call, _Kind.CALL)
+
+    async def _behind_call(self) -> _Run | None:
+        return None if self._is_over() else await self._free()
+
+    def _opening(self) -> str:
+        """The opening of a call at which the last run stopped, "" for none."""
+        word, calling = self.usage.stopping_word, self._plan.calling
+        is_ours = calling is not None and word in calling.format.all_openings and word not in self._plan.options.stop
+        return word if is_ours and self.usage.done_reason == "stop" else ""
+
+    def _is_over(self) -> bool:
+        """Whether nothing follows: a limit, the client's own stop string, or the one call that is allowed."""
+        usage = self.usage
+        if self._has_called:
+            return True
+        if 0 <= self._plan.num_predict <= usage.eval_count:
+            self._usage = replace(usage, done_reason="length")
+            return True
+        is_stopped = bool(usage.stopping_word) and usage.stopping_word in self._plan.options.stop
+        return is_stopped or usage.done_reason == "length"
+
+    async def _next(self, constraint: Constraint | None, stops: tuple[str, ...] = ()) -> CompletionRequest:
+        """The request of a run behind all that is written."""
+        plan, request = self._plan, self._plan.request(constraint, stops)
+        if not self.text:
+            return request
+        left = plan.num_predict - self._num_tokens if plan.num_predict >= 0 else -1
         if isinstance(plan.prompt, str):
-            return replace(plan.request(), prompt=plan.prompt + self.text, num_predict=left)
+            return replace(request, prompt=plan.prompt + self.text, num_predict=left)
         whole = plan.prompt + await self._runner.tokenize(self.text, add_special=False)
         prompt, _ = truncate(whole, self._runner.num_ctx, plan.options.num_keep, left)  # it may have outgrown the context
-        return replace(plan.request(), prompt=prompt, num_predict=left)
-
-    def _close_thinking(self) -> Iterator[Event]:
-        assert self._reader is not None
-        rest = self._reader.end_thinking()
-        if rest or self._withheld:
-            yield Delta("", rest, self._withheld)
+        return replace(request, prompt=prompt, num_predict=left)
 
 
 def _nothing(plan: Plan) -> Usage:

@@ -9,8 +9,9 @@ from functools import partial
 from serow.constraints import Constraints, Verdict
 from serow.errors import RequestError
 from serow.inference.ask import Insert, Raw, Single
-from serow.inference.completion import Completion, Plan
+from serow.inference.completion import Completion
 from serow.inference.events import Done, Event, Prompted, Rendered, Usage
+from serow.inference.plan import Plan
 from serow.inference.task import DecodeImages, Task
 from serow.options import PICTURE_OPTIONS
 from serow.prompt.prompt import Prompt, make, rendered

@@ -56,6 +56,11 @@ class CallFormat:
     quote: str = ""  # PYTHONIC: what stands on both sides of a text, beside the quotation marks
 
     @property
+    def behind_name(self) -> str:
+        """What the text of a call goes on with behind the name."""
+        return self.name_close or (self.brackets[0] if self.kind is Kind.PYTHONIC else "")
+
+    @property
     def all_openings(self) -> tuple[str, ...]:
         """Every text behind which a call is read, the longest first."""
         return tuple(sorted({*self.openings, self.lead} - {""}, key=len, reverse=True))

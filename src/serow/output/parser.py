@@ -83,11 +83,11 @@ class OutputParser:
                 self._answer(self._think(text))
         return self._told(logprobs)
 
-    def end_thinking(self) -> list[Event]:
+    def end_thinking(self, logprobs: list[Logprob] | None = None) -> list[Event]:
         """The thinking was cut: what is fed from now on is the answer, without white space before it."""
         if self._thinking:
             self._think_aloud(self._thinking.end_thinking())
-        return self._told(None)
+        return self._told(logprobs)
 
     def finish(self, *, is_cut: bool = False) -> list[Event]:
         """What was held back. `is_cut`: a limit ended the text, not the model; a call in the making is text then."""

@@ -22,8 +22,8 @@ def require_packages() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise RequestError(
-            f'image models need the package {missing[0]}: pip install "serow[image]"',
-            hint='pip install "serow[image]", then start the server again',
+            f'image models need the package {missing[0]}: in the folder of Serow\'s sources, pip install ".[image]"',
+            hint='in the folder of Serow\'s sources: pip install ".[image]"; then start the server again',
         )
 
 

@@ -36,6 +36,7 @@ from serow.server.ending import end_by_first, end_by_second, on_signal
 from serow.server.exchange import Exchange, ExchangeMiddleware
 from serow.server.guard import Guard, RequireKey
 from serow.server.idle import Idle
+from serow.server.page.recent import Recent
 from serow.server.responses import client_left, method_not_allowed, not_found, render_error
 from serow.server.routes import OPERATIONS, PUBLIC_PATHS
 from serow.server.stalls import StallWatch
@@ -73,11 +74,12 @@ def create_app(settings: Settings, start: RunnerFactory | None = None) -> _Appli
     keyring = Keyring(settings.api_keys, KeyFile(settings.key_file))
     bind.require_key(settings, keyring)
     counted, traces = Metrics(), open_traces(settings)
-    in_flight = InFlight(settings.max_in_flight)
+    in_flight, recent = InFlight(settings.max_in_flight), Recent()
     observers = [
         in_flight.release,
         partial(metrics.observe, counted),
         log.request_logger(settings),
+        recent.observe,
         *([traces.record] if traces else ()),
     ]
     return _Application(
@@ -89,7 +91,7 @@ def create_app(settings: Settings, start: RunnerFactory | None = None) -> _Appli
             Middleware(RequireKey, keyring, PUBLIC_PATHS, may_be_open=bind.may_be_open(settings)),
         ],
         exception_handlers=HANDLERS,
-        lifespan=partial(_lifespan, settings, start, counted, in_flight, traces),
+        lifespan=partial(_lifespan, settings, start, counted, in_flight, recent, traces),
     )
 
 
@@ -108,6 +110,7 @@ async def _lifespan(
     start: RunnerFactory | None,
     counted: Metrics,
     in_flight: InFlight,
+    recent: Recent,
     traces: "Traces | None",
     app: _Application,
 ) -> AsyncIterator[None]:
@@ -119,7 +122,7 @@ async def _lifespan(
     async with pool, Scheduler(settings, start or partial(_start, settings, slots)) as scheduler:
         library = Library(store, settings, partial(_forget, scheduler, slots))
         inference = Inference(store, scheduler, pool, settings.max_pixels)
-        app.state.context = Context(settings, store, slots, scheduler, library, inference, counted, in_flight)
+        app.state.context = Context(settings, store, slots, scheduler, library, inference, pool, counted, in_flight, recent)
         counted.follow(scheduler)
         app.stalls.start()
         warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header

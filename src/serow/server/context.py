@@ -10,8 +10,10 @@ from serow.library.library import Library
 from serow.metrics import Metrics
 from serow.runner.slots import SlotCache
 from serow.scheduler.scheduler import Scheduler
+from serow.server.page.recent import Recent
 from serow.settings import Settings
 from serow.store.store import Store
+from serow.workers.pool import Pool
 
 if TYPE_CHECKING:
     from serow.server.body import InFlight
@@ -27,8 +29,10 @@ class Context:
     scheduler: Scheduler
     library: Library
     inference: Inference
+    workers: Pool
     metrics: Metrics
     in_flight: "InFlight"
+    recent: Recent
 
 
 def context(request: Request) -> Context:

@@ -1,5 +1,6 @@
 """What the server understands as an OpenAPI 3.1 document, made from the table of routes and the types of bodies."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,11 +9,13 @@ from msgspec import Struct
 
 from serow import __version__
 from serow.options import TABLE, Options
+from serow.server.fields import describe
 from serow.server.operation import PUBLIC, Operation
 from serow.server.responses import MEDIA_JSON
 from serow.wire.ollama import NDJSON
 
 _BYTES = "application/octet-stream"
+_PATH_PARAMETERS = {"digest": {"type": "string", "pattern": "^sha256[:-][0-9a-f]{64}$"}}
 _REFERENCE = "#/components/schemas/{name}"
 
 
@@ -46,6 +49,7 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
     _as_sent(schemas["Options"]["properties"])
     for name, (_, option) in TABLE.items():
         schemas["Options"]["properties"][name]["description"] = option.help
+    describe(schemas)
     return schemas
 
 
@@ -53,7 +57,7 @@ def _as_sent(properties: dict[str, Any]) -> None:
     """Types hold what a request has become; a client may send more: null for whatever is absent, a duration in words."""
     properties.pop("warnings", None)
     special: dict[str, dict[str, Any]] = {
-        "keep_alive": {"type": ["number", "string"], "description": 'seconds, or a duration: "5m"; negative is for ever'},
+        "keep_alive": {"type": ["number", "string"]},
         "options": {"$ref": _REFERENCE.format(name="Options")},
         "images": {"type": "array", "items": {"type": "string", "contentEncoding": "base64"}},
         "stop": {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]},
@@ -81,11 +85,14 @@ def _describe(operation: Operation) -> dict[str, Any]:
             "default": _ERROR,
         },
     }
-    if "{digest}" in operation.path:
-        pattern = {"type": "string", "pattern": "^sha256[:-][0-9a-f]{64}$"}
-        described["parameters"] = [{"name": "digest", "in": "path", "required": True, "schema": pattern}]
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS.get(name, {"type": "string"})}
+        for name in re.findall(r"\{(\w+)", operation.path)
+    ]
     if operation.flag:
-        described["parameters"] = [{"name": operation.flag, "in": "query", "schema": {"enum": ["1", "true"]}}]
+        parameters.append({"name": operation.flag, "in": "query", "schema": {"enum": ["1", "true"]}})
+    if parameters:
+        described["parameters"] = parameters
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": _content(MEDIA_JSON, operation.body)}
     if operation.takes_bytes:

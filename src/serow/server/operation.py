@@ -1,13 +1,13 @@
 """A row of the table of routes."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, compile_path
 
 from serow.errors import MissingScope
 from serow.keys import Scope
@@ -15,6 +15,16 @@ from serow.server.responses import MEDIA_JSON
 
 Handler = Callable[[Request], Awaitable[Response]]
 PUBLIC: Literal["public"] = "public"  # no key is asked for: what tells that a server is there
+
+
+class PublicPaths:
+    """The paths of the public ones among operations: `path in paths`."""
+
+    def __init__(self, operations: Iterable["Operation"]) -> None:
+        self._patterns = [compile_path(operation.path)[0] for operation in operations if operation.scope == PUBLIC]
+
+    def __contains__(self, path: object) -> bool:
+        return any(pattern.match(str(path)) for pattern in self._patterns)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serow.keys import Scope
-from serow.server.handlers import embed, generate, models, status
+from serow.server.handlers import embed, generate, models, page, status
 from serow.server.openapi import document
-from serow.server.operation import PUBLIC, Operation
+from serow.server.operation import PUBLIC, Operation, PublicPaths
 from serow.server.responses import MEDIA_JSON
 from serow.store.show import ShowResponse
 from serow.wire.json import encode
@@ -17,6 +17,8 @@ from serow.wire.ollama import GenerateRecord, GenerateRequest
 from serow.wire.ollama_embed import EmbeddingsRequest, EmbeddingsResponse, EmbedRequest, EmbedResponse
 
 _TEXT = "text/plain"
+_HTML = "text/html"
+_BYTES = "application/octet-stream"
 
 
 async def openapi(_: Request) -> Response:
@@ -166,9 +168,34 @@ OPERATIONS = (
         method="GET",
         path="/",
         scope=PUBLIC,
-        handler=status.root,
-        summary="whether a server is there",
+        handler=page.index,
+        summary="whether a server is there; the page for browsers",
         answer_type=_TEXT,
     ),
+    Operation(
+        method="GET",
+        path="/page/{file}",
+        scope=PUBLIC,
+        handler=page.static,
+        summary="a file of the page",
+        answer_type=_BYTES,
+    ),
+    Operation(
+        method="POST",
+        path="/page/api/markdown",
+        scope=Scope.INFER,
+        handler=page.markdown,
+        summary="Markdown as HTML that can do nothing",
+        body=page.MarkdownRequest,
+        answer_type=_HTML,
+    ),
+    Operation(
+        method="GET",
+        path="/page/api/now",
+        scope=Scope.INFER,
+        handler=page.now,
+        summary="rates, errors and memory, for the page",
+        answer=page.Now,
+    ),
 )
-PUBLIC_PATHS = frozenset(operation.path for operation in OPERATIONS if operation.scope == PUBLIC)
+PUBLIC_PATHS = PublicPaths(OPERATIONS)

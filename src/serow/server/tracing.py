@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from serow.server.spans import Traces
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_INSTALL = "in the folder of Serow's sources: pip install '.[otel]'"
 
 
 def open_traces(settings: Settings) -> "Traces | None":
@@ -19,6 +20,6 @@ def open_traces(settings: Settings) -> "Traces | None":
         from serow.server.spans import Traces, exporting_provider
     except ModuleNotFoundError:
         if settings.otel:  # the other variables may be meant for other programs
-            raise SettingError("SEROW_OTEL needs packages that are not installed", hint="pip install 'serow[otel]'") from None
+            raise SettingError("SEROW_OTEL needs packages that are not installed", hint=_INSTALL) from None
         return None
     return Traces(exporting_provider())

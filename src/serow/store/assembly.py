@@ -111,7 +111,7 @@ class Assembler:
         path, *others = self._weights(manifest)
         weights = self.heads.describe(path, *others)
         projector = manifest.last(media.PROJECTOR)
-        found = capabilities(weights, has_projector=projector is not None, template=parts.template)
+        found = capabilities(weights, has_projector=projector is not None, template=parts.template, parser=config.parser or "")
         return Model(
             **shared,
             weights=path,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from serow.output.known import FAMILIES
 from serow.output.thinking import tags_of_jinja
 from serow.store.model import Capability
 from serow.store.weights import Weights
@@ -11,9 +12,12 @@ _ACTION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _JINJA_TOOLS = ("tools", "tool_call")
 
 
-def capabilities(weights: Weights, *, has_projector: bool, template: str) -> tuple[Capability, ...]:
-    """What the model's own Jinja template, tensors, projector and TEMPLATE allow, in the peer's order, each once."""
-    return tuple(dict.fromkeys(_found(weights, has_projector, template)))
+def capabilities(weights: Weights, *, has_projector: bool, template: str, parser: str = "") -> tuple[Capability, ...]:
+    """What the model's own Jinja template, tensors, projector and TEMPLATE allow, in the peer's order, each once.
+
+    `parser` is the peer's name for what the model writes.
+    """
+    return tuple(dict.fromkeys((*_found(weights, has_projector, template), *_written(parser))))
 
 
 def _found(weights: Weights, has_projector: bool, template: str) -> Iterator[Capability]:
@@ -30,6 +34,15 @@ def _found(weights: Weights, has_projector: bool, template: str) -> Iterator[Cap
     if _uses(actions, "Suffix"):
         yield "insert"
     if _uses(actions, "Thinking", "Think", "ThinkLevel", "IsThinkSet"):
+        yield "thinking"
+
+
+def _written(parser: str) -> Iterator[Capability]:
+    """What a model of this parser writes beside its answer."""
+    family = FAMILIES.get(parser)
+    if family and family.format:
+        yield "tools"
+    if family and family.tags:
         yield "thinking"
 
 

@@ -38,6 +38,8 @@ class Model:
     adapters: tuple[Path, ...] = ()  # LoRA files over the weights
     template: str = ""  # Go text/template of the TEMPLATE layer, "" when there is none
     chat_template: str = ""  # the GGUF's own Jinja template, "" when there is none
+    renderer: str = ""  # of the peer, which builds prompts without a template; ours has none
+    parser: str = ""  # of the peer: what the model writes
     system: str = ""
     license: tuple[str, ...] = ()
     messages: tuple[dict[str, str], ...] = ()
@@ -52,8 +54,6 @@ class Model:
     vocab_size: int = 0
     fim_tokens: tuple[int, int, int] | None = None  # ids of prefix, suffix, middle (GEN-10)
     control_tokens: frozenset[int] = frozenset()  # ids whose text belongs to no answer
-    renderer: str = ""  # formats that are built into Ollama, by name
-    parser: str = ""
     requires: str = ""  # the version of Ollama that the model asks for, shown and not compared
     remote_model: str = ""  # what a model of another machine is called there
     remote_host: str = ""

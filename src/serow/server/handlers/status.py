@@ -9,11 +9,6 @@ from serow.server.context import context
 from serow.server.responses import json_response
 
 
-async def root(_: Request) -> Response:
-    """What clients ask to see whether a server is there (RES-06)."""
-    return Response("Ollama is running", media_type="text/plain")
-
-
 async def version(_: Request) -> Response:
     """The level of Ollama's API that is spoken, which clients compare, and our own version (RES-06)."""
     return json_response({"version": API_LEVEL, "serow": __version__})

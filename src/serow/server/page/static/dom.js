@@ -13,9 +13,12 @@ export function make(name, attributes = {}, ...children) {
   return element;
 }
 
-/** A labelled control. */
-export function field(label, control, hint) {
-  return make("label", { class: "field" }, make("span", {}, label), control, hint && make("small", {}, hint));
+let numFields = 0;
+
+/** A control with its label above it. */
+export function field(label, control) {
+  control.id = `field-${++numFields}`;
+  return make("div", { class: "field" }, make("label", { for: control.id }, label), control);
 }
 
 export function bytes(count) {

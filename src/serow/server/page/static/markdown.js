@@ -22,7 +22,7 @@ export async function render(element, text) {
 }
 
 async function htmlOf(text) {
-  if (!rendered.has(text)) rendered.set(text, await html("page/markdown", { text }));
+  if (!rendered.has(text)) rendered.set(text, await html("page/api/markdown", { text }));
   if (rendered.size > MOST_KEPT) rendered.delete(rendered.keys().next().value);
   return rendered.get(text);
 }

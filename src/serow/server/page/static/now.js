@@ -26,7 +26,7 @@ class NowView extends HTMLElement {
   async look() {
     if (!document.hidden) {
       try {
-        const [ps, now] = await Promise.all([get("api/ps?verbose=1"), get("page/now")]);
+        const [ps, now] = await Promise.all([get("api/ps?verbose=1"), get("page/api/now")]);
         this.show(ps, now);
         this.hasFailed = false;
       } catch (error) {

@@ -1,0 +1,101 @@
+"""Tools as constraints: their schemas are checked, and a call is held to one of them (TOOL-01, TOOL-07)."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from serow.constraints import grammar
+from serow.constraints.constraint import Constraint
+from serow.constraints.dialect import translate
+from serow.constraints.keywords import step
+from serow.constraints.validation import Unfit, validator
+from serow.errors import FormatError
+
+_MOST_BOUND = 200  # tools whose arguments a grammar follows
+_BUDGET = 0.4  # seconds for the patterns of all schemas
+_ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,40}$"}
+_SPACE = r"SPACE: /[ \t\r\n]{0,16}/"
+
+
+class Shape(Struct, frozen=True):
+    """How an object that is a call is written: the names of its members, or with `name` "" the tool's name as its only key."""
+
+    name: str
+    arguments: str
+    id: str = ""
+    is_id_last: bool = False
+
+
+class Fault(Struct, frozen=True):
+    """What is wrong with the parameters of a tool, by its number."""
+
+    number: int
+    reason: str
+
+
+def first_fault(schemas: Sequence[dict[str, Any]]) -> Fault | None:
+    """The first of the tools' parameters that are no schema of an object."""
+    deadline = time.monotonic() + _BUDGET
+    for number, parameters in enumerate(schemas):
+        try:
+            _check(parameters, deadline)
+        except FormatError as error:
+            return Fault(number, str(error).removeprefix("invalid format: "))
+    return None
+
+
+def _check(parameters: dict[str, Any], deadline: float) -> None:
+    if parameters.get("type", "object") != "object":
+        raise FormatError('"type" at # must be object')
+    try:
+        validator(translate(parameters, deadline).whole())
+    except Unfit as error:
+        raise FormatError(f"{error} at #{step('', *error.path)}") from None
+
+
+def called(tools: Sequence[tuple[str, dict[str, Any]]], shape: Shape) -> list[dict[str, Any]]:
+    """Schemas of a call of one of the tools, by name and parameters: the whole one, and one that holds names only.
+
+    The latter serves where a grammar can't follow the former.
+    """
+    looser = [_called_by_name(shape, [name for name, _ in tools])]
+    if len(tools) > _MOST_BOUND:
+        return looser
+    return [{"anyOf": [_called(shape, number, *each) for number, each in enumerate(tools)]}, *looser]
+
+
+def _called(shape: Shape, number: int, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """A call of one tool; an identifier of its own keeps the references inside its schema there."""
+    own = {"$id": f"tool:{number}", "type": "object", **parameters}
+    return _object(_members(shape, {"const": name}, own) if shape.name else {name: own})
+
+
+def _called_by_name(shape: Shape, names: list[str]) -> dict[str, Any]:
+    if shape.name:
+        return _object(_members(shape, {"enum": names}, {"type": "object"}))
+    return {"anyOf": [_object({name: {"type": "object"}}) for name in names]}
+
+
+def _members(shape: Shape, name: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    members = {shape.name: name, shape.arguments: arguments}
+    id = {shape.id: _ID} if shape.id else {}
+    return {**members, **id} if shape.is_id_last else {**id, **members}
+
+
+def _object(members: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
+
+
+def behind_space(constraint: Constraint) -> Constraint:
+    """The same behind the white space that models write; engines without llguidance write none."""
+    head, _, body = constraint.grammar.partition("start: ")
+    return msgspec.structs.replace(constraint, grammar=f"{head}start: SPACE value\nvalue: {body}\n{_SPACE}")
+
+
+def one_of(texts: Sequence[str]) -> Constraint:
+    """One of these texts."""
+    choices = " | ".join(msgspec.json.encode(text).decode() for text in texts)
+    return Constraint(grammar.of_lark(f"start: {choices}"), gbnf=f"root ::= {choices}")

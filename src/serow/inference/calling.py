@@ -1,0 +1,70 @@
+"""The tools of a conversation as one model calls them: where a run of the engine stops, and what holds the next one (TOOL-07).
+
+A format whose arguments are JSON is held to the tools behind the opening of a call; the others are read as they come.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from serow.constraints import Constraint, Constraints, Shape, one_of
+from serow.inference.ask import Tool, ToolChoice
+from serow.output.format import CallFormat, Kind
+
+
+@dataclass(frozen=True)
+class Calling:
+    """How a model calls, the tools it may call, and whether it must."""
+
+    format: CallFormat
+    tools: Sequence[Tool]
+    choice: ToolChoice
+    constraints: Constraints
+    client: str = ""
+
+    @property
+    def is_must(self) -> bool:
+        """Whether the answer is a call."""
+        return self.choice.mode == "required"
+
+    @property
+    def can_bind(self) -> bool:
+        """Whether what follows an opening can be held to the tools."""
+        return self.format.kind in (Kind.OBJECT, Kind.NAMED) and self.format.is_marked
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """What ends a free run, so that the next one is held."""
+        return self.format.all_openings if self.can_bind else ()
+
+    def rest_of(self, opening: str) -> str:
+        """What is written behind an opening without asking the model: marks that must come, no mere white space."""
+        _, found, rest = self.format.written.partition(opening)
+        is_needed = found and opening != self.format.lead and rest.strip()
+        return rest if is_needed else ""
+
+    async def object(self) -> Constraint | None:
+        """What a call is, for OBJECT."""
+        format = self.format
+        shape = Shape(format.name, format.arguments, format.id, format.is_id_last)
+        return await self.constraints.call_of([(tool.name, tool.parameters) for tool in self.tools], shape, self.client)
+
+    def names(self, num_calls: int) -> Constraint:
+        """The names of the tools, as NAMED writes them."""
+        names = [tool.name for tool in self.tools]
+        return one_of([f"functions.{name}:{num_calls}" for name in names] if self.format.is_name_in_id else names)
+
+    def named(self, text: str) -> Tool | None:
+        """The tool that a text names as `names` does."""
+        name = text.strip()
+        if self.format.is_name_in_id:
+            name = name.removeprefix("functions.").rpartition(":")[0]
+        return next((tool for tool in self.tools if tool.name == name), None)
+
+    @property
+    def between(self) -> str:
+        """What is written between name and arguments."""
+        return next((text for text in self.format.between if "\0" not in text), "")
+
+    async def arguments(self, tool: Tool) -> Constraint | None:
+        """What the arguments of a tool are."""
+        return await self.constraints.arguments_of(tool.parameters, self.client)
