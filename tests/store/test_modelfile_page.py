@@ -18,8 +18,3 @@ def test_the_page_has_every_command() -> None:
 @pytest.mark.parametrize("example", re.findall(r"^```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 def test_its_examples_are_modelfiles(example: str) -> None:
     assert modelfile.parse(example).warnings == ()
-
-
-def test_the_commands_without_effect_are_those_that_the_page_names() -> None:
-    [row] = [line for line in PAGE.splitlines() if "have no effect here" in line]
-    assert tuple(re.findall(r"`([A-Z]+)`", row)) == modelfile._WITHOUT_EFFECT
