@@ -59,8 +59,8 @@ class FakeEngine(FakeRunner):
         self.media_marker = MEDIA_MARKER
         self.requests: list[CompletionRequest] = []
         self.embedded: list[list[int]] = []  # the inputs of the latest call
-        self.rendered: list[tuple[Sequence[dict[str, Any]], dict[str, Any]]] = []
-        self.tools: list[Sequence[dict[str, Any]]] = []  # of each rendering
+        self.rendered: list[tuple[Sequence[dict[str, Any]], dict[str, Any]]] = []  # messages and template_kwargs
+        self.tools: list[Sequence[dict[str, Any]]] = []  # that were rendered with them
 
     @property
     def prompts(self) -> list[str]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from serow.errors import ModelNotFound
+from serow.inference.ask import Ask
+from serow.inference.events import Event
 from serow.inference.service import Inference
 from serow.scheduler.scheduler import Scheduler
 from serow.settings import Settings
@@ -15,6 +17,8 @@ from serow.store.model import Capability, Model
 from serow.store.name import Name
 from serow.wire.json import encode
 from serow.wire.ollama import GenerateStream, GenerateWhole, decode_generate
+from serow.wire.ollama_chat import ChatStream, ChatWhole, decode_chat
+from serow.wire.stream import Stream, Whole
 from serow.workers.pool import Pool
 from tests.support.engine import VOCAB_SIZE, Fake, FakePainter, starting
 
@@ -49,16 +53,20 @@ class Models:
 
 
 class Flow:
-    """Asks as /api/generate does: `generate(model=…, prompt=…)` gives the records."""
+    """Asks the model `m` as /api/generate and /api/chat do, and gives the records that a client gets."""
 
     def __init__(self, inference: Inference, scheduler: Scheduler) -> None:
         self.inference = inference
         self.scheduler = scheduler
 
     async def records(self, prompt: str = "", **fields: Any) -> AsyncGenerator[dict[str, Any], None]:
-        """The records of one answer by the model `m`, as a client gets them."""
+        """The records of an answer to a prompt."""
         ask = decode_generate(json.dumps({"model": "m", "prompt": prompt, **fields}).encode())
-        stream, whole = GenerateStream(ask.model), GenerateWhole(ask.model)
+        async with aclosing(self._records(ask, GenerateStream("m"), GenerateWhole("m"))) as records:
+            async for record in records:
+                yield record
+
+    async def _records(self, ask: Ask, stream: Stream[Event], whole: Whole[Event]) -> AsyncGenerator[dict[str, Any], None]:
         async with aclosing(self.inference.answer(ask)) as events:
             async for event in events:
                 whole.add(event)
@@ -75,6 +83,23 @@ class Flow:
         """The one record of an answer that is not streamed."""
         (record,) = await self.generate(prompt, stream=False, **fields)
         return record
+
+    async def chat(self, *messages: dict[str, Any] | str, **fields: Any) -> list[dict[str, Any]]:
+        """The records of an answer to a conversation; a text is a message of the user."""
+        said = [{"role": "user", "content": each} if isinstance(each, str) else each for each in messages]
+        ask = decode_chat(json.dumps({"model": "m", "messages": said, **fields}).encode())
+        return [record async for record in self._records(ask, ChatStream("m"), ChatWhole("m"))]
+
+    async def reply(self, *messages: dict[str, Any] | str, **fields: Any) -> dict[str, Any]:
+        """The one record of an answer to a conversation that is not streamed."""
+        (record,) = await self.chat(*messages, stream=False, **fields)
+        return record
+
+    async def shown(self, *messages: dict[str, Any] | str, **fields: Any) -> str:
+        """The prompt that a conversation becomes."""
+        record = await self.reply(*messages, _debug_render_only=True, **fields)
+        text: str = record["_debug_info"]["rendered_template"]
+        return text
 
 
 @asynccontextmanager

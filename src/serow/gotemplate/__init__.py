@@ -7,6 +7,6 @@ Sources: the documentation of Go's text/template, fmt and encoding/json; Ollama'
 """
 
 from serow.gotemplate.template import Template, parse, thinking_tags
-from serow.gotemplate.values import Slice, Struct
+from serow.gotemplate.values import JsonMap, Slice, Struct
 
-__all__ = ["Slice", "Struct", "Template", "parse", "thinking_tags"]
+__all__ = ["JsonMap", "Slice", "Struct", "Template", "parse", "thinking_tags"]

@@ -1,4 +1,4 @@
-"""The functions a template may call: Go's built-in ones and Ollama's json, currentDate and yesterdayDate."""
+"""The functions a template may call: Go's built-in ones and Ollama's own."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from serow.gotemplate.complaint import Complaint
 from serow.gotemplate.format_string import format_string
 from serow.gotemplate.json_text import to_json
 from serow.gotemplate.printf import format_line, format_values
-from serow.gotemplate.values import Byte, Kind, Slice, decode, encode, is_true, items, kind, type_name
+from serow.gotemplate.values import Byte, Kind, Slice, Struct, decode, encode, is_true, items, kind, type_name
 
 _HTML = str.maketrans({'"': "&#34;", "'": "&#39;", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\0": "\ufffd"})
 _JS = {ord(char): f"\\{char}" for char in "\\'\""} | {ord(char): f"\\u{ord(char):04X}" for char in "<>&="}
@@ -209,6 +209,30 @@ def _yesterday_date(budget: Budget, arguments: Sequence[Any]) -> str:
     return (date.today() - timedelta(days=1)).isoformat()
 
 
+_TYPESCRIPT = {
+    "string": "string",
+    "number": "number",
+    "integer": "number",
+    "boolean": "boolean",
+    "array": "any[]",
+    "object": "Record<string, any>",
+    "null": "null",
+}
+
+
+def _to_typescript_type(budget: Budget, arguments: Sequence[Any]) -> str:
+    """The type of a tool's property; "any" for whatever else."""
+    (value,) = arguments
+    if not isinstance(value, Struct) or "AnyOf" not in value.fields:
+        return "any"
+    if choices := items(value.fields["AnyOf"]):
+        budget.step(len(choices))
+        return " | ".join(_to_typescript_type(budget, [choice]) for choice in choices)
+    found = value.fields["Type"]
+    types = [found] if isinstance(found, str) else items(found)
+    return " | ".join(_TYPESCRIPT.get(each, "any") for each in types) or "any"
+
+
 FUNCTIONS: dict[str, Function] = {
     "and": Function(_short_circuit, ("any",), "any"),
     "or": Function(_short_circuit, ("any",), "any"),
@@ -230,6 +254,7 @@ FUNCTIONS: dict[str, Function] = {
     "js": Function(_js, (), "any"),
     "urlquery": Function(_urlquery, (), "any"),
     "json": Function(_json, ("any",)),
+    "toTypeScriptType": Function(_to_typescript_type, ("any",)),
     "currentDate": Function(_current_date, (), "string"),
     "yesterdayDate": Function(_yesterday_date, (), "string"),
 }

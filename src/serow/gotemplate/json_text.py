@@ -42,10 +42,32 @@ def _pieces(value: Any, budget: Budget, depth: int) -> Iterator[str]:
         case Kind.MAP:
             budget.step(len(value))
             yield from _object([(key, value[key]) for key in sorted(value)], budget, depth)
+        case Kind.STRUCT if value.json is not None:
+            yield from _in_order(value.json, budget, depth)
         case Kind.STRUCT:
             yield from _object(list(value.fields.items()), budget, depth)
         case _:
             yield _scalar(value, budget)
+
+
+def _in_order(value: Any, budget: Budget, depth: int) -> Iterator[str]:
+    """JSON as it came: members in their order."""
+    if depth > MAX_DEPTH:
+        raise TemplateError("template: data nested too deep to print")
+    if isinstance(value, dict):
+        yield "{"
+        for index, (key, item) in enumerate(value.items()):
+            yield f"{',' if index else ''}{_scalar(key, budget)}:"
+            yield from _in_order(item, budget, depth + 1)
+        yield "}"
+    elif isinstance(value, list):
+        yield "["
+        for index, item in enumerate(value):
+            yield "," if index else ""
+            yield from _in_order(item, budget, depth + 1)
+        yield "]"
+    else:
+        yield _scalar(value, budget)
 
 
 def _array(value: Any, budget: Budget, depth: int) -> Iterator[str]:

@@ -9,7 +9,7 @@ from serow.gotemplate.budget import MAX_DEPTH, Budget
 from serow.gotemplate.floats import SHORTEST, format_float
 from serow.gotemplate.json_text import to_json
 from serow.gotemplate.quoting import can_backquote, quote
-from serow.gotemplate.values import Byte, Kind, Slice, Struct, encode, items, join_escapes, kind, type_name
+from serow.gotemplate.values import Byte, JsonMap, Kind, Slice, Struct, encode, items, join_escapes, kind, type_name
 
 _BASES = {"d": "d", "v": "d", "b": "b", "o": "o", "O": "o", "x": "x", "X": "X"}
 _PREFIXES = {"b": "0b", "x": "0x", "X": "0X"}
@@ -234,6 +234,9 @@ class Printer:
         self.write("}" if go_syntax else "]")
 
     def _map(self, value: dict[str, Any], verb: str, depth: int) -> None:
+        if isinstance(value, JsonMap) and verb in "vsxXq" and not self.flags.sharp_v:
+            self._string(to_json(value, self._budget), value, verb)
+            return
         self._budget.step(len(value))
         go_syntax = self.flags.sharp_v
         self.write(f"{type_name(value)}{{" if go_syntax else "map[")
@@ -245,6 +248,9 @@ class Printer:
 
     def _struct(self, value: Struct, verb: str, depth: int) -> None:
         flags = self.flags
+        if value.json is not None and verb in "vsxXq" and not flags.sharp_v:
+            self._string(to_json(value, self._budget), value, verb)
+            return
         self.write(f"{value.type_name}{{" if flags.sharp_v else "{")
         for name in self._separated(list(value.fields)):
             if flags.plus_v or flags.sharp_v:

@@ -29,12 +29,20 @@ class Byte(int):
     """Go's uint8: what indexing a string gives."""
 
 
+class JsonMap(dict[str, Any]):
+    """A Go map whose String method gives its JSON, as Ollama's api.ToolCallFunctionArguments."""
+
+
 @dataclass(frozen=True)
 class Struct:
-    """A Go struct: its fields in order. An unknown field is an error, where in a map it is no value."""
+    """A Go struct: its fields in order. An unknown field is an error, where in a map it is no value.
+
+    With `json` it is printed as JSON of that value, as Ollama's api.Tool; the members of its objects keep their order.
+    """
 
     fields: Mapping[str, Any]
     type_name: str = "struct"
+    json: Any = None
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,10 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """No prompt: the model is loaded, or with `keep_alive` 0 unloaded. `purpose` is what for."""
+    """No prompt: the model is loaded, or with `keep_alive` 0 unloaded. `purpose`: what for; `tools` that it has to know."""
 
     purpose: Purpose = "generate"
+    tools: "Sequence[Tool]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ class Ask:
     def purpose(self) -> Purpose:
         """What the model is needed for."""
         match self.prompt:
-            case Nothing(purpose):
+            case Nothing(purpose=purpose):
                 return purpose
             case Conversation():
                 return "chat"

@@ -23,11 +23,12 @@ class Prompted(Struct, frozen=True, gc=False):
     prompt_cached_count: int = 0
 
 
-class Rendered(Struct, frozen=True, gc=False):
+class Rendered(Struct, frozen=True):
     """The prompt's text, for `_debug_render_only`; nothing else follows."""
 
     text: str
     image_count: int = 0
+    warnings: list[str] = []
 
 
 class Echo(Struct, frozen=True):

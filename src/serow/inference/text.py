@@ -1,20 +1,20 @@
 """The flow of an Ask to a language model: what is checked before, then prompt, runs of the engine, events."""
 
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
 from serow.constraints import Constraints, Verdict
 from serow.errors import RequestError
-from serow.inference.ask import Insert, Raw, Single
+from serow.inference.ask import Ask, Conversation, Image, Insert, Nothing, Raw, Single
 from serow.inference.completion import Completion
 from serow.inference.events import Done, Event, Prompted, Rendered, Usage
 from serow.inference.plan import Plan
 from serow.inference.task import DecodeImages, Task
 from serow.options import PICTURE_OPTIONS
-from serow.prompt.prompt import Prompt, make, rendered
+from serow.prompt.prompt import Prompt, Wanted, make, rendered
 from serow.prompt.render import has_template, supports_insert, tags_of
 from serow.runner.base import LARGEST_SEED, RANDOM_SEED, TextRunner
 
@@ -29,7 +29,8 @@ async def prepare(task: Task, decode: DecodeImages, constraints: Constraints) ->
     ask = task.ask
     _check(task)
     think = _think(task)
-    images = await decode(ask.prompt.images) if isinstance(ask.prompt, Single | Raw) and ask.prompt.images else []
+    given = _images(ask)
+    images = await decode(given) if given else []
     constraint = await constraints.compile(ask.format, task.client)
     judge = partial(constraints.judge, constraint, task.client) if constraint else None
     tags = None if isinstance(ask.prompt, Raw) and ask.think is False else tags_of(task.model, ask.prompt)
@@ -42,7 +43,7 @@ async def answer(task: Task, runner: TextRunner, load_duration: int) -> AsyncGen
 
     Raises RequestError before the first piece, EngineError.
     """
-    prompt = await make(task.model, task.ask, task.options, task.images, task.think, runner)
+    prompt = await make(_wanted(task), runner)
     completion = Completion(runner, _plan(task, prompt), task.timeline)
     task.timeline.send(prompt.num_sent)
     async with aclosing(completion.events()) as events:
@@ -64,7 +65,12 @@ async def answer(task: Task, runner: TextRunner, load_duration: int) -> AsyncGen
 
 async def render(task: Task, runner: TextRunner) -> Rendered:
     """The prompt as it would go to the model, for `_debug_render_only`."""
-    return Rendered(await rendered(task.model, task.ask, task.think, runner), len(task.images))
+    text, image_count, warnings = await rendered(_wanted(task), runner)
+    return Rendered(text, image_count, [*task.warnings, *warnings])
+
+
+def _wanted(task: Task) -> Wanted:
+    return Wanted(task.model, task.ask, task.options, task.images, task.think, task.tags)
 
 
 def _prompted(prompt: Prompt, completion: Completion, load_duration: int) -> Prompted:
@@ -81,8 +87,8 @@ def _plan(task: Task, prompt: Prompt) -> Plan:
         logprobs=task.ask.logprobs,
         top_logprobs=task.ask.top_logprobs,
         constraint=task.constraint,
-        tags=task.tags,
-        begun=task.tags.begun(prompt.text, raw=isinstance(task.ask.prompt, Raw)) if task.tags else None,
+        tags=None if prompt.continues else task.tags,
+        begun=prompt.begun,
     )
 
 
@@ -147,14 +153,27 @@ def _think(task: Task) -> bool | str | None:
 
 def _check(task: Task) -> None:
     name, model, prompt = task.ask.model, task.model, task.ask.prompt
+    if isinstance(prompt, Conversation | Nothing) and prompt.tools and "tools" not in model.capabilities:
+        raise RequestError(f'"{name}" does not support tools')
     if isinstance(prompt, Insert) and not supports_insert(model, prompt):
         raise RequestError(f'"{name}" does not support insert')
-    if isinstance(prompt, Single | Raw) and prompt.images and "vision" not in model.capabilities:
+    if _images(task.ask) and "vision" not in model.capabilities:
         raise RequestError(f'"{name}" does not support images')
     for what, tokens in _given_tokens(task):
         beyond = next((token for token in tokens if not 0 <= token < model.vocab_size), None)
         if beyond is not None:
             raise RequestError(f"{what} holds the token id {beyond}; the model knows ids from 0 to {model.vocab_size - 1}")
+
+
+def _images(ask: Ask) -> Sequence[str]:
+    """The pictures that the prompt shows, base64 or data URIs."""
+    match ask.prompt:
+        case Single(images=images) | Raw(images=images):
+            return images
+        case Conversation(messages):
+            return [part.data for message in messages for part in message.content if isinstance(part, Image)]
+        case _:
+            return ()
 
 
 def _given_tokens(task: Task) -> Iterator[tuple[str, list[int]]]:

@@ -26,6 +26,12 @@ class ThinkingTags:
         own = (self.opening, self.closing)
         return (*own, *sorted(set(_TOKEN.findall(self.opening + self.closing)) - set(own)))
 
+    def without_thinking(self, content: str) -> str:
+        """A message's text without the thinking that it begins with."""
+        text = content.lstrip()
+        _, closed, answer = text.partition(self.closing)
+        return answer.lstrip() if closed and text.startswith(self.opening) else content
+
     def begun(self, prompt: str, *, raw: bool) -> str | None:
         """What stands behind the opening tag at a prompt's end, so that the model goes on thinking; None when nothing is open.
 

@@ -1,19 +1,20 @@
 """The whole prompt of an Ask: its text, its token ids, and what of them the engine gets."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serow.errors import PromptTooLong
-from serow.inference.ask import Ask, Single
+from serow.inference.ask import Ask, Conversation, Raw, Single
 from serow.options import Options
+from serow.output.thinking import ThinkingTags
+from serow.prompt.conversation import Fitted, Fitter, renderer_of, tokens_of
+from serow.prompt.media import with_media
 from serow.prompt.render import render
 from serow.prompt.truncation import truncate
+from serow.prompt.turns import unknown_roles
 from serow.runner.base import TextRunner
 from serow.runner.llama_spec import whole_blocks
 from serow.store.model import Model
-
-_PLACE = re.compile(r"\[img-([0-9]{1,4})\]")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Prompt:
     truncated: int = 0  # tokens
     images: Sequence[bytes] = ()  # in the order of their markers
     warnings: tuple[str, ...] = ()
+    begun: str | None = None  # thinking that stands open at its end
+    continues: bool = False  # an answer of the client's goes on, behind its thinking
 
     @property
     def num_sent(self) -> int:
@@ -34,27 +37,80 @@ class Prompt:
         return len(self.engine if isinstance(self.engine, list) else self.tokens)
 
 
-async def make(
-    model: Model, ask: Ask, options: Options, images: Sequence[bytes], think: bool | str | None, runner: TextRunner
-) -> Prompt:
+@dataclass(frozen=True)
+class Wanted:
+    """An Ask with what was found out about it: its options, its pictures as PNG, whether and how the model thinks."""
+
+    model: Model
+    ask: Ask
+    options: Options
+    images: Sequence[bytes] = ()
+    think: bool | str | None = None
+    tags: ThinkingTags | None = None
+
+
+async def make(wanted: Wanted, runner: TextRunner) -> Prompt:
     """Render an Ask and make it fit. Raises RequestError, TemplateError; PromptTooLong where it may not be cut."""
-    text = await render(model, ask.prompt, think, runner)
-    tokens = await _tokens(_context(ask), text, runner)
-    num_ctx = _num_ctx(options.num_ctx, runner.num_ctx)
-    if images:
+    num_ctx = _num_ctx(wanted.options.num_ctx, runner.num_ctx)
+    if isinstance(wanted.ask.prompt, Conversation):
+        return await _conversation(wanted, wanted.ask.prompt, num_ctx, runner)
+    return await _single(wanted, num_ctx, runner)
+
+
+async def rendered(wanted: Wanted, runner: TextRunner) -> tuple[str, int, tuple[str, ...]]:
+    """The text of the whole prompt, a conversation after its truncation; how many pictures it holds, what is to be said."""
+    if isinstance(wanted.ask.prompt, Conversation):
+        fitted, warnings = await _fitted(wanted, wanted.ask.prompt, _num_ctx(wanted.options.num_ctx, runner.num_ctx), runner)
+        return fitted.rendered.text, len(fitted.rendered.pictures), warnings
+    text = await _before(wanted.ask, runner) + await render(wanted.model, wanted.ask.prompt, wanted.think, runner)
+    return text, len(wanted.images), ()
+
+
+async def _single(wanted: Wanted, num_ctx: int, runner: TextRunner) -> Prompt:
+    ask, options = wanted.ask, wanted.options
+    text = await render(wanted.model, ask.prompt, wanted.think, runner)
+    tokens = await tokens_of(_context(ask), text, runner)
+    begun = wanted.tags.begun(text, raw=isinstance(ask.prompt, Raw)) if wanted.tags else None
+    if wanted.images:
         before = (await _before(ask, runner)).replace(runner.media_marker, "")
-        placed, ordered = _with_media(text, images, runner.media_marker)
-        return Prompt(text, tokens, await _without_beginning(before + placed, runner), num_ctx, images=ordered)
+        placed, images = with_media(text, wanted.images, runner.media_marker)
+        engine = await _without_beginning(before + placed, runner)
+        return Prompt(text, tokens, engine, num_ctx, images=images, begun=begun)
     if len(tokens) >= num_ctx and not ask.truncate:
         raise PromptTooLong(len(tokens), num_ctx)
     kept, truncated = truncate(tokens, num_ctx, options.num_keep, options.num_predict)
     cut = f"the prompt was cut by {truncated} of {len(tokens)} tokens to fit a context of {num_ctx}"
-    return Prompt(text, tokens, kept, num_ctx, truncated, warnings=(cut,) if truncated else ())
+    return Prompt(text, tokens, kept, num_ctx, truncated, warnings=(cut,) if truncated else (), begun=begun)
 
 
-async def rendered(model: Model, ask: Ask, think: bool | str | None, runner: TextRunner) -> str:
-    """The text of the whole prompt, before anything is cut."""
-    return await _before(ask, runner) + await render(model, ask.prompt, think, runner)
+async def _conversation(wanted: Wanted, conversation: Conversation, num_ctx: int, runner: TextRunner) -> Prompt:
+    fitted, warnings = await _fitted(wanted, conversation, num_ctx, runner)
+    found = fitted.rendered
+    engine: list[int] | str = found.tokens
+    images: list[bytes] = []
+    if found.pictures:
+        kept = [wanted.images[number] for number in found.pictures]
+        placed, images = with_media(found.text, kept, runner.media_marker)
+        engine = await _without_beginning(placed, runner)
+    begun = found.begun
+    if begun is None and wanted.tags and not found.continues:
+        begun = wanted.tags.begun(found.text, raw=False)
+    return Prompt(
+        found.text, found.tokens, engine, num_ctx, fitted.truncated, images, warnings, begun, continues=found.continues
+    )
+
+
+async def _fitted(
+    wanted: Wanted, conversation: Conversation, num_ctx: int, runner: TextRunner
+) -> tuple[Fitted, tuple[str, ...]]:
+    template, warnings = renderer_of(wanted.model, conversation, wanted.ask.think)
+    fitter = Fitter(wanted.model, conversation, wanted.images, wanted.think, wanted.tags, template, runner)
+    fitted = await fitter.fit(num_ctx, truncate=wanted.ask.truncate, must_fit=not wanted.ask.render_only)
+    warnings += unknown_roles(conversation)
+    if fitted.num_dropped:
+        messages = "message was" if fitted.num_dropped == 1 else "messages were"
+        warnings.append(f"the oldest {fitted.num_dropped} {messages} left out to fit a context of {num_ctx} tokens")
+    return fitted, tuple(warnings)
 
 
 def _context(ask: Ask) -> list[int]:
@@ -67,17 +123,6 @@ async def _before(ask: Ask, runner: TextRunner) -> str:
     return await runner.detokenize(context) if context else ""
 
 
-async def _tokens(context: list[int], text: str, runner: TextRunner) -> list[int]:
-    """The ids of the whole prompt; a beginning-of-text token that the text has already is not added once more (GEN-09)."""
-    if context:
-        return context + await runner.tokenize(text, add_special=False)
-    tokens = await runner.tokenize(text, add_special=True)
-    if tokens[:1] == tokens[1:2]:
-        plain = await runner.tokenize(text, add_special=False)
-        return plain if tokens[1:] == plain else tokens
-    return tokens
-
-
 async def _without_beginning(text: str, runner: TextRunner) -> str:
     """A prompt that the engine itself will tokenize, without the beginning-of-text token that it adds."""
     added, plain = await runner.tokenize("", add_special=True), await runner.tokenize("", add_special=False)
@@ -88,17 +133,3 @@ async def _without_beginning(text: str, runner: TextRunner) -> str:
 def _num_ctx(asked: int, loaded: int) -> int:
     """The context that holds for this request: what it asks for, rounded up as the engine does, within what is loaded."""
     return min(whole_blocks(asked), loaded) if asked else loaded
-
-
-def _with_media(text: str, images: Sequence[bytes], marker: str) -> tuple[str, list[bytes]]:
-    """The engine's marker where `[img-N]` stands first, and the pictures in that order; a marker of the user's is taken out."""
-    waiting, placed = dict(enumerate(images)), []
-
-    def place(match: re.Match[str]) -> str:
-        image = waiting.pop(int(match[1]), None)
-        if image is None:
-            return match[0]
-        placed.append(image)
-        return marker
-
-    return _PLACE.sub(place, text.replace(marker, "")), placed

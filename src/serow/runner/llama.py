@@ -180,7 +180,9 @@ class LlamaRunner:
         self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any], tools: Sequence[dict[str, Any]] = ()
     ) -> str:
         """Render messages with the model's own chat template, in the child; raises TemplateError."""
-        body = self._template.body(messages, template_kwargs) | ({"tools": tools} if tools else {})
+        body = self._template.body(messages, template_kwargs)
+        if tools:
+            body |= {"tools": tools, "tool_choice": "none"}  # they are rendered all the same, and no grammar is made of them
         return (await self._call("POST", "/apply-template", body, _Prompt, self._template_limit, refused)).prompt
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:

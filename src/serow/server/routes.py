@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serow.keys import Scope
-from serow.server.handlers import embed, generate, models, page, status
+from serow.server.handlers import embed, models, ollama, page, status
 from serow.server.openapi import document
 from serow.server.operation import PUBLIC, Operation, PublicPaths
 from serow.server.responses import MEDIA_JSON
@@ -14,6 +14,7 @@ from serow.store.show import ShowResponse
 from serow.wire.json import encode
 from serow.wire.models import Progress, Ps, Tags, Version
 from serow.wire.ollama import GenerateRecord, GenerateRequest
+from serow.wire.ollama_chat import ChatRecord, ChatRequest
 from serow.wire.ollama_embed import EmbeddingsRequest, EmbeddingsResponse, EmbedRequest, EmbedResponse
 
 _TEXT = "text/plain"
@@ -36,7 +37,7 @@ OPERATIONS = (
         method="POST",
         path="/api/generate",
         scope=Scope.INFER,
-        handler=generate.generate,
+        handler=ollama.generate,
         summary="answer a prompt, draw a picture, load or unload",
         body=GenerateRequest,
         answer=GenerateRecord,
@@ -59,6 +60,16 @@ OPERATIONS = (
         summary="make a vector of one text, as older clients ask for it",
         body=EmbeddingsRequest,
         answer=EmbeddingsResponse,
+    ),
+    Operation(
+        method="POST",
+        path="/api/chat",
+        scope=Scope.INFER,
+        handler=ollama.chat,
+        summary="answer a conversation, call tools, load or unload",
+        body=ChatRequest,
+        answer=ChatRecord,
+        is_stream=True,
     ),
     Operation(
         method="GET",

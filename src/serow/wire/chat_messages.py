@@ -46,7 +46,7 @@ def _content(fields: Fields, role: str) -> tuple[Part, ...]:
     content = fields.value("content")
     if isinstance(content, str):
         return (Text(content),)
-    parts = _parts(fields) if isinstance(content, list) else ()
+    parts = parts_of(fields) if isinstance(content, list) else ()
     if parts or (role in _MAY_BE_EMPTY and not content):
         return parts
     if content is None:
@@ -57,7 +57,7 @@ def _content(fields: Fields, role: str) -> tuple[Part, ...]:
     raise fields.fault("content", text, "invalid_type")
 
 
-def _parts(fields: Fields) -> tuple[Part, ...]:
+def parts_of(fields: Fields) -> tuple[Part, ...]:
     """The parts where they stand; texts that follow each other are one, joined by a newline."""
     found: list[Part] = []
     for each in fields.members("content"):

@@ -23,6 +23,7 @@ class Fields:
     """The fields of an object at `path`; "" is the body itself. `warnings` belongs to the whole body."""
 
     def __init__(self, raw: Mapping[str, Any], path: str = "", warnings: list[str] | None = None) -> None:
+        self.raw = raw
         self._values = {key.lower(): value for key, value in raw.items() if value is not None}
         self._path = path
         self._seen: set[str] = set()

@@ -10,7 +10,7 @@ from serow import bounds
 from serow.duration import parse_keep_alive
 from serow.errors import RequestError, SerowError
 from serow.inference.ask import Ask, Insert, Nothing, Prompt, Raw, Single, ThinkLevel
-from serow.inference.events import Delta, Done, Event, Picture, Rendered, Step
+from serow.inference.events import Delta, Done, Event, Picture, Rendered, Step, Usage
 from serow.options import LARGEST_SIDE, MOST_STEPS, parse_options
 from serow.runner.base import Logprob
 from serow.wire.fold import Fold
@@ -92,11 +92,11 @@ def decode_generate(body: bytes) -> Ask:
     if "keep_alive" in fields:
         fields["keep_alive"] = parse_keep_alive(fields["keep_alive"])
     if "think" in fields:
-        fields["think"] = _think(fields["think"])
+        fields["think"] = think_of(fields["think"])
     request = convert(fields, GenerateRequest)
     options, unknown = parse_options(request.options)
     warnings += bounds.ignored("option", unknown)
-    _check_top_logprobs(request.top_logprobs)
+    check_top_logprobs(request.top_logprobs)
     return Ask(
         model=request.model,
         prompt=_generate_prompt(request),
@@ -146,7 +146,8 @@ def _sizes(request: GenerateRequest) -> dict[str, int]:
     return sizes
 
 
-def _think(value: Any) -> bool | str:
+def think_of(value: Any) -> bool | str:
+    """`think` of a request: whether to think, or how much; raises RequestError (GEN-14)."""
     if isinstance(value, bool):
         return value
     if not isinstance(value, str):
@@ -156,7 +157,8 @@ def _think(value: Any) -> bool | str:
     return value
 
 
-def _check_top_logprobs(number: int) -> None:
+def check_top_logprobs(number: int) -> None:
+    """Raise RequestError for a number out of range (GEN-17)."""
     if not 0 <= number <= 20:
         raise RequestError("top_logprobs must be between 0 and 20")
 
@@ -227,30 +229,42 @@ class GenerateWhole(Fold):
 def rendered_record(model: str, event: Rendered) -> GenerateRecord:
     """The record that shows a prompt."""
     info = DebugInfo(event.text, event.image_count or UNSET)
-    return GenerateRecord(model=model, created_at=now(), response="", done=False, debug_info=info)
+    return GenerateRecord(
+        model=model, created_at=now(), response="", done=False, debug_info=info, warnings=event.warnings or UNSET
+    )
 
 
 def done_record(model: str, event: Done, image: bytes | None = None) -> GenerateRecord:
     """The last record: counts and durations of what was done, nothing of what was not."""
-    usage = event.usage
-    has_text = event.reason in ("stop", "length") and image is None
-    has_run = has_text or image is not None
     return GenerateRecord(
         model=model,
         created_at=now(),
         response="",
         done=True,
-        done_reason=event.reason,
         context=UNSET if event.context is None else event.context,
-        total_duration=event.total_duration if has_run else UNSET,
-        load_duration=event.load_duration if has_run else UNSET,
-        prompt_eval_count=usage.prompt_eval_count if has_text else UNSET,
-        prompt_eval_duration=usage.prompt_eval_duration if has_text else UNSET,
-        prompt_cached_count=usage.prompt_cached_count if has_text else UNSET,
-        eval_count=usage.eval_count if has_text else UNSET,
-        eval_duration=usage.eval_duration if has_text else UNSET,
         image=UNSET if image is None else base64.b64encode(image).decode("ascii"),
-        truncated=event.truncated or UNSET,
-        format_valid=UNSET if event.format_valid is None else event.format_valid,
-        warnings=event.warnings or UNSET,
+        **done_fields(event, has_text=image is None),
     )
+
+
+def done_fields(event: Done, *, has_text: bool = True) -> dict[str, Any]:
+    """What both kinds of last records say; counts are those of a text, durations those of whatever has run."""
+    usage, has_run = event.usage, event.reason in ("stop", "length")
+    return {
+        "done_reason": event.reason,
+        "truncated": event.truncated or UNSET,
+        "format_valid": UNSET if event.format_valid is None else event.format_valid,
+        "warnings": event.warnings or UNSET,
+        **({"total_duration": event.total_duration, "load_duration": event.load_duration} if has_run else {}),
+        **(_counts(usage) if has_run and has_text else {}),
+    }
+
+
+def _counts(usage: Usage) -> dict[str, int]:
+    return {
+        "prompt_eval_count": usage.prompt_eval_count,
+        "prompt_eval_duration": usage.prompt_eval_duration,
+        "prompt_cached_count": usage.prompt_cached_count,
+        "eval_count": usage.eval_count,
+        "eval_duration": usage.eval_duration,
+    }

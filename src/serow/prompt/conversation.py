@@ -1,0 +1,220 @@
+"""A conversation becomes a prompt that fits: rendered by TEMPLATE or the GGUF's Jinja, oldest messages dropped (CHAT-12)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from serow.errors import PromptTooLong
+from serow.inference.ask import Conversation, Tool
+from serow.options import Options
+from serow.output.thinking import ThinkingTags
+from serow.prompt import go, jinja
+from serow.prompt.media import with_image_markers, with_media
+from serow.prompt.turns import Turn, turns_of
+from serow.runner.base import CompletionRequest, TextRunner
+from serow.store.model import Model
+
+_MOST_CHARACTERS = 24  # of a token, about: a conversation with more of them for each token can't fit and is not rendered whole
+_USUAL_PICTURE = 768  # tokens, at most, of most models
+_PLACE = "serow-placeholder-place"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A text, its tokens with those of its pictures, and what it is made of."""
+
+    text: str
+    tokens: list[int]
+    num_tokens: int
+    pictures: tuple[int, ...]  # by their numbers among all of the request
+    begun: str | None = None  # thinking of the client's that goes on
+    continues: bool = False  # an answer of the client's goes on
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A conversation that fits: what was dropped of it, in messages and tokens."""
+
+    rendered: Rendered
+    num_dropped: int = 0
+    truncated: int = 0
+
+
+def renderer_of(model: Model, conversation: Conversation, think: bool | str | None) -> tuple[str, list[str]]:
+    """The Go template that serves, "" for the GGUF's own Jinja; and what is to be said about the choice (CHAT-07)."""
+    if not model.template:
+        return ("" if model.chat_template else go.DEFAULT), []
+    template = go.parsed(model.template)
+    lacks = [what for what, names in _needs(conversation, think) if not any(map(template.uses, names))]
+    if not lacks or not model.chat_template:
+        return model.template, []
+    return "", [f"the TEMPLATE of this model has no place for {', '.join(lacks)}: the template in its file was used"]
+
+
+def _needs(conversation: Conversation, think: bool | str | None) -> list[tuple[str, tuple[str, ...]]]:
+    """What a template must have a place for, and the variables that are one."""
+    needs: list[tuple[str, tuple[str, ...]]] = []
+    if conversation.tools and conversation.tool_choice.mode != "none":
+        needs.append(("tools", ("Tools",)))
+    if any(message.tool_calls for message in conversation.messages):
+        needs.append(("tool calls", ("ToolCalls",)))
+    if think or any(message.thinking for message in conversation.messages):
+        needs.append(("thinking", ("Thinking", "Think", "ThinkLevel", "IsThinkSet")))
+    return needs
+
+
+class Fitter:
+    """Renders a conversation with fewer and fewer messages, until it fits."""
+
+    def __init__(
+        self,
+        model: Model,
+        conversation: Conversation,
+        images: Sequence[bytes],
+        think: bool | str | None,
+        tags: ThinkingTags | None,
+        template: str,
+        runner: TextRunner,
+    ) -> None:
+        self._conversation = conversation
+        self._images = images
+        self._think = think
+        self._tags = tags
+        self._template = template
+        self._runner = runner
+        self._turns = turns_of(model, conversation, tags)
+        self._sizes: dict[int, int] = {}  # tokens of a picture, by its number
+        choice = conversation.tool_choice
+        self._tools: Sequence[Tool] = () if choice.mode == "none" else conversation.tools
+
+    async def fit(self, num_ctx: int, *, truncate: bool, must_fit: bool = True) -> Fitted:
+        """The whole where it fits, else without the oldest messages; raises PromptTooLong where that may not or can not be.
+
+        Without `must_fit` a last message that is too long alone is shown all the same.
+        """
+        units = _units(self._turns)
+        whole = None
+        if not truncate or not self._is_hopeless(num_ctx):
+            whole = await self._render(self._turns, num_ctx)
+            if whole.num_tokens < num_ctx:
+                return Fitted(whole)
+        if not truncate and whole is not None:
+            raise PromptTooLong(whole.num_tokens, num_ctx, what="conversation")
+        num_kept, rendered = await self._largest(units, num_ctx)
+        if must_fit and rendered.num_tokens >= num_ctx:
+            raise PromptTooLong(rendered.num_tokens, num_ctx, what="last message")
+        dropped = [self._turns[number] for unit in units[: len(units) - num_kept] for number in unit]
+        return Fitted(rendered, len(dropped), await self._lost(whole, rendered, dropped))
+
+    def _is_hopeless(self, num_ctx: int) -> bool:
+        return sum(len(turn.content) + len(turn.thinking) for turn in self._turns) > num_ctx * _MOST_CHARACTERS
+
+    async def _largest(self, units: list[list[int]], num_ctx: int) -> tuple[int, Rendered]:
+        """How many units at the end fit, by doubling and halving; with what they are rendered to."""
+        found: dict[int, Rendered] = {}
+
+        async def fits(num_kept: int) -> bool:
+            found[num_kept] = await self._render(_kept(self._turns, units, num_kept), num_ctx)
+            return found[num_kept].num_tokens < num_ctx
+
+        if not await fits(0):
+            return 0, found[0]
+        low, high = 0, 1
+        while high < len(units) and await fits(high):
+            low, high = high, 2 * high
+        high = min(high, len(units))
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if await fits(middle) else (low, middle)
+        return low, found[low]
+
+    async def _lost(self, whole: Rendered | None, rendered: Rendered, dropped: Sequence[Turn]) -> int:
+        if whole is not None:
+            return whole.num_tokens - rendered.num_tokens
+        return len(await self._runner.tokenize("\n".join(turn.content for turn in dropped), add_special=False))
+
+    async def _render(self, turns: Sequence[Turn], num_ctx: int) -> Rendered:
+        shown, pictures = _marked(turns)
+        text, begun = await self._text(shown)
+        tokens = await tokens_of([], text, self._runner)
+        num_tokens = len(tokens)
+        if pictures:
+            bare, _ = with_media(text, [self._images[number] for number in pictures], "")
+            num_tokens = len(await tokens_of([], bare, self._runner)) + await self._size_of(pictures, num_ctx - len(tokens))
+        continues = bool(turns) and turns[-1].is_open and bool(turns[-1].content)
+        return Rendered(text, tokens, num_tokens, pictures, begun, continues)
+
+    async def _text(self, turns: Sequence[Turn]) -> tuple[str, str | None]:
+        if not self._template:
+            head = await jinja.render(self._conversation, turns, self._think, self._runner, self._tools)
+            is_open = bool(turns) and turns[-1].is_open
+            return jinja.continued(head, turns[-1], self._think, self._tags) if is_open else (head, None)
+        template = go.parsed(self._template)
+        if not turns or not turns[-1].is_open:
+            return go.render(template, turns, self._think, self._tools), None
+        return self._continued(turns)
+
+    def _continued(self, turns: Sequence[Turn]) -> tuple[str, str | None]:
+        """The text up to the end of the last message; what the template puts behind it is cut off (CHAT-06)."""
+        last, template = turns[-1], go.parsed(self._template)
+        goes_on_thinking = bool(last.thinking) and not last.content and template.uses("Thinking")
+        marked = replace(last, thinking=_PLACE) if goes_on_thinking else replace(last, content=_PLACE)
+        before, found, _ = go.render(template, [*turns[:-1], marked], self._think, self._tools).rpartition(_PLACE)
+        if not found:
+            return go.render(template, turns, self._think, self._tools), None
+        return before + (last.thinking if goes_on_thinking else last.content), last.thinking if goes_on_thinking else None
+
+    async def _size_of(self, pictures: Sequence[int], room: int) -> int:
+        """Tokens that pictures take: what most take, or what the engine says where it is doubtful whether they fit."""
+        if len(pictures) * _USUAL_PICTURE <= room // 2:
+            return len(pictures) * _USUAL_PICTURE
+        return sum([await self._size(each) for each in pictures])
+
+    async def _size(self, number: int) -> int:
+        """Tokens that a picture takes: asked of the engine, once."""
+        if number not in self._sizes:
+            marker = self._runner.media_marker
+            request = CompletionRequest(marker, Options(), num_predict=1, images=[self._images[number]], cache_prompt=False)
+            async for chunk in self._runner.complete(request):
+                if chunk.usage is not None:
+                    self._sizes[number] = chunk.usage.prompt_eval_count
+        return self._sizes[number]
+
+
+def _units(turns: Sequence[Turn]) -> list[list[int]]:
+    """What is dropped together, the oldest first: a message, or calls and their results. System messages and the last stay."""
+    units: list[list[int]] = []
+    for number, turn in enumerate(turns):
+        if turn.role == "system":
+            continue
+        if turn.role == "tool" and units and turns[units[-1][0]].tool_calls:
+            units[-1].append(number)
+        else:
+            units.append([number])
+    return units[:-1]
+
+
+def _kept(turns: Sequence[Turn], units: list[list[int]], num_kept: int) -> list[Turn]:
+    dropped = {number for unit in units[: len(units) - num_kept] for number in unit}
+    return [turn for number, turn in enumerate(turns) if number not in dropped]
+
+
+def _marked(turns: Sequence[Turn]) -> tuple[list[Turn], tuple[int, ...]]:
+    """Pictures as `[img-N]` in the texts, N from 0 through all that is kept; and which ones these are."""
+    shown, pictures = [], list[int]()
+    for turn in turns:
+        if turn.pictures:
+            turn = replace(turn, content=with_image_markers(turn.content, len(turn.pictures), len(pictures)))
+            pictures += turn.pictures
+        shown.append(turn)
+    return shown, tuple(pictures)
+
+
+async def tokens_of(context: list[int], text: str, runner: TextRunner) -> list[int]:
+    """The ids of the whole prompt; a beginning-of-text token that the text has already is not added once more (GEN-09)."""
+    if context:
+        return context + await runner.tokenize(text, add_special=False)
+    tokens = await runner.tokenize(text, add_special=True)
+    if tokens[:1] == tokens[1:2]:
+        plain = await runner.tokenize(text, add_special=False)
+        return plain if tokens[1:] == plain else tokens
+    return tokens

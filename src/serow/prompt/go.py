@@ -1,0 +1,166 @@
+"""A TEMPLATE in Go's text/template: what it knows of messages and tools, by the names that the peer gives them (CHAT-07)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from serow.gotemplate import JsonMap, Slice, Struct, Template, parse
+from serow.inference.ask import Tool, ToolCall
+from serow.prompt.turns import Turn
+
+DEFAULT = "{{ .Prompt }}"
+_REMEMBERED_SIZE = 64 << 10  # characters
+
+
+def parsed(text: str) -> Template:
+    """A template; those of everyday size are remembered. Raises TemplateError."""
+    return _remembered(text) if len(text) <= _REMEMBERED_SIZE else parse(text)
+
+
+@lru_cache(maxsize=64)
+def _remembered(text: str) -> Template:
+    return parse(text)
+
+
+def render(template: Template, turns: Sequence[Turn], think: bool | str | None, tools: Sequence[Tool] = ()) -> str:
+    """Render by Go's rules: Messages where the template knows them, else one exchange at a time. Raises TemplateError."""
+    values, turns = {**_think_values(think), "Tools": _tools(tools)}, _collated(turns)
+    if template.uses("Messages"):
+        system = "\n\n".join(turn.content for turn in turns if turn.role == "system")
+        return template.render({"System": system, "Messages": list(map(_message, turns)), "Response": "", **values})
+    template = template if template.uses("Response") else parsed(template.source + "{{ .Response }}")
+    *done, last = _exchanges(turns)
+    return "".join(template.render({**exchange, **values}) for exchange in done) + template.render(
+        {**last, **values}, stop_at="Response"
+    )
+
+
+def fill_in(template: Template, prefix: str, suffix: str) -> str:
+    """The prompt of an insert template; system and chat format are left out."""
+    return template.render({"Prompt": prefix, "Suffix": suffix, "System": "", "Response": ""}, stop_at="Response")
+
+
+def _think_values(think: bool | str | None) -> dict[str, Any]:
+    level = think if isinstance(think, str) else "medium" if think else ""
+    return {"Think": bool(think), "ThinkLevel": level, "IsThinkSet": think is not None}
+
+
+def _collated(turns: Sequence[Turn]) -> list[Turn]:
+    """One message of those of a role that follow one another, a blank line between them, as the peer has it."""
+    collated: list[Turn] = []
+    for turn in turns:
+        if collated and collated[-1].role == turn.role != "tool":
+            collated[-1] = _joined(collated[-1], turn)
+        else:
+            collated.append(turn)
+    return collated
+
+
+def _joined(first: Turn, second: Turn) -> Turn:
+    return Turn(
+        first.role,
+        "\n\n".join((first.content, second.content)),
+        "\n\n".join(filter(None, (first.thinking, second.thinking))),
+        first.tool_calls + second.tool_calls,
+        pictures=first.pictures + second.pictures,
+    )
+
+
+def _exchanges(turns: Sequence[Turn]) -> list[dict[str, str]]:
+    """Group messages into System, Prompt, Response, a new group where one of them would be overwritten."""
+    variables = {"system": "System", "user": "Prompt", "assistant": "Response"}
+    order = list(variables.values())
+    exchanges = [dict.fromkeys(order, "")]
+    for turn in turns:
+        name = variables.get(turn.role, "Prompt")
+        if any(exchanges[-1][later] for later in order[order.index(name) :]):
+            exchanges.append(dict.fromkeys(order, ""))
+        exchanges[-1][name] = turn.content
+    return exchanges
+
+
+def _message(turn: Turn) -> Struct:
+    calls = tuple(_call(number, call) for number, call in enumerate(turn.tool_calls))
+    return Struct(
+        {
+            "Role": turn.role,
+            "Content": turn.content,
+            "Thinking": turn.thinking,
+            "Images": Slice(turn.pictures or None),
+            "ToolCalls": Slice(calls or None),
+            "ToolName": turn.tool_name,
+            "ToolCallID": turn.tool_call_id,
+        }
+    )
+
+
+def _call(number: int, call: ToolCall) -> Struct:
+    function = Struct({"Index": number, "Name": call.name, "Arguments": JsonMap(arguments_of(call))})
+    return Struct({"ID": call.id, "Function": function})
+
+
+def arguments_of(call: ToolCall) -> dict[str, Any]:
+    """The arguments as an object; what is none, as another dialect lets through, stands in one by itself."""
+    try:
+        found = json.loads(call.arguments)
+    except ValueError:
+        found = call.arguments
+    return found if isinstance(found, dict) else {"arguments": found}
+
+
+def _tools(tools: Sequence[Tool]) -> Slice:
+    found = tuple(map(_tool, tools))
+    return Slice(found or None, type_name="api.Tools", prints_json=True)
+
+
+def _tool(tool: Tool) -> Struct:
+    parameters = tool.parameters
+    properties = parameters.get("properties")
+    known = JsonMap({name: _property(each) for name, each in properties.items()}) if isinstance(properties, dict) else JsonMap()
+    function = Struct(
+        {
+            "Name": tool.name,
+            "Description": tool.description,
+            "Parameters": Struct(
+                {
+                    "Type": _type(parameters),
+                    "Defs": parameters.get("$defs"),
+                    "Items": parameters.get("items"),
+                    "Required": _strings(parameters.get("required")),
+                    "Properties": known,
+                },
+                json=parameters,
+            ),
+        },
+        json=tool.definition.get("function", {}),
+    )
+    return Struct({"Type": "function", "Items": None, "Function": function}, json=tool.definition)
+
+
+def _property(schema: Any) -> Struct:
+    schema = schema if isinstance(schema, Mapping) else {}
+    choices, enum = schema.get("anyOf"), schema.get("enum")
+    return Struct(
+        {
+            "AnyOf": Slice(tuple(map(_property, choices)) if isinstance(choices, list) and choices else None),
+            "Type": _type(schema),
+            "Items": schema.get("items"),
+            "Description": str(schema.get("description", "")),
+            "Enum": Slice(tuple(enum) if isinstance(enum, list) and enum else None),
+            "Properties": schema.get("properties"),
+            "Required": _strings(schema.get("required")),
+        },
+        json=dict(schema),
+    )
+
+
+def _type(schema: Mapping[str, Any]) -> str | Slice:
+    found = schema.get("type")
+    if isinstance(found, list) and len(found) != 1:
+        return Slice(tuple(map(str, found)), type_name="api.PropertyType")
+    return str(found[0] if isinstance(found, list) else found or "")
+
+
+def _strings(value: Any) -> Slice:
+    return Slice(tuple(map(str, value)) if isinstance(value, list) and value else None, type_name="[]string")
