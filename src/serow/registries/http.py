@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urldefrag, urljoin, urlsplit
@@ -101,19 +102,28 @@ class _Checked(AbstractResolver):
         self.found[host] = until, [each for each in addresses if each[1] in admitted]
 
 
-def _contexts(environ: Mapping[str, str]) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """How servers are verified, and how the one of an insecure registry is not."""
-    bundle = environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or None
-    verified = ssl.create_default_context()
+@lru_cache(maxsize=4)  # reading the system's authorities takes a tenth of a second
+def _verified(bundle: str) -> ssl.SSLContext:
+    """How servers are verified: by the system's authorities and those of a file or folder; raises RegistryError."""
+    context = ssl.create_default_context()
     try:
-        is_folder = bundle is not None and os.path.isdir(bundle)  # noqa: PTH112 - a variable's text, not a path of ours
-        if bundle is not None:
-            verified.load_verify_locations(capath=bundle) if is_folder else verified.load_verify_locations(cafile=bundle)
+        is_folder = bundle != "" and os.path.isdir(bundle)  # noqa: PTH112 - a variable's text, not a path of ours
+        if bundle:
+            context.load_verify_locations(capath=bundle) if is_folder else context.load_verify_locations(cafile=bundle)
     except OSError as error:
         raise RegistryError(f"the certificates of {bundle} can't be read", hint="see SSL_CERT_FILE") from error
-    blind = ssl.create_default_context()
-    blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
-    return verified, blind
+    return context
+
+
+def _blind() -> ssl.SSLContext:
+    """How the one of an insecure registry is not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _bundle(environ: Mapping[str, str]) -> str:
+    return environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or ""
 
 
 class Client:
@@ -132,7 +142,7 @@ class Client:
         self._probing = asyncio.Lock()
         self._resolver = _Checked()
         self._session: aiohttp.ClientSession | None = None
-        self._verified, self._blind = _contexts(access.environ)
+        self._blind = _blind()
         self._num_users = 0
         self._own_addresses: set[str] = set()
         self.authorization: Callable[[str], Mapping[str, str]] = lambda _: {}  # headers that say who we are, to an address
@@ -230,7 +240,8 @@ class Client:
         proxy = self.access.proxies.for_url(url)
         await self._require_admitted(url, is_proxied=proxy is not None)
         _, host, _ = origin(url)
-        context = self._blind if self._insecure and host == self._address.lower() else self._verified
+        is_blind = self._insecure and host == self._address.lower()
+        context = self._blind if is_blind else await asyncio.to_thread(_verified, _bundle(self.access.environ))
         return await self._opened().request(
             method,
             URL(url, encoded=True),

@@ -95,7 +95,7 @@ def decode_object(body: bytes, nulls: Container[str] = ()) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RequestError(f"the request body must be a JSON object, not {_name_of(value)}")
     bounds.FIELDS.check(len(value), "the request body")
-    if _has_surrogate_escape(text):
+    if b"\\ud" in body or b"\\uD" in body:
         _replace_surrogates(value)
     return {key.lower(): item for key, item in value.items() if item is not None or key.lower() in nulls}
 
@@ -106,10 +106,6 @@ def _text(body: bytes) -> tuple[str, int | None]:
         return body.decode().lstrip(" \t\r\n"), None
     except UnicodeDecodeError as error:
         return body[: error.start].decode().lstrip(" \t\r\n"), error.start
-
-
-def _has_surrogate_escape(text: str) -> bool:
-    return "\\ud" in text or "\\uD" in text
 
 
 def _reason(error: ValueError) -> str:

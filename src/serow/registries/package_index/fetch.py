@@ -177,7 +177,9 @@ async def connect(index: str, config: PipConfig) -> AsyncIterator[Fetcher]:
     """A Fetcher for one index, with pip's certificate authorities and proxy."""
     is_index_private = await _is_in_private_network(urlsplit(index).hostname or "")
     is_resolving = not is_index_private and not config.proxy and not getproxies()  # a proxy does it for us
-    connector = aiohttp.TCPConnector(ssl=_ssl_context(config), resolver=_PublicResolver() if is_resolving else None)
+    connector = aiohttp.TCPConnector(
+        ssl=await asyncio.to_thread(_ssl_context, config), resolver=_PublicResolver() if is_resolving else None
+    )
     async with aiohttp.ClientSession(
         connector=connector, trust_env=True, auto_decompress=False, read_bufsize=CHUNK, timeout=_TIMEOUT
     ) as session:
