@@ -45,7 +45,7 @@ class Models:
     def __init__(self, *models: Model) -> None:
         self._models = {each.name: each for each in models}
 
-    def resolve(self, name: str) -> Model:
+    async def find(self, name: str) -> Model:
         found = self._models.get(Name.parse(name)) if name else None
         if found is None:
             raise ModelNotFound(name)
