@@ -41,7 +41,7 @@ class FunctionCall(Struct, frozen=True, kw_only=True):
 
     index: int = 0
     name: str = ""
-    arguments: Raw = Raw(b"{}")
+    arguments: dict[str, Any] = {}
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -269,7 +269,8 @@ class ChatWhole(Fold):
 
 
 def _call(event: ToolCallEnd) -> Call:
-    return Call(id=event.id, function=FunctionCall(index=event.index, name=event.name, arguments=Raw(event.arguments.encode())))
+    arguments: Any = Raw(event.arguments.encode())  # as the model wrote it
+    return Call(id=event.id, function=FunctionCall(index=event.index, name=event.name, arguments=arguments))
 
 
 def rendered_record(model: str, event: Rendered) -> ChatRecord:
