@@ -1,6 +1,7 @@
 """What a model's files decide: adapters, chat templates, a beginning-of-text token, whether it writes at all (RES-08)."""
 
 import base64
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,3 +157,16 @@ def test_a_model_made_anew_is_not_refused_for_what_it_was(wire: Wire, models: Pa
         assert wire.refusal(name, "Hi")[0] == 500
         assert time.monotonic() - began > 0.05, "it was tried"
     store.delete(Name.parse("anew"))
+
+
+@pytest.mark.req("RES-08")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux")
+def test_a_template_without_end_is_bounded_in_memory(wire: Wire, models: Path, zoo: Path) -> None:
+    store, path = Store(models), models.parent / "endless.gguf"
+    template = "{% for i in range(1000000000) %}{{ i }}{% endfor %}"
+    create(store, "endless", changed(zoo / "zoo-think.gguf", path, {"tokenizer.chat_template": template}))
+    options = {"num_ctx": 256, "num_predict": 1}
+    assert wire.generate("endless", "2+3=", options, raw=True)["eval_count"] == 1
+    status, error = wire.refusal("endless", "Hi", options)
+    assert (status, "takes more memory than it may have" in error) == (400, True), error
+    store.delete(Name.parse("endless"))

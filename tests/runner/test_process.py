@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from serow.runner import process
 from serow.runner.engine import Engine
 from serow.runner.llama_params import describe
 from serow.runner.process import ChildProcess, State
+from serow.system.limits import clean_environment
 from tests.runner.engines import DEADLINE, ends, load_request
 
 WORKER = "serow.runner.llama_worker"
@@ -78,10 +81,64 @@ async def test_its_key_stands_in_no_command_line_or_environment(zoo: Path) -> No
         assert key not in " ".join([*seen.cmdline(), *seen.environ().values()])
 
 
-async def test_keys_of_the_server_are_not_handed_on(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEROW_API_KEYS", "secret")
+@pytest.mark.parametrize(
+    ("name", "is_handed_on"),
+    [
+        ("SEROW_API_KEYS", False),
+        ("OLLAMA_API_KEY", False),
+        ("OTEL_EXPORTER_OTLP_HEADERS", False),
+        ("PIP_INDEX_URL", False),
+        ("UV_INDEX_PRIVATE_PASSWORD", False),
+        ("HTTPS_PROXY", False),
+        ("HF_TOKEN", False),
+        ("CUDA_API_TOKEN", False),
+        ("AWS_SECRET_ACCESS_KEY", False),
+        ("SOMETHING_ELSE", False),
+        ("CUDA_VISIBLE_DEVICES", True),
+        ("GGML_VK_VISIBLE_DEVICES", True),
+        ("OMP_NUM_THREADS", True),
+        ("LD_LIBRARY_PATH", True),
+        ("TMPDIR", True),
+    ],
+)
+def test_an_engine_gets_what_tunes_it_and_no_secret(monkeypatch: pytest.MonkeyPatch, name: str, is_handed_on: bool) -> None:
+    monkeypatch.setenv(name, "x")
+    assert (name in clean_environment(*process._LIBRARIES)) == is_handed_on
+
+
+async def test_secrets_of_the_server_are_not_handed_on(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SEROW_API_KEYS", "OTEL_EXPORTER_OTLP_HEADERS", "PIP_INDEX_URL"):
+        monkeypatch.setenv(name, "secret")
     async with started(zoo) as child:
-        assert "SEROW_API_KEYS" not in psutil.Process(child.pid).environ()
+        assert "secret" not in psutil.Process(child.pid).environ().values()
+
+
+def told(name: str) -> str:
+    """What the system tells of a process."""
+    return Path("/proc", name).read_text()
+
+
+@linux
+async def test_the_system_ends_an_engine_before_the_server_and_keeps_no_image_of_its_memory(zoo: Path) -> None:
+    spec = describe(replace(load_request(zoo / "zoo-think.gguf"), memory=100 << 20, prompt_cache=0))
+    child = ChildProcess(WORKER, spec, load_timeout=DEADLINE)
+    await child.start()
+    try:
+        limits, score, own = (
+            told(name) for name in (f"{child.pid}/limits", f"{child.pid}/oom_score_adj", "self/oom_score_adj")
+        )
+        assert int(score) > int(own)
+        assert re.search(r"Max core file size +0 +0 ", limits)
+        assert re.search(rf"Max data size +{(1224 << 20) * 5 // 4} ", limits)
+    finally:
+        await child.close()
+
+
+async def test_a_child_that_holds_more_than_it_may_is_ended_with_the_reason(zoo: Path) -> None:
+    child = ChildProcess(WORKER, describe(load_request(zoo / "zoo-think.gguf")), load_timeout=DEADLINE, memory_limit=1 << 20)
+    with pytest.raises(LoadError, match=r"^the engine took more memory than it may$"):
+        await child.start()
+    assert child.is_greedy and child.state is State.DEAD
 
 
 async def test_closing_leaves_no_process_and_no_directory(zoo: Path, temporary: Path) -> None:

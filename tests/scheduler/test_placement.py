@@ -8,7 +8,8 @@ from serow.engines.selection import WHEEL_CHOICE, Choice
 from serow.options import LoadOptions
 from serow.runner.base import LoadRequest
 from serow.runner.engine import IK, WHEEL, Engine, Feature, FlagSet
-from serow.scheduler.placement import Decision, Load, Refuse, Use, Wait, fits, plan, resolve
+from serow.runner.llama_spec import prompt_cache_size
+from serow.scheduler.placement import Decision, Load, Refuse, Use, Wait, fits, memory_needed, plan, resolve
 from serow.scheduler.resident import Demand, Resident, State
 from serow.settings import Settings
 from serow.store.model import Model
@@ -232,3 +233,18 @@ def test_a_model_that_completes_texts_is_loaded_a_second_time_to_embed_them() ->
     decision = plan(demand, [loaded], lambda: 64 * GIB, Settings())
     assert isinstance(decision, Load)
     assert loaded not in decision.after
+
+
+def test_prompts_that_left_their_slot_get_a_modest_share_of_what_is_left_and_it_is_planned() -> None:
+    plenty, little, none = (decide(free=free) for free in (64 * GIB, 3 * GIB, GIB + (130 << 20)))
+    assert isinstance(plenty, Load) and isinstance(little, Load) and isinstance(none, Load)
+    assert plenty.prompt_cache == prompt_cache_size() >> 20 << 20
+    assert 0 <= none.prompt_cache < little.prompt_cache < plenty.prompt_cache
+    for decision, free in ((plenty, 64 * GIB), (little, 3 * GIB), (none, GIB + (130 << 20))):
+        without = memory_needed(model("a"), decision.options, decision.num_parallel)
+        assert decision.memory == without + decision.prompt_cache <= free
+
+
+def test_a_pipeline_keeps_no_prompts() -> None:
+    decision = decide(wanted=model("a", capabilities=("image",)))
+    assert isinstance(decision, Load) and decision.prompt_cache == 0

@@ -8,6 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from serow.options import LoadOptions, Options
 from serow.runner.engine import DEFAULT_FLAGS, WHEEL, Engine, FlagSet
+from serow.runner.llama_spec import prompt_cache_size
 from serow.store.model import Model
 
 RANDOM_SEED = -1  # another one for every answer
@@ -44,6 +45,8 @@ class LoadRequest:
     engine: Engine = WHEEL
     flags: FlagSet = DEFAULT_FLAGS
     embeds: bool = False
+    memory: int = 0  # bytes that are planned for all of it, 0 where nobody plans
+    prompt_cache: int = field(default_factory=prompt_cache_size)  # bytes of these
 
 
 @dataclass(frozen=True)

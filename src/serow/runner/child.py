@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from serow.system.limits import die_with_parent
+from serow.system.limits import die_with_parent, forbid_core_files, leave_first
 
 T = TypeVar("T")
 
@@ -35,6 +35,8 @@ def adopt(kind: type[T], on_orphaned: Callable[[], object] = lambda: None) -> tu
     The parent holds the other end of that pipe and nothing else does, so it ends however the parent ends.
     """
     die_with_parent()
+    forbid_core_files()  # one would hold what people said
+    leave_first()
     os.umask(0o077)  # what an engine writes are users' texts
     assignment = msgspec.json.decode(sys.stdin.buffer.readline(), type=Assignment)
     threading.Thread(target=_end_with_stdin, args=(on_orphaned,), daemon=True).start()

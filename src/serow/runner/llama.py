@@ -1,5 +1,6 @@
 """A language model in a llama.cpp server of its own: the TextRunner."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -10,7 +11,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from serow.errors import EngineDied, EngineError, LoadError, RequestError, SerowError
+from serow.errors import EngineDied, EngineError, LoadError, RequestError, SerowError, TemplateError
 from serow.runner.base import Chunk, CompletionRequest, LoadRequest
 from serow.runner.llama_errors import explain_load, refusal
 from serow.runner.llama_events import ChunkBuilder, EventReader, Fault
@@ -74,7 +75,7 @@ class LlamaRunner:
         self._slots = SlotKeeper(place, request, self._call)
         self._template = ChatTemplate(request.model.chat_template)
         self._child = self._new_child()
-        self._template_limit = aiohttp.ClientTimeout(total=min(_TEMPLATE_TIMEOUT, settings.stall_timeout))
+        self._template_limit = min(_TEMPLATE_TIMEOUT, settings.stall_timeout)
         stalled = f"the engine made no progress for {settings.stall_timeout:g} seconds"
         self._watchdog = Watchdog(settings.stall_timeout, lambda: self._child.kill(stalled))
         self._props: _Props | None = None
@@ -112,13 +113,15 @@ class LlamaRunner:
         return self._props
 
     def _new_child(self) -> ChildProcess:
+        spec = describe(self._request, self._slots.path, self._template.override)
         return ChildProcess(
             "serow.runner.llama_launcher" if self._kind.flags else "serow.runner.llama_worker",
-            describe(self._request, self._slots.path, self._template.override),
+            spec,
             load_timeout=self._settings.load_timeout,
             stall_timeout=self._settings.stall_timeout,
             explain=explain_load,
             may_use_unix_socket=self._kind.has_unix_sockets,
+            memory_limit=spec.memory_limit,
         )
 
     async def load(self) -> None:
@@ -161,7 +164,7 @@ class LlamaRunner:
             try:
                 await self._child.start()
             except LoadError:
-                if not self._template.fall_back(self._child.stderr):
+                if not self._template.fall_back(self._child.stderr, is_greedy=self._child.is_greedy):
                     raise
                 _log.warning("the engine does not start with the model's chat template and is started again without")
             else:
@@ -183,7 +186,19 @@ class LlamaRunner:
         body = self._template.body(messages, template_kwargs)
         if tools:
             body |= {"tools": tools, "tool_choice": "none"}  # they are rendered all the same, and no grammar is made of them
-        return (await self._call("POST", "/apply-template", body, _Prompt, self._template_limit, refused)).prompt
+        try:
+            async with asyncio.timeout(self._template_limit):
+                return (await self._call("POST", "/apply-template", body, _Prompt, refused=refused)).prompt
+        except TimeoutError:
+            answers = await self._child.answers()
+            self._child.kill("the model's chat template ran too long" if answers else "the engine does not answer")
+            if not answers:
+                raise await self._child.gone() from None
+            raise TemplateError(f"the model's chat template runs longer than {self._template_limit:g} seconds") from None
+        except EngineDied:
+            if not self._child.is_greedy:
+                raise
+            raise TemplateError("the model's chat template takes more memory than it may have") from None
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:
         """Yield a chunk for each event as it arrives, the last with `usage`. Closing the iterator stops the engine's work.

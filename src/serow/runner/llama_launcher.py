@@ -9,7 +9,7 @@ import threading
 from serow.runner.child import adopt
 from serow.runner.engine import KINDS
 from serow.runner.llama_spec import ENVIRON, LlamaSpec
-from serow.system.limits import die_with_parent
+from serow.system.limits import die_with_parent, limit_data
 
 
 class Launcher:
@@ -30,8 +30,11 @@ class Launcher:
         listen, spec = adopt(LlamaSpec, self.stop)
         flags = KINDS[spec.kind].flags
         assert flags is not None
+        has_gpu = _has_gpu(spec)
+        if not has_gpu:  # a driver claims address space as it likes
+            limit_data(spec.memory_limit * 5 // 4)
         self._server = subprocess.Popen(
-            [spec.executable, *flags(spec, listen, _has_gpu(spec))],
+            [spec.executable, *flags(spec, listen, has_gpu)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

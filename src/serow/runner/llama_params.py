@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import psutil
-
 from serow.runner.base import LoadRequest
 from serow.runner.child import Listen
 from serow.runner.llama_spec import (
@@ -12,6 +10,7 @@ from serow.runner.llama_spec import (
     SMALLEST_BATCH,
     LlamaSpec,
     batch_size,
+    memory_limit,
     physical_cores,
     usable_cores,
 )
@@ -42,7 +41,8 @@ def describe(request: LoadRequest, slots: str = "", chat_template: str = "") -> 
         use_mmap=options.use_mmap,
         num_thread=min(checked or num_thread, num_thread),
         num_thread_batch=num_thread,
-        prompt_cache=prompt_cache_size() // _MIB,
+        prompt_cache=request.prompt_cache // _MIB,
+        memory_limit=memory_limit(request.memory, request.prompt_cache),
         flash_attention=request.flags.flash_attention,
         num_draft=NUM_DRAFT if request.flags.drafts else 0,
         slots=slots,
@@ -57,21 +57,23 @@ def _pooling(request: LoadRequest) -> str:
     return "model" if "embedding" in request.model.capabilities else "mean"
 
 
-def prompt_cache_size() -> int:
-    """Bytes that one engine may spend on the key-value states of prompts that left their slot."""
-    return min(1024 * _MIB, int(psutil.virtual_memory().total) // 32)
-
-
 def _within(value: int, low: int, high: int) -> int:
     return max(low, min(high, value))
+
+
+def has_gpu() -> bool:
+    """Whether the wheel finds devices beside the CPU."""
+    import xllamacpp
+
+    cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
+    return any(device["type"] != cpu for device in xllamacpp.get_device_info())
 
 
 def common_params(spec: LlamaSpec, listen: Listen) -> Any:
     """The spec as the wheel's CommonParams."""
     import xllamacpp  # its shared libraries belong into the child only
 
-    cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
-    batch = batch_size(spec, has_gpu=any(device["type"] != cpu for device in xllamacpp.get_device_info()))
+    batch = batch_size(spec, has_gpu=has_gpu())
     params = xllamacpp.CommonParams()
     params.model.path = spec.weights
     params.mmproj.path = spec.projector

@@ -8,6 +8,7 @@ from msgspec import Struct
 DEFAULT_BATCH = 512
 _BLOCK = 256  # tokens
 SMALLEST_BATCH = 32  # below the number of slots, or 2, the engine aborts
+_SLACK = 1 << 30  # bytes
 NUM_DRAFT = 15  # tokens that are guessed at once: of eight slots as many as a batch of 128 takes in
 _NUM_LOOKUP = 8  # tokens that must have stood in the text before; with fewer, other texts became slower (measured)
 
@@ -37,6 +38,7 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
     num_thread: int  # that decode one stream
     num_thread_batch: int  # that read prompts, and decode several streams
     prompt_cache: int  # MiB of memory for prompts that left their slot
+    memory_limit: int = 0  # bytes that it may hold beside mapped files, 0 for no limit
     flash_attention: bool | None  # None: as the engine decides
     num_draft: int  # 0: nothing is guessed
     chat_template: str = ""  # in place of the model file's own, "" for that
@@ -48,6 +50,19 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
     def flash_attention_word(self) -> str:
         """As engines and people say it: auto, on, off."""
         return {None: "auto", True: "on", False: "off"}[self.flash_attention]
+
+
+def prompt_cache_size() -> int:
+    """Bytes that one engine may spend on the key-value states of prompts that left their slot, where there is room."""
+    return min(1 << 30, int(psutil.virtual_memory().total) // 32)
+
+
+def memory_limit(planned: int, prompt_cache: int) -> int:
+    """Bytes of its own that an engine may hold for which so many are planned: far more than it should need; 0 is no limit.
+
+    It ends what nobody plans, such as a model's chat template that makes a list without end.
+    """
+    return 2 * planned - prompt_cache + _SLACK if planned else 0
 
 
 def usable_cores() -> int:

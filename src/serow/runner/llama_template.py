@@ -46,10 +46,14 @@ class ChatTemplate:
         before, after = _GUARD
         return {_Stage.OWN: "", _Stage.GUARDED: before + self._source + after, _Stage.NONE: _NONE}[self._stage]
 
-    def fall_back(self, log: str) -> bool:
-        """Whether there is another way to start an engine that ended with this log, which is then `override`."""
+    def fall_back(self, log: str, *, is_greedy: bool = False) -> bool:
+        """Whether there is another way to start an engine that ended with this log, which is then `override`.
+
+        One that `is_greedy` took too much memory, and perhaps the template did.
+        """
         unparsed = _UNPARSED.search(log)
-        if self._stage is _Stage.NONE or not self._source or not (unparsed or _FAILED in log):
+        may_be_it = unparsed or _FAILED in log or (is_greedy and self._stage is _Stage.OWN)
+        if self._stage is _Stage.NONE or not self._source or not may_be_it:
             return False
         if self._stage is _Stage.OWN and not unparsed and len(self._source.encode()) < _LONGEST_ARGUMENT:
             self._stage = _Stage.GUARDED

@@ -6,8 +6,9 @@ import threading
 import time
 
 from serow.runner.child import adopt
-from serow.runner.llama_params import common_params
+from serow.runner.llama_params import common_params, has_gpu
 from serow.runner.llama_spec import ENVIRON, LlamaSpec
+from serow.system.limits import limit_data
 
 LOG_DELAY = 0.1  # seconds; the engine's log, with the reason why it did not load, is written by a thread of its own
 
@@ -18,6 +19,8 @@ def main() -> None:
     os.environ.update(ENVIRON | os.environ)  # read when the libraries are loaded
     import xllamacpp
 
+    if not has_gpu():  # a driver claims address space as it likes
+        limit_data(spec.memory_limit * 5 // 4)
     try:
         server = xllamacpp.Server(common_params(spec, listen))
     except RuntimeError:

@@ -27,12 +27,20 @@ import psutil
 from serow.errors import EngineDied, EngineError, LoadError
 from serow.runner.child import Assignment, Listen
 from serow.runner.socket_directory import SOCKET, SocketDirectory
+from serow.system.limits import clean_environment, private_memory
 
 CLOSE_TIMEOUT = 5.0  # seconds that a child may take to end by itself
 CONNECT_TIMEOUT = 10.0
 _FIRST_POLL, _LONGEST_POLL = 0.005, 0.2
+_MEMORY_POLL = 0.25  # seconds
+_GREEDY = "the engine took more memory than it may"
 _EXIT_NOTICE = 1.0  # seconds between a connection that breaks and the exit of its process
-_SECRETS = ("SEROW_API_KEYS", "SEROW_API_KEY", "OLLAMA_API_KEY")  # of the server, no engine's business
+# How the names of variables begin by which people tune what engines are made of. What is the server's alone, such as its keys,
+# the headers of its traces or the user and password of an index, is no engine's business.
+_LIBRARIES = (
+    "AMD_", "CUDA_", "DYLD_", "GGML_", "GOMP_", "GPU_", "HIP_", "HSA_", "KMP_", "LLAMA_", "MESA_", "METAL_", "MKL_", "MTL_",
+    "NVIDIA_", "OMP_", "ONEAPI_", "OPENBLAS_", "PYTORCH_", "ROCR_", "SYCL_", "TORCH_", "VK_", "ZE_",
+)  # fmt: skip
 _STDERR_TAIL = 16 << 10
 _LONGEST_SOCKET_PATH = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
 
@@ -71,19 +79,23 @@ class ChildProcess:
         stall_timeout: float = math.inf,
         explain: Callable[[int, str], str] = explain_exit,
         may_use_unix_socket: bool = True,
+        memory_limit: int = 0,
     ) -> None:
+        """`memory_limit` in bytes of its own that end it, 0 for none; for the rest see the module."""
         self._module = module
         self._spec = spec
         self._load_timeout = load_timeout
         self._stall_timeout = stall_timeout
         self._explain = explain
         self._may_use_unix_socket = may_use_unix_socket
+        self._memory_limit = memory_limit
         self._state = State.STARTING
         self._stderr = bytearray()
         self._fault = ""  # why we killed it
         self._directory: SocketDirectory | None = None
         self._process: Process | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._guard: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> State:
@@ -114,6 +126,11 @@ class ChildProcess:
         """The end of what it wrote."""
         return self._stderr.decode(errors="replace")
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether it was ended because it took too much memory."""
+        return self._fault == _GREEDY
+
     async def start(self) -> None:
         """Return once it answers; raises LoadError, and leaves nothing behind when it fails or is cancelled."""
         try:
@@ -131,6 +148,8 @@ class ChildProcess:
         if self._watcher is not None:
             await self.session.close()
             await self._end()
+        if self._guard is not None:
+            await self._guard
         if self._directory is not None:
             await asyncio.to_thread(self._directory.remove)
 
@@ -162,9 +181,10 @@ class ChildProcess:
             stdout=DEVNULL,
             stderr=PIPE,
             start_new_session=True,
-            env={name: value for name, value in os.environ.items() if name not in _SECRETS},
+            env=clean_environment(*_LIBRARIES),
         )
         self._watcher = asyncio.create_task(self._watch(process))
+        self._guard = asyncio.create_task(self._guard_memory(process.pid)) if self._memory_limit else None
         self.session = _open_session(listen, self._stall_timeout)
         assert process.stdin is not None
         assignment = msgspec.json.encode(Assignment(listen, msgspec.Raw(msgspec.json.encode(self._spec))))
@@ -183,17 +203,25 @@ class ChildProcess:
         await process.wait()
         self._state = State.DEAD
 
+    async def _guard_memory(self, pid: int) -> None:
+        """End it when it holds more than its limit: the system's own limit only fails allocations, and some try on."""
+        assert self._watcher is not None
+        while not self._watcher.done():
+            if private_memory(pid) > self._memory_limit:
+                self.kill(_GREEDY)
+            await asyncio.wait({self._watcher}, timeout=_MEMORY_POLL)
+
     async def _become_ready(self) -> None:
         assert self._watcher is not None
         assert self._process is not None
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._load_timeout
         pause = _FIRST_POLL
-        while not await self._is_healthy():
+        while not await self.answers():
             await asyncio.wait({self._watcher}, timeout=pause)
             if self._process.returncode is not None:
                 await self._watcher
-                raise LoadError(self._explain(self._process.returncode, self.stderr))
+                raise LoadError(self._fault or self._explain(self._process.returncode, self.stderr))
             if clock() > deadline:
                 raise LoadError(
                     f"the model did not load within {self._load_timeout:g} seconds", hint="raise SEROW_LOAD_TIMEOUT"
@@ -202,7 +230,8 @@ class ChildProcess:
         if self._state is State.STARTING:
             self._state = State.READY
 
-    async def _is_healthy(self) -> bool:
+    async def answers(self) -> bool:
+        """Whether it says now that it can work."""
         try:
             async with self.session.get("/health", timeout=aiohttp.ClientTimeout(total=2)) as response:
                 return response.status == 200

@@ -5,12 +5,12 @@ plan with.
 """
 
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
+
+from serow.system.limits import private_memory
 
 
 class Devices:
@@ -25,15 +25,8 @@ class Devices:
         return max(0, int(min(left)))
 
     def private_memory(self, pid: int) -> int:
-        """What a process and its children hold and `free_memory` does not count as free; 0 when it is gone.
-
-        On Linux mapped files are left out: the weights of a model lie in the page cache, which counts as free.
-        """
-        try:
-            process = psutil.Process(pid)
-            return sum(_private(part.memory_info()) for part in (process, *process.children()))
-        except psutil.NoSuchProcess:
-            return 0
+        """What a process and its children hold and `free_memory` does not count as free; 0 when it is gone."""
+        return private_memory(pid)
 
     def _cgroups(self) -> Iterator[Path]:
         """The cgroup (version 2) of this process and those above it."""
@@ -44,10 +37,6 @@ class Devices:
         top = self._root / "sys/fs/cgroup"
         for group in (top / line.removeprefix("0::/") for line in lines if line.startswith("0::/")):
             yield from (group, *(parent for parent in group.parents if parent.is_relative_to(top)))
-
-
-def _private(memory: Any) -> int:
-    return int(memory.rss - memory.shared) if sys.platform == "linux" else int(memory.rss)
 
 
 def _left_in(group: Path) -> float:

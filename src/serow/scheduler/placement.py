@@ -10,12 +10,13 @@ import msgspec
 
 from serow.engines.selection import WHEEL_CHOICE, Choice
 from serow.options import LoadOptions
-from serow.runner.llama_spec import whole_blocks
+from serow.runner.llama_spec import prompt_cache_size, whole_blocks
 from serow.scheduler.resident import Demand, Resident, State
 from serow.settings import Settings
 from serow.store.model import Model
 
 _SHARE = 4  # the automatic choice gives one part in so many of the free memory to contexts
+_CACHE_SHARE = 8  # and one in so many of what is left then to prompts that left their slot
 _PROCESS = 64 << 20  # bytes of an engine beside weights and contexts; measured: 27 MiB to 148 MiB
 _PIPELINE_PROCESS = 384 << 20  # of one that draws: torch and diffusers; measured: 324 MiB
 
@@ -36,6 +37,7 @@ class Load:
     memory: int  # bytes
     after: tuple[Resident, ...] = ()
     choice: Choice = WHEEL_CHOICE
+    prompt_cache: int = 0  # bytes of `memory` for prompts that left their slot
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,11 @@ def _load(
         if not leavers:
             return Wait()  # 5
         after.append(leavers.pop(0))
-    num_parallel = choose_parallel(model, options, choice, room(free, residents, after), settings)
-    return Load(options, num_parallel, memory_needed(model, options, num_parallel), tuple(after), choice)  # 4
+    left = room(free, residents, after)
+    num_parallel = choose_parallel(model, options, choice, left, settings)
+    memory = memory_needed(model, options, num_parallel)
+    cache = choose_prompt_cache(model, left - memory)
+    return Load(options, num_parallel, memory + cache, tuple(after), choice, cache)  # 4
 
 
 def by_leave(residents: Iterable[Resident]) -> list[Resident]:
@@ -162,6 +167,12 @@ def choose_parallel(model: Model, options: LoadOptions, choice: Choice, availabl
     slot = max(model.kv_bytes * options.num_ctx, 1)
     spare = available - memory_needed(model, options, 0)
     return max(1, min(choice.flags.num_parallel, spare // _SHARE // slot))
+
+
+def choose_prompt_cache(model: Model, spare: int) -> int:
+    """Bytes for prompts that left their slot: a modest share of the memory that would be left, in whole MiB."""
+    share = 0 if model.is_image else min(prompt_cache_size(), max(0, spare) // _CACHE_SHARE)
+    return share >> 20 << 20
 
 
 def memory_needed(model: Model, options: LoadOptions, num_parallel: int) -> int:

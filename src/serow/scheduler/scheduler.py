@@ -243,7 +243,16 @@ class Scheduler:
             if not other.is_leaving and other.key != demand.key:
                 self.counts.evictions[_name(other)] += 1
             other.retire()
-        request = LoadRequest(model, load.options, load.num_parallel, load.choice.engine, load.choice.flags, demand.embeds)
+        request = LoadRequest(
+            model,
+            load.options,
+            load.num_parallel,
+            load.choice.engine,
+            load.choice.flags,
+            demand.embeds,
+            load.memory,
+            load.prompt_cache,
+        )
         resident = Resident(request, load.memory, uncounted=load.memory, keep_alive=self._settings.keep_alive)
         resident.task = asyncio.create_task(self._live(resident, load.after), name=f"engine of {model.name}")
         resident.task.add_done_callback(lambda task: self._gone(resident, task))

@@ -7,14 +7,18 @@ memory on macOS, whoever started the process has to look (`measure`).
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 if sys.platform != "win32":
     import resource
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_HIGHEST_SCORE, _SOONER = 1000, 300
 _STATM = Path("/proc/self/statm")
 HAS_CPU_LIMIT = sys.platform != "win32"
 HAS_MEMORY_LIMIT = sys.platform == "linux"
@@ -54,6 +58,24 @@ def limit_memory(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_statm()[0] + size, hard))
 
 
+def limit_data(size: int) -> None:
+    """Let allocations fail once this process, or one that it starts, claims `size` bytes of its own; 0 sets no limit.
+
+    Mapped files, such as the weights of a model, do not count. It holds for good, and only on Linux.
+    """
+    if sys.platform == "linux" and size:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = size if hard == resource.RLIM_INFINITY else min(size, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def leave_first() -> None:
+    """When memory ends, let Linux end this process, and what it starts, before the one that started it."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, ValueError):
+            _OOM_SCORE.write_text(str(min(_HIGHEST_SCORE, int(_OOM_SCORE.read_text()) + _SOONER)))
+
+
 def unlimit_memory() -> None:
     """Take the limit back."""
     if sys.platform == "linux":
@@ -80,6 +102,24 @@ def measure(pid: int) -> tuple[float, int]:
         return 0.0, 0
 
 
+def private_memory(pid: int) -> int:
+    """Bytes that a process and its children hold of their own; 0 when it is gone.
+
+    On Linux mapped files are left out: the weights of a model lie in the page cache, which counts as free.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return sum(_private(part.memory_info()) for part in (process, *process.children()))
+    except psutil.Error:
+        return 0
+
+
+def _private(memory: Any) -> int:
+    return int(memory.rss - memory.shared) if sys.platform == "linux" else int(memory.rss)
+
+
 def resident_size() -> int:
     """Bytes of memory that this process holds."""
     return _statm()[1] if sys.platform == "linux" else measure(os.getpid())[1]
@@ -91,12 +131,18 @@ def _statm() -> tuple[int, int]:
     return int(pages) * resource.getpagesize(), int(resident) * resource.getpagesize()
 
 
-def clean_environment() -> dict[str, str]:
-    """What a Python of ours needs to start, and nothing of the server's secrets."""
-    return {name: value for name, value in os.environ.items() if name.upper() in _NEEDED}
+def clean_environment(*prefixes: str) -> dict[str, str]:
+    """What a Python of ours needs to start, what begins with one of `prefixes`, and nothing of the server's secrets."""
+    return {name: value for name, value in os.environ.items() if _is_clean(name.upper(), prefixes)}
 
 
+def _is_clean(name: str, prefixes: tuple[str, ...]) -> bool:
+    return name in _NEEDED or (name.startswith(prefixes) and not _SECRET.search(name))
+
+
+_SECRET = re.compile("KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|HEADER|URL|PROXY")  # in the names of variables that may hold one
 _NEEDED = frozenset({
-    "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONUTF8", "SYSTEMROOT",
-    "TEMP", "TMP", "TMPDIR", "VIRTUAL_ENV", "WINDIR",
+    "APPDATA", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOCALAPPDATA", "NUMBER_OF_PROCESSORS", "PATH",
+    "PATHEXT", "PYTHONHOME", "PYTHONPATH", "PYTHONUTF8", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "USERPROFILE", "VIRTUAL_ENV",
+    "WINDIR", "XDG_CACHE_HOME",
 })  # fmt: skip
