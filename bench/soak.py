@@ -1,17 +1,17 @@
 """Many clients of every kind at one server for a while, with engines killed under them; then the accounts are checked.
 
-    python bench/soak.py --minutes 10                # exit status 1 when a rule is broken
-    python bench/soak.py --minutes 2 --clients 16 --seed 7
-    python bench/soak.py --idle 2000                 # hold that many idle streams, print the server's memory
+    python -m bench.soak --minutes 10                # exit status 1 when a rule is broken
+    python -m bench.soak --minutes 2 --clients 16 --seed 7
+    python -m bench.soak --idle 2000                 # hold that many idle streams, print the server's memory
 
 It starts a server of its own on a store of its own with the tiny models (and draws, when the extra `image` is installed).
 Requests sent = answered + refused + failed + cancelled. A failure has to be the word of an engine that we killed; anything else
 is lost, what does not come within two minutes hangs: both break the rules, as do slots, processes, files or memory that stay.
+One request in ten is a hostile client's (`hostile.py`); meanwhile GET /api/version takes at most 100 ms, in 99 of 100 cases.
 """
 
 import argparse
 import asyncio
-import base64
 import contextlib
 import importlib.util
 import json
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,18 +34,20 @@ from typing import Any
 import aiohttp
 import psutil
 
+from bench import hostile
+from bench.wishes import ENDLESS, ZOO, Crowd, Wish
 from serow.runner.image import PACKAGES
 from serow.store.create import Recipe
 from serow.store.name import Name
 from serow.store.pipeline import files_of
 from serow.store.store import Store
 
-ZOO = Path(__file__).parents[1] / "tests" / "models" / "zoo"
 DEADLINE = 120.0  # seconds until an answer that did not come counts as hung; a pipeline that stops is given up after 30
 QUIET_DEADLINE = 60.0  # seconds until everything has to be idle after the last request
 MOST_GROWTH = 20 << 20  # bytes of the server over the whole time
+LONGEST_PING = 0.1  # seconds of GET /api/version, 99 of 100 times
+HEAVY_SHARE = 5  # of the requests of hostile clients, in a hundred
 MOST_IDLE_MEMORY = 200 << 20  # bytes of the server with all idle streams
-ENDLESS = {"num_predict": -1, "logit_bias": {"2": -1e9}, "seed": 1}  # zoo-think can't say that it is done
 ENVIRON = {
     "SEROW_HOST": "127.0.0.1:0",
     "SEROW_NUM_PARALLEL": "2",
@@ -62,17 +64,6 @@ _KILLED = re.compile(
 _NOISE = re.compile(r" INFO |status=503")  # lines of the log that tell nothing of a broken rule
 
 
-@dataclass(frozen=True)
-class Wish:
-    """A request: what is sent, and after how many seconds its client leaves, if it does."""
-
-    kind: str
-    body: dict[str, Any] | bytes
-    path: str = "/api/generate"
-    leaves_after: float | None = None
-    fits: Callable[[dict[str, Any]], bool] = lambda _: True  # whether the whole answer is a right one
-
-
 @dataclass
 class Tally:
     """How requests ended, by kind and outcome; what must not happen in words."""
@@ -82,6 +73,7 @@ class Tally:
     num_sent: int = 0
     num_kills: int = 0
     memory: list[int] = field(default_factory=list)  # bytes of the server, each second
+    pings: list[float] = field(default_factory=list)  # seconds of GET /api/version
 
     def count(self, outcome: str) -> int:
         """All requests of an outcome."""
@@ -97,14 +89,19 @@ class Server:
     temporary: Path
 
     def engines(self) -> list[psutil.Process]:
-        """Processes that it started, and theirs."""
-        found: list[psutil.Process] = self.process.children(recursive=True)
-        return found
+        """Engines that it started, and their processes; the workers, which stay, are none."""
+        return [each for each in self.process.children(recursive=True) if not _is_worker(each)]
 
     @property
     def memory(self) -> int:
         """Resident bytes of the server alone."""
         return int(self.process.memory_info().rss)
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any(part.startswith("serow.workers") for part in process.cmdline())
+    return False
 
 
 # The server -----------------------------------------------------------------------------------------------------------
@@ -158,101 +155,6 @@ def serving(root: Path, **environ: str) -> Iterator[Server]:
 
 # The clients ----------------------------------------------------------------------------------------------------------
 
-BAD: tuple[bytes, ...] = (
-    b"",
-    b"{",
-    b"[]",
-    b"\xff\xfe",
-    b'{"model": 5}',
-    b'{"model": "no-such-model", "prompt": "x"}',
-    b'{"model": "../../etc/passwd", "prompt": "x"}',
-    b'{"model": "zoo-think", "prompt": "x", "options": {"top_k": "many"}}',
-    b'{"model": "zoo-think", "prompt": "x", "options": {"num_ctx": -5}}',
-    b'{"model": "zoo-think", "prompt": "x", "keep_alive": "30"}',
-    b'{"model": "zoo-think", "prompt": "x", "format": {"type": 5}}',
-    b'{"model": "zoo-think", "prompt": "x", "format": {"regex": "((((("}}',
-    b'{"model": "zoo-think", "prompt": "x", "template": "{{ if }}"}',
-    b'{"model": "zoo-think", "prompt": "x", "context": [99999999]}',
-    b'{"model": "zoo-think", "prompt": "x", "images": ["aGVsbG8="]}',
-    b'{"model": "zoo-vision", "prompt": "x", "images": ["http://127.0.0.1/x.png"]}',
-    b'{"model": "zoo-vision", "prompt": "x", "think": true}',
-    b'{"model": "zoo-think", "prompt": "x", "raw": true, "system": "y"}',
-)
-SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}, "ok": {"type": "boolean"}}, "required": ["n", "ok"]}
-QUESTIONS = ("What is 3 + 4?", "Hello", "What is 13 + 24?", "Tell me a story", "1 2 3 4")
-
-
-def _holds_json(record: dict[str, Any]) -> bool:
-    return bool(record["done_reason"] == "length") or {"n", "ok"} <= json.loads(record["response"]).keys()
-
-
-class Crowd:
-    """Makes up requests; the same seed makes the same ones."""
-
-    def __init__(self, seed: int, *, has_pictures: bool) -> None:
-        self._random = random.Random(seed)
-        self._picture = base64.b64encode(next((ZOO / "lm" / "vision_images").glob("*.png")).read_bytes()).decode()
-        kinds = {
-            self.ask: 8,
-            self.leave: 5,
-            self.bad: 3,
-            self.constrain: 3,
-            self.see: 2,
-            self.unload: 1,
-            self.reload: 1,
-            self.look: 2,
-        }
-        self._kinds = kinds | ({self.draw: 1} if has_pictures else {})
-
-    def wish(self) -> Wish:
-        """The next request."""
-        (kind,) = self._random.choices(list(self._kinds), list(self._kinds.values()))
-        return kind()
-
-    def _body(self, **fields: Any) -> dict[str, Any]:
-        options = {"num_predict": self._random.choice((1, 20, 60)), **fields.pop("options", {})}
-        prompt, stream = self._random.choice(QUESTIONS), self._random.random() < 0.6
-        return {"model": "zoo-think", "prompt": prompt, "stream": stream, "options": options, **fields}
-
-    def ask(self) -> Wish:
-        """A question, thinking or not."""
-        return Wish("ask", self._body(think=self._random.choice((True, False)), logprobs=self._random.random() < 0.2))
-
-    def leave(self) -> Wish:
-        """A question whose client goes away: in the queue, while loading, reading the prompt, writing."""
-        prompt = self._random.choice(("Hello", "word " * 900))
-        seconds = self._random.choice((0.0, 0.01, 0.1, 0.5, 2.0))
-        return Wish("leave", self._body(prompt=prompt, options=ENDLESS), leaves_after=seconds)
-
-    def bad(self) -> Wish:
-        """What no server should take."""
-        return Wish("bad", self._random.choice(BAD))
-
-    def constrain(self) -> Wish:
-        """An answer in a format."""
-        return Wish("format", self._body(format=SCHEMA, stream=False, options={"num_predict": 200}), fits=_holds_json)
-
-    def see(self) -> Wish:
-        """A question about a picture."""
-        return Wish("see", self._body(model="zoo-vision", images=[self._picture]))
-
-    def draw(self) -> Wish:
-        """A picture, sometimes left alone."""
-        body = {"model": "zoo-shapes", "prompt": "a red circle", "width": 64, "height": 64, "steps": 6, "stream": False}
-        return Wish("draw", body, leaves_after=self._random.choice((None, None, 0.3)))
-
-    def unload(self) -> Wish:
-        """A model sent away."""
-        return Wish("unload", {"model": self._random.choice(("zoo-think", "zoo-vision")), "keep_alive": 0})
-
-    def reload(self) -> Wish:
-        """A context that may need another load."""
-        return Wish("reload", self._body(options={"num_ctx": self._random.choice((512, 1024, 2048))}))
-
-    def look(self) -> Wish:
-        """A route that only tells."""
-        return Wish("show", {"model": "zoo-think"}, path="/api/show")
-
 
 async def fulfil(session: aiohttp.ClientSession, wish: Wish, tally: Tally) -> None:
     """Send one request and book how it ended."""
@@ -289,13 +191,35 @@ def _judge(wish: Wish, status: int, last: dict[str, Any]) -> tuple[str, str]:
     return ("answered", "") if is_whole and wish.fits(last) else ("lost", f"status {status}, last record {str(last)[:300]}")
 
 
-async def live(url: str, crowd: Crowd, tally: Tally, end: float) -> None:
+async def live(url: str, crowd: Crowd, attackers: hostile.Crowd, tally: Tally, end: float) -> None:
     """One client, until the time is up; now and then with a new connection."""
+    host, port = url.removeprefix("http://").split(":")
     while time.monotonic() < end:
         async with aiohttp.ClientSession(url) as session:
             for _ in range(20):
-                if time.monotonic() < end:
+                if time.monotonic() >= end:
+                    break
+                if crowd.is_hostile():
+                    await harass(host, int(port), attackers, tally)
+                else:
                     await fulfil(session, crowd.wish(), tally)
+
+
+async def harass(host: str, port: int, crowd: hostile.Crowd, tally: Tally) -> None:
+    """Send one hostile request and book how it ended."""
+    tally.num_sent += 1
+    outcome, words = await hostile.harass(host, port, crowd)
+    tally.outcomes["hostile", outcome] += 1
+    if outcome == "lost":
+        tally.faults.append(f"hostile: {words}")
+
+
+async def ping(url: str, tally: Tally) -> None:
+    """Ask for the version ten times a second."""
+    host, port = url.removeprefix("http://").split(":")
+    while True:
+        tally.pings.append(await hostile.pinged(host, int(port)))
+        await asyncio.sleep(0.1)
 
 
 async def kill_engines(server: Server, seed: int, tally: Tally, end: float) -> None:
@@ -363,6 +287,8 @@ def broken_rules(tally: Tally, server: Server, num_open: int, is_quiet: bool) ->
         yield f"requests, engines or their directories stayed: {[engine.pid for engine in server.engines()]}"
     if num_open > 0:
         yield f"{num_open} files stayed open"
+    if (longest := hostile.worst_of_hundred(tally.pings)) > LONGEST_PING:
+        yield f"GET /api/version took {1e3 * longest:.0f} ms once in a hundred times"
     if (grown := growth(tally.memory)) > MOST_GROWTH:
         yield f"the server grew by {grown / 1e6:.1f} MB"
 
@@ -376,6 +302,8 @@ def report(tally: Tally, seconds: float) -> None:
     print(f"{'all':10}" + "".join(f"{tally.count(outcome):11}" for outcome in outcomes))
     megabytes = [number / 1e6 for number in (min(tally.memory), max(tally.memory), growth(tally.memory))]
     print(f"\n{tally.num_sent} requests in {seconds:.0f} s, {tally.num_kills} engines killed or stopped")
+    longest = 1e3 * hostile.worst_of_hundred(tally.pings)
+    print(f"GET /api/version: p99 {longest:.0f} ms, longest {1e3 * max(tally.pings, default=0):.0f} ms")
     print("server memory: {:.1f} to {:.1f} MB, grown by {:.1f} MB".format(*megabytes))
 
 
@@ -395,9 +323,11 @@ async def soak(server: Server, arguments: argparse.Namespace, *, has_pictures: b
     """Let the crowd at the server; returns the exit status."""
     files_before, tally, begun = server.process.num_fds(), Tally(), time.monotonic()
     end = begun + arguments.minutes * 60
-    crowds = [Crowd(arguments.seed + number, has_pictures=has_pictures) for number in range(arguments.clients)]
-    async with background(watch_memory(server, tally), kill_engines(server, arguments.seed, tally, end)):
-        await asyncio.gather(*(live(server.url, crowd, tally, end) for crowd in crowds))
+    seeds = range(arguments.seed, arguments.seed + arguments.clients)
+    crowds = [(Crowd(seed, has_pictures=has_pictures), hostile.Crowd(seed, heavy=HEAVY_SHARE)) for seed in seeds]
+    watching = watch_memory(server, tally), kill_engines(server, arguments.seed, tally, end), ping(server.url, tally)
+    async with background(*watching):
+        await asyncio.gather(*(live(server.url, *each, tally, end) for each in crowds))
         is_quiet = await until_quiet(server)
     num_open = await num_left_open(server, files_before)
     report(tally, time.monotonic() - begun)
