@@ -19,6 +19,7 @@ from serow.library.journal import Journal, sha256_of
 from serow.library.parts import Part, Parts, part_size
 from serow.library.rate import Rate
 from serow.library.transfer import Pace, Persistence, Speeds, Tries
+from serow.library.verify import mark_of
 from serow.registries.base import Interrupted, Place
 from serow.store.blobs import Blobs, disk_errors
 from serow.store.manifest import Layer
@@ -38,6 +39,7 @@ class Line:
     rate: Rate = field(default_factory=Rate)
     connections: int = 4
     pace: Pace = field(default_factory=Pace)
+    name: str = ""  # of the model, for people
 
 
 class _RangeIgnored(Exception):
@@ -69,7 +71,8 @@ class Download:
     @property
     def is_there(self) -> bool:
         """Whether the blob is in the store, with the size that it should have."""
-        return self._blobs.has(self.layer.digest) and self._blobs.size(self.layer.digest) == self.layer.size
+        is_there = self._blobs.has(self.layer.digest) and self._blobs.size(self.layer.digest) == self.layer.size
+        return is_there and not mark_of(self._folder, self.layer.digest).exists()
 
     async def run(self) -> None:
         """Bring the blob; raises RegistryError and its kin, PullError for a wrong digest, StoreError for the disk."""
@@ -82,7 +85,7 @@ class Download:
     async def _run(self) -> None:
         with self._disk_errors():
             await in_thread(partial(self._folder.mkdir, parents=True, exist_ok=True))
-            with FileLock(self._path.with_name(self._path.name + ".lock")) as lock:
+            with FileLock(self._beside(".lock")) as lock:
                 while not lock.acquire():  # another process is at it
                     self._watch_other()
                     await asyncio.sleep(_POLL)
@@ -114,8 +117,12 @@ class Download:
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         allocate(self._file, self.layer.size)
         if self.layer.size > _JOURNALLED:
-            self._journal = Journal(self._path.with_name(self._path.name + ".journal"), self.layer.size, self._parts.part_size)
+            self._journal = Journal(self._beside(".journal"), self.layer.size, self._parts.part_size)
             self._journal.open()
+            self._beside(".name").write_text(self._line.name, encoding="utf-8")
+
+    def _beside(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)
 
     def _close(self) -> None:
         if self._journal is not None:
@@ -281,7 +288,8 @@ class Download:
     def _drop(self) -> None:
         if self._journal is not None:
             self._journal.remove()
-        self._path.unlink(missing_ok=True)
+        for path in (self._path, self._beside(".name")):
+            path.unlink(missing_ok=True)
 
     def _publish(self) -> None:
         """Sync and rename: from here on the blob is in the store."""
@@ -289,3 +297,5 @@ class Download:
         publish(self._path, self._blobs.path(self.layer.digest))
         if self._journal is not None:
             self._journal.remove()
+        for path in (self._beside(".name"), mark_of(self._folder, self.layer.digest)):
+            path.unlink(missing_ok=True)

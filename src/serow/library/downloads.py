@@ -14,12 +14,14 @@ from serow.store.manifest import Layer
 from serow.system.lock import FileLock
 
 _HEX = 64  # digits of a digest
+_LONGEST_NAME = 1024  # characters
 
 
 @dataclass(frozen=True)
 class Partial:
     """What an unfinished download has left. Sizes in bytes; `age` in seconds since the last byte."""
 
+    name: str  # of the model, as it was asked for
     digest: str
     size: int
     completed: int
@@ -50,7 +52,9 @@ class Downloads:
                 continue
             status = path.stat()
             present = min(status.st_blocks * 512, status.st_size)
-            yield Partial(f"sha256:{hexadecimal}", status.st_size, present, max(0.0, time.time() - status.st_mtime))
+            yield Partial(
+                _name_beside(path), f"sha256:{hexadecimal}", status.st_size, present, max(0.0, time.time() - status.st_mtime)
+            )
 
     def remove(self, digest: str) -> bool:
         """Drop what an unfinished download has left; whether there was something. One that runs, here or elsewhere, stays."""
@@ -60,10 +64,14 @@ class Downloads:
         with disk_errors(), FileLock(path.with_name(path.name + ".lock")) as lock:
             if not lock.acquire():
                 return False
-            for each in (path, path.with_name(path.name + ".journal")):
+            for each in (path, *(path.with_name(path.name + suffix) for suffix in (".journal", ".name"))):
                 each.unlink(missing_ok=True)
             lock.remove()
         return True
+
+    def remove_of(self, name: str) -> int:
+        """Drop what unfinished downloads of a model have left; returns how many. Blocks; raises StoreError."""
+        return sum(self.remove(partial.digest) for partial in self.partials() if partial.name.lower() == name.lower())
 
     def sweep(self, age: float) -> int:
         """Remove what is older than `age` seconds; returns how many. What can't be removed stays."""
@@ -72,3 +80,9 @@ class Downloads:
             for partial in list(self._partials()):
                 count += partial.age > age and self.remove(partial.digest)
         return count
+
+
+def _name_beside(path: Path) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        return path.with_name(f"{path.name}.name").read_text(encoding="utf-8")[:_LONGEST_NAME]
+    return ""

@@ -3,19 +3,24 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 
 from serow.errors import ModelNotFound, SerowError
 from serow.library.create import create
+from serow.library.downloads import Partial
 from serow.library.progress import Record, repeated
 from serow.library.pull import Pulls
 from serow.library.push import Pushes
+from serow.library.verify import verify
 from serow.registries.access import Access
 from serow.registries.asked import Asked
 from serow.settings import Settings
 from serow.store.create import Recipe
 from serow.store.model import Model
 from serow.store.name import Name
+from serow.store.prune import Waste, prune
 from serow.store.store import Store
+from serow.system.work import in_thread
 
 Forget = Callable[[Model], Awaitable[None]]
 
@@ -32,6 +37,8 @@ class Library:
         self.store = store
         self.access = Access.load(settings)
         self._forget = forget
+        self._partial_age = settings.partial_age
+        self._pulling: dict[Name, list[asyncio.Event]] = {}
         limits = settings.pull_connections, settings.pull_rate
         self._pulls = Pulls(store, self.access, *limits)
         self._pushes = Pushes(store, self.access, *limits)
@@ -41,16 +48,52 @@ class Library:
         if not self.store.has(source):
             raise ModelNotFound(asked, quote='"')
         replaced = await self._known(destination)
-        await asyncio.to_thread(self.store.copy, source, destination)
+        await in_thread(self.store.copy, source, destination)
         await self._changed(replaced)
 
     async def delete(self, name: Name, asked: str) -> None:
-        """Remove a name, and what only it needed; raises ModelNotFound in the words of `asked`, StoreError."""
+        """Remove a name, and what only it needed; a pull of it ends, and what an unfinished one has left goes, too.
+
+        Raises ModelNotFound in the words of `asked`, StoreError.
+        """
+        pulls = self._pulling.get(name, ())
+        for ended in pulls:
+            ended.set()
+        num_partial = await in_thread(self._pulls.downloads.remove_of, name.display_shortest)
         if not self.store.has(name):
+            if pulls or num_partial:
+                return
             raise ModelNotFound(asked)
         removed = await self._known(name)
-        await asyncio.to_thread(self.store.delete, name)
+        await self._changed(removed)  # it is unloaded before its files go
+        await in_thread(self.store.delete, name)
         await self._changed(removed)
+
+    async def freed(self, name: Name, asked: str) -> int:
+        """Bytes that deleting a model would free; raises ModelNotFound in the words of `asked`, StoreError."""
+        if not self.store.has(name):
+            raise ModelNotFound(asked)
+        return await in_thread(self.store.freed, name)
+
+    async def prune(self, older: float, *, dry_run: bool) -> list[Waste]:
+        """Remove what belongs to no model; returns what was found. Raises RequestError, StoreError."""
+        return await in_thread(partial(prune, self.store, older, dry_run=dry_run))
+
+    async def partials(self) -> list[Partial]:
+        """What unfinished downloads have left."""
+        return await in_thread(self._pulls.downloads.partials)
+
+    async def verify(self, name: Name | None) -> AsyncGenerator[Record, None]:
+        """Read the blobs of a model again, or of all; yields progress. Raises ModelNotFound, ModelFileError."""
+        names = [name] if name else [model.name for model in await in_thread(self.store.list)]
+        async with aclosing(repeated(verify(self.store, names, self._pulls.downloads.folder))) as records:
+            async for record in records:
+                yield record
+        yield {"status": "success"}
+
+    def sweep(self) -> int:
+        """Remove what unfinished downloads have left that is too old; returns how many. Blocks."""
+        return self._pulls.downloads.sweep(self._partial_age)
 
     async def create(self, name: Name, recipe: Recipe, source: Asked | None = None) -> AsyncGenerator[Record, None]:
         """Make a model, of a `source` that is pulled first when it is not here; yields progress.
@@ -73,10 +116,16 @@ class Library:
 
     async def pull(self, asked: Asked) -> AsyncGenerator[Record, None]:
         """Bring a model from where models come from; yields progress, sizes in bytes."""
-        replaced = await self._known(asked.name)
-        async with aclosing(repeated(self._pulls.pull(asked))) as records:
-            async for record in records:
-                yield record
+        replaced, ended = await self._known(asked.name), asyncio.Event()
+        self._pulling.setdefault(asked.name, []).append(ended)
+        try:
+            async with aclosing(repeated(self._pulls.pull(asked), ended)) as records:
+                async for record in records:
+                    yield record
+        finally:
+            self._pulling[asked.name].remove(ended)
+            if not self._pulling[asked.name]:
+                del self._pulling[asked.name]
         await self._changed(replaced)
         yield {"status": "success"}
 
@@ -90,7 +139,7 @@ class Library:
     async def _known(self, name: Name) -> Model | None:
         """What a name stands for before it changes; None when it is new or broken."""
         try:
-            return await asyncio.to_thread(self.store.resolve, str(name))
+            return await in_thread(self.store.resolve, str(name))
         except SerowError:
             return None
 

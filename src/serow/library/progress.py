@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Seque
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from serow.errors import RequestError
 from serow.library.sharing import Ticket
 from serow.store.manifest import Layer
 
@@ -152,15 +153,24 @@ async def watched(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def repeated(records: AsyncGenerator[Record, None], silence: float = SILENCE) -> AsyncGenerator[Record, None]:
-    """The records, and the last one again whenever nothing has come for a while."""
+async def repeated(
+    records: AsyncGenerator[Record, None], ended: asyncio.Event | None = None, silence: float = SILENCE
+) -> AsyncGenerator[Record, None]:
+    """The records, and the last one again whenever nothing has come for a while.
+
+    Raises RequestError when `ended` is set meanwhile: somebody wants the work no more.
+    """
     latest: Record = {}
+    end = asyncio.ensure_future((ended or asyncio.Event()).wait())
     try:
         while True:
             coming = asyncio.ensure_future(anext(records, None))
             try:
-                while not (await asyncio.wait({coming}, timeout=silence))[0]:
-                    if latest:
+                while not coming.done():
+                    done, _ = await asyncio.wait({coming, end}, timeout=silence, return_when=asyncio.FIRST_COMPLETED)
+                    if end in done:
+                        raise RequestError("the model was removed meanwhile")
+                    if not done and latest:
                         yield latest
             finally:
                 coming.cancel()
@@ -171,4 +181,5 @@ async def repeated(records: AsyncGenerator[Record, None], silence: float = SILEN
             latest = record
             yield record
     finally:
+        end.cancel()
         await records.aclose()

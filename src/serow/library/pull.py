@@ -11,6 +11,7 @@ from serow.library.downloads import Downloads
 from serow.library.progress import Board, Counter, Item, Record, watched
 from serow.library.rate import Rate
 from serow.library.transfer import Pace
+from serow.library.verify import mark_of
 from serow.registries.access import Access
 from serow.registries.asked import Asked
 from serow.registries.base import Found, Place
@@ -116,7 +117,9 @@ class Pulls:
         missing = [item for item in items if not item.is_there]
         await in_thread(self._require_space, asked, missing)
         lanes = _MANY_LANES if len(items) > _MANY_LAYERS else self._connections
-        line = Line(asyncio.Semaphore(lanes), Rate(asked.rate, self._rate), self._connections, self._pace)
+        line = Line(
+            asyncio.Semaphore(lanes), Rate(asked.rate, self._rate), self._connections, self._pace, asked.name.display_shortest
+        )
         coming = iter(missing)
         work = together(*(self._fetch_some(coming, place, line) for _ in range(lanes)))
         async with aclosing(watched(work, _board(items), missing)) as records:
@@ -127,7 +130,8 @@ class Pulls:
         """Find out what is here already."""
         blobs = self._store.blobs
         for item in items:
-            item.is_there = blobs.has(item.layer.digest) and blobs.size(item.layer.digest) == item.layer.size
+            is_there = blobs.has(item.layer.digest) and blobs.size(item.layer.digest) == item.layer.size
+            item.is_there = is_there and not mark_of(self.downloads.folder, item.layer.digest).exists()
 
     def _put_content(self, found: Found, items: list[Item[Download]]) -> None:
         """Store the small blobs that came with the manifest, or are empty."""

@@ -121,6 +121,7 @@ async def _lifespan(
         await asyncio.to_thread(sweep)
     async with pool, Scheduler(settings, start or partial(_start, settings, slots)) as scheduler:
         library = Library(store, settings, partial(_forget, scheduler, slots))
+        await asyncio.to_thread(library.sweep)
         inference = Inference(store, scheduler, pool, settings.max_pixels)
         app.state.context = Context(settings, store, slots, scheduler, library, inference, pool, counted, in_flight, recent)
         counted.follow(scheduler)

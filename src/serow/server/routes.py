@@ -6,13 +6,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serow.keys import Scope
-from serow.server.handlers import embed, models, ollama, page, status
+from serow.server.handlers import embed, models, ollama, page, status, upkeep
 from serow.server.openapi import document
 from serow.server.operation import PUBLIC, Operation, PublicPaths
 from serow.server.responses import MEDIA_JSON
 from serow.store.show import ShowResponse
 from serow.wire.json import encode
-from serow.wire.models import Progress, Ps, Tags, Version
+from serow.wire.models import Partials, Progress, Pruned, Ps, Tags, Version
 from serow.wire.ollama import GenerateRecord, GenerateRequest
 from serow.wire.ollama_chat import ChatRecord, ChatRequest
 from serow.wire.ollama_embed import EmbeddingsRequest, EmbeddingsResponse, EmbedRequest, EmbedResponse
@@ -142,6 +142,33 @@ OPERATIONS = (
         body=models.PushRequest,
         answer=Progress,
         is_stream=True,
+    ),
+    Operation(
+        method="POST",
+        path="/api/prune",
+        scope=Scope.MANAGE,
+        handler=upkeep.prune,
+        summary="remove what belongs to no model",
+        body=upkeep.PruneRequest,
+        answer=Pruned,
+    ),
+    Operation(
+        method="POST",
+        path="/api/verify",
+        scope=Scope.MANAGE,
+        handler=upkeep.verify,
+        summary="read the files of models again",
+        body=upkeep.VerifyRequest,
+        answer=Progress,
+        is_stream=True,
+    ),
+    Operation(
+        method="GET",
+        path="/api/partials",
+        scope=Scope.MANAGE,
+        handler=upkeep.partials,
+        summary="what unfinished downloads have left",
+        answer=Partials,
     ),
     Operation(
         method="HEAD",

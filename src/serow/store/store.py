@@ -9,8 +9,10 @@ Blobs appear whole and verified, manifests in one step. A blob goes when no mani
 
 import asyncio
 import hashlib
+import math
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -55,6 +57,7 @@ class Store:
         self._changing = Lock()  # between writing a manifest and removing blobs
         self._holding = Lock()  # around the next two
         self._held: Counter[str] = Counter()  # digests that something in progress is going to name
+        self._kept: dict[str, float] = {}  # when somebody was told that a blob is here, by time.monotonic()
         self._released_later: set[str] = set()  # those of them that nothing else names any more
         self._paths: dict[str, Path] = {}
         self._models: dict[Path, tuple[_Stamp, Model]] = {}
@@ -197,6 +200,48 @@ class Store:
             with self._changing:
                 self._remove_unused(ready)
 
+    @property
+    def may_prune(self) -> bool:
+        """Whether anything may be removed that no model names."""
+        return self._may_prune
+
+    @property
+    def manifests(self) -> Path:
+        """The folder of the manifests."""
+        return self._manifests
+
+    def manifest_paths(self) -> Iterator[Path]:
+        """Every manifest, readable or not."""
+        return self._manifest_paths()
+
+    def named_digests(self) -> set[str]:
+        """Every digest that a manifest names, also a broken one. Blocks."""
+        return set().union(*(_digests(self._read(path) or b"") for path in self._manifest_paths()))
+
+    def keep(self, digest: str) -> None:
+        """A blob that somebody was told is here: it is not pruned for a while."""
+        with self._holding:
+            self._kept[digest] = time.monotonic()
+
+    def is_held(self, digest: str, age: float = 0.0) -> bool:
+        """Whether something in progress needs a blob, or somebody was told of it less than `age` seconds ago."""
+        with self._holding:
+            return self._held[digest] > 0 or time.monotonic() - self._kept.get(digest, -math.inf) < age
+
+    def remove_unnamed(self, digest: str) -> bool:
+        """Remove a blob, unless a manifest has come to name it; whether it is gone. Blocks; raises StoreError."""
+        with self._changing:
+            self._remove_unused({digest})
+        return not self.blobs.has(digest)
+
+    def freed(self, name: Name) -> int:
+        """Bytes that a deletion would free; raises ModelNotFound, StoreError. Blocks."""
+        path = self._locate(name)
+        others = (self._read(each) or b"" for each in self._manifest_paths() if each != path)
+        used: set[str] = set().union(*map(_digests, others))
+        gone = _digests(self._data(path, name)) - used
+        return sum(self.blobs.size(digest) for digest in gone if self.blobs.has(digest))
+
     def sweep(self) -> int:
         """Remove what killed writers left more than an hour ago; returns how many files."""
         return sum(blob.sweep(directory) for directory in (self.blobs.root, self._manifests))
@@ -258,7 +303,7 @@ class Store:
         """Remove those blobs that no manifest names, also no broken one."""
         if not self._may_prune or not candidates:
             return
-        used: set[str] = set().union(*(_digests(self._read(path) or b"") for path in self._manifest_paths()))
+        used = self.named_digests()
         with self._holding:
             for digest in candidates - used:
                 if self._held[digest]:

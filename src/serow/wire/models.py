@@ -58,3 +58,40 @@ class Progress(Struct, frozen=True):
     digest: str | UnsetType = UNSET
     total: int | UnsetType = UNSET
     completed: int | UnsetType = UNSET
+
+
+class WasteItem(Struct, frozen=True):
+    """Something in the store that belongs to no model. `size` in bytes."""
+
+    kind: str
+    what: str
+    size: int
+    is_removed: bool
+
+
+class Pruned(Struct, frozen=True):
+    """The body of /api/prune."""
+
+    found: list[WasteItem]
+
+
+class PartialModel(Struct, frozen=True):
+    """What an unfinished download has left. Sizes in bytes, `age` in seconds since its last byte."""
+
+    name: str
+    digest: str
+    size: int
+    completed: int
+    age: float
+
+
+class Partials(Struct, frozen=True):
+    """The body of /api/partials."""
+
+    partials: list[PartialModel]
+
+
+class Freed(Struct, frozen=True):
+    """The body of /api/delete with `dry_run`: bytes that would be freed."""
+
+    freed: int

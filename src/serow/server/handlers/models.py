@@ -31,7 +31,7 @@ from serow.store.name import Name
 from serow.store.show import show
 from serow.store.store import Store
 from serow.wire.json import convert, decode_object
-from serow.wire.models import PsModel, TagsModel
+from serow.wire.models import Freed, PsModel, TagsModel
 
 _PLAIN_JSON = "application/json"  # progress that is not streamed comes without a charset, as from the peer
 _Body = TypeVar("_Body", bound=Struct)
@@ -65,6 +65,8 @@ class CopyRequest(Struct, frozen=True):
 
 class DeleteRequest(_Named, frozen=True):
     """Body of DELETE /api/delete."""
+
+    dry_run: bool = False
 
 
 class _Remote(_Named, frozen=True):
@@ -180,7 +182,10 @@ async def delete(request: Request) -> Response:
     """DELETE /api/delete: a name, and what only it needed."""
     wanted = await _body(request, DeleteRequest)
     require(wanted.text, "model is required")
-    await context(request).library.delete(_name(wanted.text, f'name "{wanted.text}" is invalid'), wanted.text)
+    name, library = _name(wanted.text, f'name "{wanted.text}" is invalid'), context(request).library
+    if wanted.dry_run:
+        return json_response(Freed(await library.freed(name, wanted.text)))
+    await library.delete(name, wanted.text)
     return Response()
 
 
@@ -189,20 +194,20 @@ async def create(request: Request) -> Response:
     wanted, recipe = await decoded(request, _read_recipe)
     current().model = wanted.text
     source = Asked.parse(wanted.source, insecure=wanted.insecure, is_local=_is_local(request)) if wanted.source else None
-    return _progress(context(request).library.create(Name.parse(wanted.text), recipe, source), wanted.stream)
+    return progress(context(request).library.create(Name.parse(wanted.text), recipe, source), wanted.stream)
 
 
 async def pull_model(request: Request) -> Response:
     """POST /api/pull: a model from where models come from."""
     wanted = await _body(request, PullRequest)
-    return _progress(context(request).library.pull(wanted.asked(request)), wanted.stream)
+    return progress(context(request).library.pull(wanted.asked(request)), wanted.stream)
 
 
 async def push_model(request: Request) -> Response:
     """POST /api/push: a model to the registry that its name says."""
     wanted = await _body(request, PushRequest)
     require(wanted.text, "model is required")
-    return _progress(context(request).library.push(wanted.asked(request)), wanted.stream)
+    return progress(context(request).library.push(wanted.asked(request)), wanted.stream)
 
 
 async def head_blob(request: Request) -> Response:
@@ -217,6 +222,7 @@ async def create_blob(request: Request) -> Response:
     """POST /api/blobs/{digest}: upload a file of any size, checked against its digest."""
     digest, blobs = request.path_params["digest"], context(request).store.blobs
     if blobs.has(digest):
+        context(request).store.keep(digest)
         return Response()
     async with blobs.writer(digest) as writer:
         async for chunk in content(request):
@@ -329,5 +335,6 @@ def _time(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _progress(records: AsyncGenerator[dict[str, Any], None], stream: bool) -> Response:
+def progress(records: AsyncGenerator[dict[str, Any], None], stream: bool) -> Response:
+    """Records of work in progress, or the last one alone."""
     return StreamResponse(records, RecordLines(), LastRecord(), streams=stream, whole_type=_PLAIN_JSON)
