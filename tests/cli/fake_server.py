@@ -13,9 +13,11 @@ Answers = Mapping[str, Any]  # by path: a JSON value, a list of records for a st
 
 class _Handler(BaseHTTPRequestHandler):
     answers: Answers
+    heard: list[tuple[str, bytes]]
 
     def _answer(self) -> None:
         asked = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.heard.append((self.path, asked))
         found = self.answers.get(self.path, self.answers.get("*", (404, "text/plain", "404 page not found")))
         if isinstance(found, tuple):
             status, kind, text = found
@@ -40,9 +42,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def answering(answers: Answers) -> Iterator[str]:
-    """A server with these answers: yields its `host:port`."""
-    handler = type("_Answering", (_Handler,), {"answers": answers})
+def answering(answers: Answers, heard: list[tuple[str, bytes]] | None = None) -> Iterator[str]:
+    """A server with these answers: yields its `host:port`; `heard` gathers paths and bodies."""
+    handler = type("_Answering", (_Handler,), {"answers": answers, "heard": [] if heard is None else heard})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

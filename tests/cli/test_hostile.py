@@ -17,6 +17,8 @@ from serow.cli.terminal import escaped
 from .fake_server import answering
 from .terminal import Terminal
 
+SENT = "\x1b[?2004l"  # the prompt gives the terminal back
+
 CLI = Path(__file__).parents[2] / "src" / "serow" / "cli"
 ATTACKS = {
     "the clipboard is written": "\x1b]52;c;RVZJTA==\x07",
@@ -65,7 +67,7 @@ def hostile() -> dict[str, Any]:
         "/api/chat": [record | {"message": {"role": "assistant", "content": record.get("response", "")}} for record in answer],
         "/api/pull": progress,
         "/api/push": progress,
-        "/api/create": progress,
+        "/api/create": progress[:2],
         "/api/copy": error,
         "/api/delete": error,
         "/api/verify": error,
@@ -124,6 +126,7 @@ def test_a_conversation_with_a_hostile_server_does_not_command_the_terminal(
         terminal.expect(">>> ")
         for line in ("Hi", "/show info", "/show system", "/list", "/save x", "/load y"):
             terminal.send(f"{line}\r")
+            terminal.expect(SENT)
             said = terminal.expect(">>> ")
             assert not any(attack in said for attack in ATTACKS.values()), line
         terminal.send("\x04")

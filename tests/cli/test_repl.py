@@ -1,13 +1,19 @@
 """The conversation at a prompt, with a reader that follows a script."""
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from serow.cli.diagnosis import ServerError
 from serow.cli.repl import Repl
 from serow.cli.repl_help import COMMANDS, COMPLETIONS, PARAMETER, SET, SHOW
 from serow.cli.server import connect
 from serow.cli.session import Session
+
+from .fake_server import answering
 
 QUESTION = "What is 37 + 85?"
 ANSWER = "37 + 85 = 122."
@@ -66,15 +72,16 @@ def converse(
 
 def test_a_message_is_answered_and_remembered(converse: Converse, session: Session) -> None:
     assert converse(QUESTION) == f"{ANSWER}\n\n\n"
-    first = list(session.context)
+    [asked, said] = session.messages
+    assert (asked, said["role"], said["content"].strip()) == ({"role": "user", "content": QUESTION}, "assistant", ANSWER)
     converse("What is 1 + 2?")
-    assert session.context[: len(first)] == first
-    assert len(session.context) > len(first) > 0
+    assert session.messages[:2] == [asked, said]
+    assert [message["role"] for message in session.messages] == ["user", "assistant"] * 2
 
 
 def test_clear_forgets_what_was_said(converse: Converse, session: Session) -> None:
     assert "Cleared session context\n" in converse(QUESTION, "/clear")
-    assert session.context == []
+    assert session.messages == []
 
 
 @pytest.mark.parametrize("line", ["/bye", "/exit"])
@@ -135,10 +142,10 @@ def test_settings_hold_for_the_session(
     assert getattr(session, name) == value
 
 
-def test_a_system_message_may_span_lines_and_starts_anew(converse: Converse, session: Session) -> None:
+def test_a_system_message_may_span_lines_and_leaves_what_was_said(converse: Converse, session: Session) -> None:
     said = converse(QUESTION, '/set system """Be', 'brief."""', "/bye")
-    assert said.endswith("Set system message and cleared session context.\n")
-    assert (session.system, session.context) == ("Be\nbrief.", [])
+    assert said.endswith("Set system message.\n")
+    assert (session.system, len(session.messages)) == ("Be\nbrief.", 2)
 
 
 def test_history_is_switched_in_the_reader(server: str, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +181,7 @@ def test_show_prints_parts_of_the_model(converse: Converse) -> None:
 
 def test_load_changes_the_model_and_forgets(converse: Converse, session: Session) -> None:
     assert "Loading model 'zoo-vision'\n" in converse(QUESTION, "/load zoo-vision")
-    assert (session.model, session.context) == ("zoo-vision", [])
+    assert (session.model, session.messages) == ("zoo-vision", [])
     assert "vision" in session.capabilities
 
 
@@ -183,6 +190,54 @@ def test_save_makes_a_model_with_the_sessions_settings(converse: Converse) -> No
     assert "Created new model 'test/saved'\n" in said
     assert "Be brief.\n" in said
     assert "test/saved:latest" in said
+
+
+def test_save_keeps_what_was_said_as_message_lines(converse: Converse) -> None:
+    said = converse(QUESTION, "/save test/told", "/load test/told", "/show modelfile", "/bye")
+    assert f"MESSAGE user {QUESTION}\nMESSAGE assistant " in said
+
+
+DONE = {"model": "m", "created_at": "2026-01-01T00:00:00Z", "done": True, "done_reason": "stop"}
+SEEN: dict[str, Any] = DONE | {"message": {"role": "assistant", "content": "A cat."}}
+
+
+def talk(
+    monkeypatch: pytest.MonkeyPatch, session: Session, answer: list[dict[str, Any]], *messages: str
+) -> list[dict[str, Any]]:
+    """Say messages to a server that answers each with the same records; returns the bodies that it got."""
+    heard: list[tuple[str, bytes]] = []
+    with answering({"/api/version": {"version": "0.33.0", "serow": "0"}, "/api/chat": answer}, heard) as host:
+        monkeypatch.setenv("SEROW_HOST", host)
+        with connect() as client:
+            for message in messages:
+                session.talk(client, message)
+    return [json.loads(body) for path, body in heard if path == "/api/chat"]
+
+
+def test_pictures_are_kept_from_turn_to_turn(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    (home / "cat.png").write_bytes(b"picture")
+    session = Session("m", frozenset({"completion", "vision"}), system="Look.")
+    bodies = talk(monkeypatch, session, [SEEN], "What is this? ./cat.png", "What colour is it?")
+    system, first, said, second = bodies[1]["messages"]
+    assert system == {"role": "system", "content": "Look."}
+    assert first == {"role": "user", "content": "What is this?", "images": ["cGljdHVyZQ=="]}
+    assert (said["content"], second) == ("A cat.", {"role": "user", "content": "What colour is it?"})
+
+
+def test_calls_of_tools_are_shown_and_remembered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    call = {"function": {"name": "weather", "arguments": {"city": "Köln"}}}
+    records = [SEEN | {"done": False, "message": {"role": "assistant", "content": "", "tool_calls": [call]}}, SEEN]
+    session = Session("m")
+    bodies = talk(monkeypatch, session, records, "How is it?", "And now?")
+    assert 'calls weather({"city": "Köln"})\n' in capsys.readouterr().err
+    assert bodies[1]["messages"][1]["tool_calls"] == [call]
+
+
+def test_an_exchange_that_fails_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session("m")
+    with pytest.raises(ServerError, match="no room"):
+        talk(monkeypatch, session, [{"error": "no room"}], "Hi")
+    assert session.messages == []
 
 
 def test_every_completion_is_a_command(converse: Converse) -> None:

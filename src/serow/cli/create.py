@@ -38,7 +38,7 @@ def create(model: str, file: Path, quantize: str | None) -> None:
         raise RequestError("quantizing is not supported", hint="give FROM a file that is quantized already")
     modelfile = parse(_read(file))
     for warning in modelfile.warnings:
-        tell("warning", f"{warning}")
+        tell("warning", warning)
     sources, names = _split(modelfile.sources, file.parent)
     with connect(start=True) as client:
         files = {name: _send(client, path) for name, path in sources.items()}

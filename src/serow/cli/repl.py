@@ -94,13 +94,15 @@ class Repl:
             elif message.strip():
                 self._ask(message)
         except ollama.ResponseError as error:
-            tell("error", f"{error.error}")
+            tell("error", error.error)
         except (AttachmentError, RequestError) as error:
-            tell("error", f"{error}")
+            tell("error", str(error))
+        except UnicodeEncodeError:
+            tell("error", "only text that is UTF-8 can be sent")
 
     def _ask(self, message: str) -> None:
         try:
-            self._session.ask(self._client, message)
+            self._session.talk(self._client, message)
         except KeyboardInterrupt:
             say("\n")
 
@@ -138,15 +140,13 @@ class Repl:
         say(f"Set parameter '{name}' to '{', '.join(values)}'")
 
     def _set_system(self, words: list[str]) -> None:
-        """The message as it was typed. What was said before stands under the old one, so it goes."""
+        """The message as it was typed; it stands before all that was said."""
         if not words:
             self._explain(repl_help.SET)
             return
         text = words[0]
         self._session.system = self._reader.read_quoted(text) if text.startswith(_QUOTES) else text
-        said = "Set system message and cleared session context." if self._session.context else "Set system message."
-        self._session.context = []
-        say(said)
+        say("Set system message.")
 
     def _set_format(self, words: list[str]) -> None:
         if words != ["json"]:
@@ -196,21 +196,31 @@ class Repl:
         say(f"Loading model '{words[0]}'")
         capabilities = frozenset(self._client.show_all(words[0]).get("capabilities") or ())
         self._client.generate(words[0], keep_alive=self._session.keep_alive)
-        self._session.model, self._session.capabilities, self._session.context = words[0], capabilities, []
+        self._session.model, self._session.capabilities = words[0], capabilities
+        self._session.forget()
 
     def _save(self, words: list[str]) -> None:
         if len(words) != 1:
             say("Usage:\n  /save <modelname>")
             return
         session = self._session
-        self._client.create(words[0], from_=session.model, system=session.system or None, parameters=session.options or None)
+        told = [{name: message[name] for name in ("role", "content")} for message in session.messages if message["content"]]
+        if session.paths:
+            tell("warning", "pictures are not saved, what was said of them is")
+        self._client.create(
+            words[0],
+            from_=session.model,
+            system=session.system or None,
+            parameters=session.options or None,
+            messages=told or None,
+        )
         say(f"Created new model '{words[0]}'")
 
     def _list(self, words: list[str]) -> None:
         say(installed(self._client, words[0] if words else ""))
 
     def _clear(self, _: list[str]) -> None:
-        self._session.context = []
+        self._session.forget()
         say("Cleared session context")
 
     def _bye(self, _: list[str]) -> None:

@@ -7,7 +7,7 @@ Available Commands:
   /set            Set session variables
   /show           Show model information
   /load <model>   Load another model
-  /save <model>   Save the model with this session's settings
+  /save <model>   Save the model with this session's settings and messages
   /list           List the models that are there
   /clear          Clear session context
   /bye            Exit

@@ -24,11 +24,21 @@ class Record(ollama.GenerateResponse):
     format_valid: bool | None = None
 
 
+class ChatRecord(ollama.ChatResponse):
+    """A record of /api/chat, with the same."""
+
+    warnings: Sequence[str] = ()
+    format_valid: bool | None = None
+
+
+_RECORDS: dict[Any, Any] = {ollama.GenerateResponse: Record, ollama.ChatResponse: ChatRecord}
+
+
 class Client(ollama.Client):
     """The official client, and the calls that it has no room for."""
 
     def _request(self, cls: Any, *args: Any, **kwargs: Any) -> Any:
-        return super()._request(Record if cls is ollama.GenerateResponse else cls, *args, **kwargs)
+        return super()._request(_RECORDS.get(cls, cls), *args, **kwargs)
 
     def show_all(self, model: str, *, verbose: bool = False, system: str = "", options: dict[str, Any] | None = None) -> Any:
         """The whole body of /api/show, as the wire has it."""
