@@ -13,6 +13,7 @@ SerowError                    500
   MissingScope                403  a key that is not for this
   NotFound                    404
     ModelNotFound             404
+  MethodNotAllowed            405
   TooLarge                    413
     HeaderTooLarge            431
   UnsupportedEncoding         415  a body that is packed in a way we don't unpack
@@ -127,6 +128,12 @@ class ModelNotFound(NotFound):
     def __init__(self, name: str, *, quote: str = "'") -> None:
         super().__init__(f"model {quote}{name}{quote} not found", hint=f"pull it first: serow pull {name}")
         self.name = name
+
+
+class MethodNotAllowed(SerowError):
+    """A method that a path does not have."""
+
+    status = 405
 
 
 class TooLarge(SerowError):

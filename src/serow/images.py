@@ -113,6 +113,16 @@ def _eight_bits(image: "Picture", depth: int) -> "Picture":
     return image
 
 
+def convert(png: bytes, kind: str, quality: int) -> bytes:
+    """A picture of ours as JPEG or WebP; `quality` from 0 to 100. Blocks for up to a second."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+        out = io.BytesIO()
+        image.convert("RGB").save(out, kind.upper(), quality=quality)
+        return out.getvalue()
+
+
 def _on_white(image: "Picture") -> "Picture":
     from PIL import Image
 

@@ -137,14 +137,14 @@ async def test_roles_are_known_in_any_case_and_strange_ones_are_named() -> None:
 
 
 @pytest.mark.req("CHAT-04")
-async def test_content_may_be_parts_of_text(png: str) -> None:
+async def test_content_may_be_parts_and_pictures_stand_where_they_are_put(png: str) -> None:
     engine = FakeEngine(["x"])
     parts = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png}"}}]
     async with flow(engine, "completion", "vision") as asked:
         await asked.reply(said("user", content=parts))  # type: ignore[arg-type]
         with pytest.raises(RequestError, match="image URLs are not currently supported"):
             await asked.reply({"role": "user", "content": [{"type": "image_url", "image_url": "https://x/y.png"}]})
-    assert engine.prompts == ["[user]<__media__>What?\n[assistant]"]
+    assert engine.prompts == ["[user]What?<__media__>\n[assistant]"]
 
 
 @pytest.mark.req("CHAT-05")

@@ -80,13 +80,10 @@ def test_a_stream_ends_with_the_reason_behind_an_empty_text_and_usage_is_null_be
     assert (chunks[-1]["choices"], chunks[-1]["usage"]["prompt_tokens"]) == ([], 22)
 
 
+SKY_LOGPROBS = [None, Logprob(" sky", -1.0, [], [TokenLogprob(" sea", -0.5, [])]), Logprob(" is", -2.0, [])]
 SKY: list[Event] = [
     Prompted(3),
-    Echo(
-        "The sky is",
-        ["The", " sky", " is"],
-        [Logprob(" sky", -1.0, [], [TokenLogprob(" sea", -0.5, [])]), Logprob(" is", -2.0, [])],
-    ),
+    Echo("The sky is", ["The", " sky", " is"], SKY_LOGPROBS),
     Delta(" blue", logprobs=[Logprob(" blue", -0.1, [], [TokenLogprob(" blue", -0.1, [])])]),
     DONE,
 ]

@@ -191,6 +191,17 @@ class Ask:
                 return ""
 
     @property
+    def has_pictures(self) -> bool:
+        """Whether pictures are part of the prompt."""
+        match self.prompt:
+            case Single(images=images) | Raw(images=images) | Picture(images=images):
+                return bool(images)
+            case Conversation(messages):
+                return any(isinstance(part, Image) for message in messages for part in message.content)
+            case _:
+                return False
+
+    @property
     def purpose(self) -> Purpose:
         """What the model is needed for."""
         match self.prompt:

@@ -36,7 +36,8 @@ async def embed(wanted: Inputs, model: Model, runner: TextRunner, num_ctx: int, 
 def _dimensions(wanted: int | None, available: int) -> int | None:
     """How many numbers a vector keeps; None for all of them, as 0 asks for, too."""
     if wanted is not None and not 0 <= wanted <= (available or wanted):
-        raise RequestError(f"dimensions must be between 1 and {available}, the length of the model's vectors")
+        text = f"dimensions must be between 1 and {available}, the length of the model's vectors"
+        raise RequestError(text, param="dimensions", code="invalid_value")
     return wanted or None
 
 
@@ -49,7 +50,7 @@ async def _tokens(
         tokens = await runner.tokenize(each, add_special=True) if isinstance(each, str) else _known(each, index, model)
         if len(tokens) > num_ctx:
             if not truncate:
-                raise RequestError(_too_long(index, len(tokens), num_ctx))
+                raise RequestError(_too_long(index, len(tokens), num_ctx), param="input", code="context_length_exceeded")
             warnings.append(f"input {index} was cut from {len(tokens)} to {num_ctx} tokens to fit the context")
             tokens = _cut(tokens, special, num_ctx)
         found.append(tokens or special)

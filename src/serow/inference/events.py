@@ -32,11 +32,11 @@ class Rendered(Struct, frozen=True):
 
 
 class Echo(Struct, frozen=True):
-    """The prompt read back, for `Raw.echo`. `logprobs` are those of `tokens` but the first, which nothing predicts."""
+    """The prompt read back, for `Raw.echo`. `logprobs` are those of `tokens`; None: nothing predicts the first one."""
 
     text: str
     tokens: list[str] = []
-    logprobs: list[Logprob] = []
+    logprobs: list[Logprob | None] = []
 
 
 class Delta(Struct, frozen=True):

@@ -46,15 +46,18 @@ class Inference:
         `client` names who asks, for a fair queue; `timeline` is filled in on the way. Raises SerowError, before the first
         event for what is the Ask's fault. What is not streamed may be sampled again before its first event.
         """
+        task = await self._task(ask, client, timeline or Timeline())
+        async with aclosing(self._flow(task)) as events:
+            async for event in events:
+                yield event
+
+    async def _task(self, ask: Ask, client: str, timeline: Timeline) -> Task:
         model = await self._store.find(ask.model)
         if model.refusal:
             raise ModelFileError(model.refusal)
         options = resolve_options(ask.fallbacks, model.parameters, ask.options)
-        task = Task(ask, model, options, client, timeline or Timeline(), ask.warnings)
-        task.timeline.model = model.name.display_shortest
-        async with aclosing(self._flow(task)) as events:
-            async for event in events:
-                yield event
+        timeline.model = model.name.display_shortest
+        return Task(ask, model, options, client, timeline, ask.warnings)
 
     def _flow(self, task: Task) -> AsyncGenerator[Event, None]:
         _check_kind(task)
@@ -67,6 +70,14 @@ class Inference:
                 return self._draw(task)
             case _:
                 return self._write(task)
+
+    async def count(self, ask: Ask, client: str = "") -> int:
+        """How many tokens the prompt of an Ask has: what the usage of its answer would say."""
+        task = await self._task(ask, client, Timeline())
+        _check_kind(task)
+        task = await self._prepared(task)
+        async with self._lease(task) as lease:
+            return await text.count(task, cast(TextRunner, lease.runner))
 
     async def _prepared(self, task: Task) -> Task:
         decode = partial(self._pictures.decode, client=task.client)

@@ -8,7 +8,7 @@ from typing import Self
 import msgspec
 
 from serow.constraints import Constraint, Verdict
-from serow.inference.ask import Ask
+from serow.inference.ask import Ask, Raw
 from serow.inference.timeline import Timeline
 from serow.options import Options
 from serow.output.thinking import ThinkingTags
@@ -45,6 +45,8 @@ class Task:
         if self.model.projector:
             needs.add(Feature.VISION)
         if self.constraint and not self.constraint.gbnf and not self.constraint.portable:
+            needs.add(Feature.LLGUIDANCE)
+        if isinstance(self.ask.prompt, Raw) and self.ask.prompt.echo and self.ask.logprobs:
             needs.add(Feature.LLGUIDANCE)
         return frozenset(needs)
 

@@ -7,14 +7,15 @@ from dataclasses import replace
 from functools import partial
 
 from serow.constraints import Constraints, Verdict
-from serow.errors import RequestError
+from serow.errors import PromptTooLong, RequestError
 from serow.inference.ask import Ask, Conversation, Image, Insert, Nothing, Raw, Single
 from serow.inference.completion import Completion
+from serow.inference.echo import read_back
 from serow.inference.events import Done, Event, Prompted, Rendered, Usage
 from serow.inference.plan import Plan
 from serow.inference.task import DecodeImages, Task
 from serow.options import PICTURE_OPTIONS
-from serow.prompt.prompt import Prompt, Wanted, make, rendered
+from serow.prompt.prompt import Prompt, Wanted, make, num_tokens, rendered
 from serow.prompt.render import has_template, supports_insert, tags_of
 from serow.runner.base import LARGEST_SEED, RANDOM_SEED, TextRunner
 
@@ -44,6 +45,8 @@ async def answer(task: Task, runner: TextRunner, load_duration: int) -> AsyncGen
     Raises RequestError before the first piece, EngineError.
     """
     prompt = await make(_wanted(task), runner)
+    if isinstance(task.ask.prompt, Raw) and task.ask.prompt.echo:
+        yield await read_back(task.ask.prompt, prompt.tokens, runner, task.ask.top_logprobs if task.ask.logprobs else None)
     completion = Completion(runner, _plan(task, prompt), task.timeline)
     task.timeline.send(prompt.num_sent)
     async with aclosing(completion.events()) as events:
@@ -67,6 +70,14 @@ async def render(task: Task, runner: TextRunner) -> Rendered:
     """The prompt as it would go to the model, for `_debug_render_only`."""
     text, image_count, warnings = await rendered(_wanted(task), runner)
     return Rendered(text, image_count, [*task.warnings, *warnings])
+
+
+async def count(task: Task, runner: TextRunner) -> int:
+    """How many tokens the prompt has, also one that is too long to be answered."""
+    try:
+        return await num_tokens(_wanted(task), runner)
+    except PromptTooLong as error:
+        return error.num_tokens
 
 
 def _wanted(task: Task) -> Wanted:

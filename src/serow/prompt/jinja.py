@@ -92,13 +92,15 @@ class LargeNumbers:
         self._numbers: list[str] = []
 
     def spare(self, arguments: str) -> str:
-        """The JSON text with texts for them; what is no JSON stays as it is."""
+        """The JSON text with texts for them; what has none, or is no JSON, stays as it is, byte for byte."""
         if len(arguments) < _DIGITS:
             return arguments
+        before = len(self._numbers)
         try:
-            return json.dumps(json.loads(arguments, parse_int=self._spared), ensure_ascii=False)
+            value = json.loads(arguments, parse_int=self._spared)
         except (ValueError, RecursionError):
             return arguments
+        return arguments if len(self._numbers) == before else json.dumps(value, ensure_ascii=False)
 
     def _spared(self, digits: str) -> int | str:
         if len(digits) < _DIGITS or -(2**63) <= int(digits) < 2**63:

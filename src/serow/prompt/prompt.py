@@ -66,10 +66,21 @@ async def rendered(wanted: Wanted, runner: TextRunner) -> tuple[str, int, tuple[
     return text, len(wanted.images), ()
 
 
+async def num_tokens(wanted: Wanted, runner: TextRunner) -> int:
+    """How many tokens the whole prompt has, those of its pictures with them. Raises as `make` does."""
+    if isinstance(wanted.ask.prompt, Conversation):
+        num_ctx = _num_ctx(wanted.options.num_ctx, runner.num_ctx)
+        fitted, _ = await _fitted(wanted, wanted.ask.prompt, num_ctx, runner)
+        return fitted.rendered.num_tokens
+    return len((await make(wanted, runner)).tokens)
+
+
 async def _single(wanted: Wanted, num_ctx: int, runner: TextRunner) -> Prompt:
     ask, options = wanted.ask, wanted.options
     text = await render(wanted.model, ask.prompt, wanted.think, runner)
-    tokens = await tokens_of(_context(ask), text, runner)
+    ids = ask.prompt.prompt if isinstance(ask.prompt, Raw) and not isinstance(ask.prompt.prompt, str) else None
+    tokens = await tokens_of(_context(ask), text, runner) if ids is None else list(ids)
+    tokens = tokens or list(wanted.model.beginning)
     begun = wanted.tags.begun(text, raw=isinstance(ask.prompt, Raw)) if wanted.tags else None
     if wanted.images:
         before = (await _before(ask, runner)).replace(runner.media_marker, "")

@@ -9,6 +9,7 @@ from serow.inference.ask import Conversation, Image, Message, ToolCall
 from serow.output.thinking import ThinkingTags
 from serow.store.model import Model
 
+_PICTURE = "[img]"
 KNOWN_ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -58,13 +59,21 @@ def _numbered(messages: Sequence[Message]) -> Iterator[Turn]:
         num_pictures = pictures.stop
         yield Turn(
             _role(message),
-            message.text,
+            _content(message),
             message.thinking,
             message.tool_calls,
             message.tool_name,
             message.tool_call_id,
             tuple(pictures),
         )
+
+
+def _content(message: Message) -> str:
+    """The text, with `[img]` where a picture stands behind text; the others go before it."""
+    kinds = [isinstance(part, Image) for part in message.content]
+    if kinds == sorted(kinds, reverse=True):
+        return message.text
+    return "".join(_PICTURE if isinstance(part, Image) else part.text for part in message.content)
 
 
 def _answered(turns: list[Turn]) -> list[Turn]:

@@ -40,6 +40,7 @@ from serow.server.page.recent import Recent
 from serow.server.responses import client_left, method_not_allowed, not_found, render_error
 from serow.server.routes import OPERATIONS, PUBLIC_PATHS
 from serow.server.stalls import StallWatch
+from serow.server.stored import StoredAnswers
 from serow.server.tracing import open_traces
 from serow.settings import Settings, unused
 from serow.store.heads import Heads
@@ -123,7 +124,9 @@ async def _lifespan(
         library = Library(store, settings, partial(_forget, scheduler, slots))
         await asyncio.to_thread(library.sweep)
         inference = Inference(store, scheduler, pool, settings.max_pixels)
-        app.state.context = Context(settings, store, slots, scheduler, library, inference, pool, counted, in_flight, recent)
+        app.state.context = Context(
+            settings, store, slots, scheduler, library, inference, pool, counted, in_flight, recent, StoredAnswers()
+        )
         counted.follow(scheduler)
         app.stalls.start()
         warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header

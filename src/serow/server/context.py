@@ -11,6 +11,7 @@ from serow.metrics import Metrics
 from serow.runner.slots import SlotCache
 from serow.scheduler.scheduler import Scheduler
 from serow.server.page.recent import Recent
+from serow.server.stored import StoredAnswers
 from serow.settings import Settings
 from serow.store.store import Store
 from serow.workers.pool import Pool
@@ -33,6 +34,7 @@ class Context:
     metrics: Metrics
     in_flight: "InFlight"
     recent: Recent
+    stored: StoredAnswers
 
 
 def context(request: Request) -> Context:

@@ -20,6 +20,7 @@ from serow.inference.timeline import Timeline
 CLIENT_LEFT = 499  # as nginx counts it
 _UNKNOWN = "other"
 _TASK = "request "
+_ID_HEADERS = (b"x-request-id", b"request-id")  # the second one is Anthropic's
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 _current: ContextVar["Exchange"] = ContextVar("exchange")
@@ -44,6 +45,7 @@ class Exchange:
     held: int = 0  # bytes of the body, until all is over
     is_complete: bool = False  # the whole answer was handed over
     has_left: bool = False
+    has_anthropic_version: bool = False  # the header by which clients of Anthropic's API tell that they are
     timeline: Timeline = field(default_factory=Timeline)
 
     def fail(self, error: Exception) -> None:
@@ -110,6 +112,7 @@ def _exchange(scope: Scope) -> Exchange:
         path=scope["path"],
         client=scope["client"][0] if scope.get("client") else "",
         traceparent=headers.get(b"traceparent", b"").decode("latin-1"),
+        has_anthropic_version=b"anthropic-version" in headers,
     )
 
 
@@ -127,7 +130,8 @@ def _noted(send: Send, exchange: Exchange) -> Send:
     async def send_noted(message: Message) -> None:
         if message["type"] == "http.response.start":
             exchange.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", exchange.id.encode())]}
+            ids = [(name, exchange.id.encode()) for name in _ID_HEADERS]
+            message = {**message, "headers": [*message.get("headers", ()), *ids]}
         elif not message.get("more_body") and not exchange.has_left:
             exchange.is_complete = True
         await send(message)

@@ -12,8 +12,11 @@ from serow.options import TABLE, Options
 from serow.server.fields import describe
 from serow.server.operation import PUBLIC, Operation
 from serow.server.responses import MEDIA_JSON
+from serow.wire import server_sent
 from serow.wire.ollama import NDJSON
 
+_IN_BRACES = re.compile(r"{(\w+)}")
+_OBJECT = {"type": "object"}
 _BYTES = "application/octet-stream"
 _PATH_PARAMETERS = {"digest": {"type": "string", "pattern": "^sha256[:-][0-9a-f]{64}$"}}
 _REFERENCE = "#/components/schemas/{name}"
@@ -82,12 +85,12 @@ def _describe(operation: Operation) -> dict[str, Any]:
         "operationId": f"{operation.method.lower()}_{operation.path.strip('/').replace('/', '_') or 'root'}",
         "responses": {
             "200": _answer(operation),
-            "default": _ERROR,
+            "default": {"description": "an error"} if operation.path.startswith("/v1") else _ERROR,
         },
     }
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS.get(name, {"type": "string"})}
-        for name in re.findall(r"\{(\w+)", operation.path)
+        for name in _IN_BRACES.findall(operation.path)
     ]
     if operation.flag:
         parameters.append({"name": operation.flag, "in": "query", "schema": {"enum": ["1", "true"]}})
@@ -97,6 +100,8 @@ def _describe(operation: Operation) -> dict[str, Any]:
         described["requestBody"] = {"required": True, "content": _content(MEDIA_JSON, operation.body)}
     if operation.takes_bytes:
         described["requestBody"] = {"required": True, "content": {_BYTES: {}}}
+    if operation.takes:
+        described["requestBody"] = {"required": True, "content": {media: {"schema": _OBJECT} for media in operation.takes}}
     if operation.scope != PUBLIC:
         described["security"] = [{}, {"key": [str(operation.scope)]}]
     return described
@@ -104,6 +109,8 @@ def _describe(operation: Operation) -> dict[str, Any]:
 
 def _answer(operation: Operation) -> dict[str, Any]:
     if operation.answer is None:
+        if operation.has_events:
+            return {"description": operation.summary, "content": {MEDIA_JSON: {}, server_sent.CONTENT_TYPE: {}}}
         is_empty = operation.answer_type == MEDIA_JSON and operation.method != "GET"
         return {"description": operation.summary} | ({} if is_empty else {"content": {operation.answer_type: {}}})
     types: Sequence[str] = (MEDIA_JSON, NDJSON) if operation.is_stream else (MEDIA_JSON,)

@@ -1,6 +1,6 @@
 """A row of the table of routes."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,14 +42,17 @@ class Operation:
     summary: str
     body: type[Struct] | None = None
     takes_bytes: bool = False
+    takes: Sequence[str] = ()  # media types of a body that no type describes
     flag: str = ""  # of the query
     answer: type[Struct] | None = None
     answer_type: str = MEDIA_JSON
     is_stream: bool = False
+    has_events: bool = False  # with `stream` the answer is server-sent events
 
     def route(self) -> Route:
         """What Starlette needs of it."""
-        return Route(self.path, self._answer, methods=[self.method], name=f"{self.method} {self.path}")
+        path = self.path.replace("{model}", "{model:path}")  # names hold slashes
+        return Route(path, self._answer, methods=[self.method], name=f"{self.method} {self.path}")
 
     async def _answer(self, request: Request) -> Response:
         """Raises MissingScope for a key that is not for this."""

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serow.keys import Scope
-from serow.server.handlers import embed, models, ollama, page, status, upkeep
+from serow.server.handlers import anthropic, embed, model_list, models, ollama, openai, openai_images, page, status, upkeep
 from serow.server.openapi import document
 from serow.server.operation import PUBLIC, Operation, PublicPaths
 from serow.server.responses import MEDIA_JSON
@@ -184,6 +184,104 @@ OPERATIONS = (
         handler=models.create_blob,
         summary="upload a file",
         takes_bytes=True,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/chat/completions",
+        scope=Scope.INFER,
+        handler=openai.chat,
+        summary="OpenAI: answer a conversation, in one or more choices",
+        takes=(MEDIA_JSON,),
+        has_events=True,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/completions",
+        scope=Scope.INFER,
+        handler=openai.completions,
+        summary="OpenAI: go on from raw prompts",
+        takes=(MEDIA_JSON,),
+        has_events=True,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/models",
+        scope=Scope.INFER,
+        handler=model_list.list_models,
+        summary="OpenAI, Anthropic: every model of the store",
+    ),
+    Operation(
+        method="GET",
+        path="/v1/models/{model}",
+        scope=Scope.INFER,
+        handler=model_list.get_model,
+        summary="OpenAI, Anthropic: one model",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/embeddings",
+        scope=Scope.INFER,
+        handler=openai.embeddings,
+        summary="OpenAI: texts become vectors",
+        takes=(MEDIA_JSON,),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/responses",
+        scope=Scope.INFER,
+        handler=openai.create_response,
+        summary="OpenAI: answer items, and remember it",
+        takes=(MEDIA_JSON,),
+        has_events=True,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/responses/{id}",
+        scope=Scope.INFER,
+        handler=openai.get_response,
+        summary="OpenAI: an answer that is remembered",
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/responses/{id}",
+        scope=Scope.INFER,
+        handler=openai.delete_response,
+        summary="OpenAI: forget an answer",
+    ),
+    Operation(
+        method="POST",
+        path="/v1/images/generations",
+        scope=Scope.INFER,
+        handler=openai_images.generate,
+        summary="OpenAI: draw pictures",
+        takes=(MEDIA_JSON,),
+        has_events=True,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/images/edits",
+        scope=Scope.INFER,
+        handler=openai_images.edit,
+        summary="OpenAI: draw a picture anew",
+        takes=(MEDIA_JSON, "multipart/form-data"),
+        has_events=True,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/messages",
+        scope=Scope.INFER,
+        handler=anthropic.messages,
+        summary="Anthropic: answer a conversation",
+        takes=(MEDIA_JSON,),
+        has_events=True,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/messages/count_tokens",
+        scope=Scope.INFER,
+        handler=anthropic.count_tokens,
+        summary="Anthropic: count what a conversation holds",
+        takes=(MEDIA_JSON,),
     ),
     Operation(
         method="GET",

@@ -30,11 +30,6 @@ class Stored:
         return next((each for each in self.items if each.get("id") == ident), None)
 
 
-def size_of(items: Sequence[Item], response: dict[str, Any]) -> int:
-    """Bytes of an answer and its conversation. Blocks for a millisecond a megabyte."""
-    return len(encode(response)) + len(encode(items))
-
-
 class StoredAnswers:
     """The newest answers. Each belongs to the client that asked; to others it is not there."""
 
@@ -50,8 +45,13 @@ class StoredAnswers:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def keep(self, client: str, items: Sequence[Item], response: dict[str, Any], size: int) -> None:
-        """Keep an answer and what it was the answer to. One that is larger than all memory for them is not kept."""
+    def keep(self, client: str, items: Sequence[Item], response: dict[str, Any], asked: int) -> None:
+        """Keep an answer and what it was the answer to, of which `asked` bytes are new.
+
+        One that is larger than all memory for them is not kept.
+        """
+        before = self._answers.get(response["previous_response_id"] or "")
+        size = asked + len(encode(response)) + (before.size if before else 0)
         if size > self._most_bytes:
             return
         self._answers[response["id"]] = Stored(client, response, (*items, *response["output"]), size, self._clock())

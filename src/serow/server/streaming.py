@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from serow.errors import SerowError, Unavailable
 from serow.server.exchange import current, task_name
 from serow.server.responses import JSON
+from serow.wire import server_sent
 from serow.wire.json import encode, encode_line
 from serow.wire.ollama import NDJSON
 from serow.wire.stream import Stream, Whole
@@ -195,6 +196,8 @@ class LastRecord:
 
 async def _start(send: Send, content_type: str, length: int | None = None) -> None:
     headers = [(b"content-type", content_type.encode())]
+    if content_type == server_sent.CONTENT_TYPE:
+        headers.append((b"cache-control", b"no-cache"))
     if length is not None:
         headers.append((b"content-length", str(length).encode()))
     await send({"type": "http.response.start", "status": 200, "headers": headers})

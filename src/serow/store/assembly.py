@@ -128,6 +128,7 @@ class Assembler:
             normalizes_vectors=weights.normalizes_vectors,
             vocab_size=weights.vocab_size,
             fim_tokens=weights.fim_tokens,
+            beginning=weights.beginning,
             control_tokens=weights.control_tokens,
             kv_bytes=weights.kv_bytes,
             refusal=layouts.refusal(shared["name"].display_shortest, weights) or _no_turns(config, parts, weights),

@@ -53,6 +53,7 @@ class Model:
     normalizes_vectors: bool = False  # of a model that embeds: whether they are of length 1 by its own
     vocab_size: int = 0
     fim_tokens: tuple[int, int, int] | None = None  # ids of prefix, suffix, middle (GEN-10)
+    beginning: tuple[int, ...] = ()  # id of the token that a text begins or, without such, ends with
     control_tokens: frozenset[int] = frozenset()  # ids whose text belongs to no answer
     requires: str = ""  # the version of Ollama that the model asks for, shown and not compared
     remote_model: str = ""  # what a model of another machine is called there

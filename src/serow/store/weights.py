@@ -48,6 +48,7 @@ class Weights:
     kv_bytes: int
     chat_template: str
     fim_tokens: tuple[int, int, int] | None
+    beginning: tuple[int, ...]  # the token that a text begins with, else the one that it ends with; none where neither is told
     control_tokens: frozenset[int]
     has_pooling: bool  # it embeds texts, it does not complete them
     normalizes_vectors: bool  # to length 1
@@ -80,6 +81,7 @@ def describe(path: Path, others: Sequence[Path] = (), is_part: bool = False) -> 
         kv_bytes=facts.kv_bytes(),
         chat_template=facts.text("tokenizer.chat_template"),
         fim_tokens=facts.fim_tokens(path),
+        beginning=facts.beginning(),
         control_tokens=facts.control_tokens(path),
         has_pooling=facts.has("pooling_type"),
         normalizes_vectors=facts.normalizes_vectors(),
@@ -176,6 +178,11 @@ class _Facts:
         width = self.length("embedding_length") // most if most else 0
         numbers = self.length("attention.key_length", width) + self.length("attention.value_length", width)
         return sum(head_count_kv) * numbers * 2
+
+    def beginning(self) -> tuple[int, ...]:
+        """What stands for an empty text: an engine needs one token at least."""
+        ids = (self.number(f"tokenizer.ggml.{name}_token_id", -1) for name in ("bos", "eos"))
+        return next(((token,) for token in ids if 0 <= token < self.num_tokens), ())
 
     def control_tokens(self, path: Path) -> frozenset[int]:
         """The ids of the tokens that say something about a text and are none."""

@@ -148,9 +148,11 @@ class Table:
 
     def add_echo(self, echo: Echo) -> None:
         """The prompt's tokens; nothing predicts the first one."""
-        if echo.tokens:
-            self._row(echo.tokens[0], None, None)
-        self.add(echo.logprobs)
+        for token, logprob in zip(echo.tokens, echo.logprobs, strict=True):
+            if logprob is None:
+                self._row(token, None, None)
+            else:
+                self.add([logprob])
 
     def add(self, logprobs: Sequence[Logprob]) -> None:
         """Tokens as they were sampled."""

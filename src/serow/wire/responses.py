@@ -28,6 +28,13 @@ _LOGPROBS = "message.output_text.logprobs"
 _CUSTOM_SCHEMA = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 
 
+Keep = Callable[[dict[str, Any]], None]  # takes a finished response
+
+
+def forget(_: dict[str, Any]) -> None:
+    """Keep nothing."""
+
+
 @dataclass(frozen=True)
 class Offered:
     """A tool as it was offered: how a call of it comes back."""
@@ -46,6 +53,7 @@ class ResponsesRequest:
     repeated: dict[str, Any]
     offered: dict[str, Offered] = field(default_factory=dict)  # by the name that the model knows
     is_stored: bool = True
+    size: int = 0  # bytes of the body; the items of earlier answers left out
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,8 @@ def decode(body: bytes, memory: Memory) -> ResponsesRequest:
     repeated = _repeated(fields, ask)
     fields.ignore(_CHANGES_NOTHING)
     fields.warn_of_unread()
-    return ResponsesRequest(replace(ask, warnings=tuple(fields.warnings)), tuple(items), repeated, offered, is_stored)
+    warned = replace(ask, warnings=tuple(fields.warnings))
+    return ResponsesRequest(warned, tuple(items), repeated, offered, is_stored, len(body))
 
 
 def _check_unsupported(fields: Fields) -> None:
@@ -230,13 +239,15 @@ def usage_body(usage: Usage) -> dict[str, Any]:
     }
 
 
-def whole(request: ResponsesRequest, folds: Sequence[Fold]) -> dict[str, Any]:
-    """The response of a request that does not stream."""
+def whole(request: ResponsesRequest, folds: Sequence[Fold], keep: Keep = forget) -> dict[str, Any]:
+    """The response of a request that does not stream; `keep` is told of it."""
     (fold,) = folds
     output = [_item(request, each) for each in fold.parts or [Part("text")]]
     if is_cut(fold.done):
         output[-1]["status"] = "incomplete"
-    return response_end(request, response_head(request), output, fold.done)
+    response = response_end(request, response_head(request), output, fold.done)
+    keep(response)
+    return response
 
 
 def is_cut(done: Done | None) -> bool:

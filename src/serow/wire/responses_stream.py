@@ -8,10 +8,12 @@ from serow.runner.base import Logprob
 from serow.wire import server_sent
 from serow.wire.openai_answer import new_id
 from serow.wire.responses import (
+    Keep,
     Offered,
     ResponsesRequest,
     call_item,
     custom_input,
+    forget,
     is_cut,
     logprobs_of_text,
     message_item,
@@ -29,8 +31,9 @@ class ResponseStream:
     content_type = server_sent.CONTENT_TYPE
     has_pings = True
 
-    def __init__(self, request: ResponsesRequest) -> None:
+    def __init__(self, request: ResponsesRequest, keep: Keep = forget) -> None:
         self._request = request
+        self._keep = keep
         self._number = 0  # of the next event
         self._output: list[Item] = []
         self._open = ""  # the kind of the item that is not ended
@@ -147,6 +150,7 @@ class ResponseStream:
         if self._output[-1]["status"] != status:  # a call was whole before the answer was cut
             self._output[-1] = {**self._output[-1], "status": status}
         self.response = response_end(self._request, self.response, self._output, self._done)
+        self._keep(self.response)
         return sent + self._event(f"response.{self.response['status']}", response=self.response)
 
     def fail(self, error: SerowError) -> bytes:
