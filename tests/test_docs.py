@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from serow.server.routes import OPERATIONS
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 CODE = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
@@ -41,6 +43,13 @@ def test_what_troubleshooting_quotes_is_said_by_the_code() -> None:
     for quoted in re.findall(r"`([^`]+)`", "\n".join(first)):
         for part in re.split(r"…|\([XY]\)|10 s", quoted):
             assert part.strip(' "') in PLAIN or part.strip() in PLAIN, quoted
+
+
+def test_the_readme_names_routes_that_are_there() -> None:
+    paths = {operation.path for operation in OPERATIONS}
+    named = set(re.findall(r"(?:GET|POST|DELETE|`) ?(/[\w/.]*)`", (ROOT / "README.md").read_text()))
+    assert named
+    assert named <= paths
 
 
 def test_the_page_of_security_names_what_is_kept_of_what_people_type() -> None:
