@@ -32,13 +32,13 @@ async def test_the_control_tokens_of_stop_strings_are_found(stops: list[str], fo
     assert await SpecialTokens(CONTROL, Letters()).in_stops(stops) == set(found)
 
 
-async def test_a_stop_string_is_looked_at_once_and_none_where_there_are_no_control_tokens() -> None:
+async def test_stop_strings_are_looked_at_together_and_once_and_none_where_there_are_no_control_tokens() -> None:
     letters = Letters()
     special = SpecialTokens(CONTROL, letters)
     for _ in range(3):
         await special.in_stops(["«a", "b"])
     await SpecialTokens(frozenset(), letters).in_stops(["«a"])
-    assert letters.num_asked == 2
+    assert letters.num_asked == 1
 
 
 async def test_what_is_held_back_at_the_limit_is_shown_without_control_tokens() -> None:

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from serow.runner.base import Chunk
 
-_LONGEST = 256  # characters of a stop string that are looked at
-_REMEMBERED = 256  # stop strings
+_LONGEST = 256  # characters of a stop string that are looked at, and of what is remembered
+_REMEMBERED = 256  # sets of stop strings
 
 
 class Vocabulary(Protocol):
@@ -30,24 +30,30 @@ class SpecialTokens:
         self._found: dict[str, frozenset[str]] = {}
 
     async def in_stops(self, stops: Iterable[str]) -> frozenset[str]:
-        """The texts of all control tokens that stop strings hold."""
-        found: frozenset[str] = frozenset()
-        for stop in stops if self._control_tokens else ():
-            found |= await self._in(stop[:_LONGEST])
+        """The texts of all control tokens that stop strings hold; one question for all of them, so that many cost no more."""
+        text = "\n".join(stop[:_LONGEST] for stop in stops) if self._control_tokens else ""
+        if not text:
+            return frozenset()
+        found = self._found.get(text)
+        if found is None:
+            found = await self._in(text)
+            if len(text) <= _LONGEST:
+                self._remember(text, found)
         return found
 
     async def without(self, tokens: Iterable[int], shown: set[str]) -> list[int]:
         """The tokens whose text an answer shows: no control tokens but those that are to be `shown`."""
         return [each for each in tokens if each not in self._control_tokens or await self._text(each) in shown]
 
-    async def _in(self, stop: str) -> frozenset[str]:
-        if stop not in self._found:
-            tokens = await self._vocabulary.tokenize(stop, add_special=False)
-            texts = [await self._text(token) for token in tokens if token in self._control_tokens]
-            if len(self._found) >= _REMEMBERED:
-                self._found.clear()
-            self._found[stop] = frozenset(filter(None, texts))
-        return self._found[stop]
+    async def _in(self, text: str) -> frozenset[str]:
+        tokens = await self._vocabulary.tokenize(text, add_special=False)
+        texts = [await self._text(token) for token in dict.fromkeys(tokens) if token in self._control_tokens]
+        return frozenset(filter(None, texts))
+
+    def _remember(self, text: str, found: frozenset[str]) -> None:
+        if len(self._found) >= _REMEMBERED:
+            self._found.clear()
+        self._found[text] = found
 
     async def _text(self, token: int) -> str:
         return await self._vocabulary.detokenize([token])

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from serow.errors import RequestError, TooLarge, Unavailable, UnsupportedEncoding
 from serow.server.context import context
 from serow.server.exchange import Exchange, current
+from serow.system.limits import give_memory_back
 
 if sys.version_info >= (3, 14):
     from compression.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
@@ -21,6 +22,7 @@ else:
 T = TypeVar("T")
 
 _SMALL = 64 << 10  # bytes of a body that is decoded within a millisecond
+_LARGE = 8 << 20  # bytes of bodies after which memory is given back
 _PIECE = 256 << 10  # bytes that are unpacked at once
 _LARGEST_WINDOW = 23  # of zstd, as a power of two: 8 MiB, what RFC 8878 asks of every decoder
 
@@ -31,6 +33,7 @@ class InFlight:
     def __init__(self, most: int) -> None:
         self._most = most
         self._by_client: Counter[str] = Counter()
+        self._most_held = 0  # since nobody held anything
         self.turn = asyncio.Lock()  # to decode a large body: while that goes on it takes several times its bytes
 
     def hold(self, exchange: Exchange, client: str, size: int) -> None:
@@ -41,6 +44,7 @@ class InFlight:
             raise Unavailable("please try again: your requests in flight hold too many bytes")
         exchange.holder, exchange.held = client, exchange.held + size
         self._by_client[client] += size
+        self._most_held = max(self._most_held, self._by_client.total())
 
     def release(self, exchange: Exchange) -> None:
         """The request is over."""
@@ -48,6 +52,9 @@ class InFlight:
             self._by_client[exchange.holder] -= exchange.held
             if not self._by_client[exchange.holder]:
                 del self._by_client[exchange.holder]
+        if not self._by_client and self._most_held > _LARGE:
+            self._most_held = 0
+            asyncio.get_running_loop().run_in_executor(None, give_memory_back)
 
 
 async def decoded(request: Request, decode: Callable[[bytes], T]) -> T:

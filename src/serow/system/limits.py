@@ -125,6 +125,14 @@ def resident_size() -> int:
     return _statm()[1] if sys.platform == "linux" else measure(os.getpid())[1]
 
 
+def give_memory_back() -> None:
+    """Return what was freed to the system; glibc keeps it otherwise, since somebody may want it again."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):
+            libc.malloc_trim(0)
+
+
 def _statm() -> tuple[int, int]:
     """Address space and resident memory of this process in bytes."""
     pages, resident, *_ = _STATM.read_bytes().split()
