@@ -1,7 +1,7 @@
 // The frame of the page: views by the address's #name, and the key.
 
 import { key } from "./api.js";
-import { fail, notice } from "./dom.js";
+import { fail, make, notice } from "./dom.js";
 
 const VIEWS = ["ask", "draw", "models", "now"];
 const place = document.getElementById("view");
@@ -14,9 +14,10 @@ async function show() {
     if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = `${name[0].toUpperCase()}${name.slice(1)} · Serow`;
+  const title = `${name[0].toUpperCase()}${name.slice(1)}`;
+  document.title = `${title} · Serow`;
   const { default: view } = await import(`./${name}.js`);
-  place.replaceChildren(view());
+  place.replaceChildren(make("h1", { class: "hidden" }, title), view());
 }
 
 addEventListener("hashchange", () => show().then(() => place.focus(), fail));
