@@ -11,7 +11,7 @@ repair       what llguidance refuses all the same
 tighten      what lets a text end, and closes objects, beyond what the schema says
 grammar      llguidance; portable is for engines without it
 validation   the finished text
-calls        tools: their schemas checked, a call held to them
+calls        tools: a call held to one of them
 """
 
 from serow.constraints.calls import Shape, one_of

@@ -1,6 +1,5 @@
-"""Tools as constraints: their schemas are checked, and a call is held to one of them (TOOL-01, TOOL-07)."""
+"""Tools as constraints: a call is held to one of them (TOOL-07)."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +8,8 @@ from msgspec import Struct
 
 from serow.constraints import grammar
 from serow.constraints.constraint import Constraint
-from serow.constraints.dialect import translate
-from serow.constraints.keywords import step
-from serow.constraints.validation import Unfit, validator
-from serow.errors import FormatError
 
 _MOST_BOUND = 200  # tools whose arguments a grammar follows
-_BUDGET = 0.4  # seconds for the patterns of all schemas
 _ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,40}$"}
 _SPACE = r"SPACE: /[ \t\r\n]{0,16}/"
 
@@ -27,33 +21,6 @@ class Shape(Struct, frozen=True):
     arguments: str
     id: str = ""
     is_id_last: bool = False
-
-
-class Fault(Struct, frozen=True):
-    """What is wrong with the parameters of a tool, by its number."""
-
-    number: int
-    reason: str
-
-
-def first_fault(schemas: Sequence[dict[str, Any]]) -> Fault | None:
-    """The first of the tools' parameters that are no schema of an object."""
-    deadline = time.monotonic() + _BUDGET
-    for number, parameters in enumerate(schemas):
-        try:
-            _check(parameters, deadline)
-        except FormatError as error:
-            return Fault(number, str(error).removeprefix("invalid format: "))
-    return None
-
-
-def _check(parameters: dict[str, Any], deadline: float) -> None:
-    if parameters.get("type", "object") != "object":
-        raise FormatError('"type" at # must be object')
-    try:
-        validator(translate(parameters, deadline).whole())
-    except Unfit as error:
-        raise FormatError(f"{error} at #{step('', *error.path)}") from None
 
 
 def called(tools: Sequence[tuple[str, dict[str, Any]]], shape: Shape) -> list[dict[str, Any]]:

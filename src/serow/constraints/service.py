@@ -6,16 +6,13 @@ and what came of it is remembered, refusals too.
 """
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from serow.constraints import calls, compile
-from serow.constraints.calls import Fault, Shape
+from serow.constraints.calls import Shape
 from serow.constraints.constraint import Constraint
 from serow.errors import FormatError, LimitExceeded, Unavailable
 from serow.workers.pool import Limits, Pool
@@ -23,7 +20,6 @@ from serow.workers.pool import Limits, Pool
 COMPILING = Limits(cpu=1.0, memory=512 << 20, wall=1.8)  # of 485 schemas from practice the slowest takes 0.17 s
 JUDGING = Limits(cpu=1.0, memory=256 << 20, wall=1.8)
 CACHED_FORMATS = 64
-MOST_OF_TOOLS = 4 << 20  # bytes of all their schemas
 CACHED_BYTES = 64 << 10  # larger formats are compiled each time
 
 
@@ -49,7 +45,6 @@ class Constraints:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._known: OrderedDict[bytes, Constraint | str] = OrderedDict()  # the longest unused first; text of a refusal
-        self._faults: OrderedDict[bytes, Fault | None] = OrderedDict()  # by the digests of tools' schemas
         self._flights: dict[bytes, _Flight] = {}
 
     @property
@@ -70,25 +65,6 @@ class Constraints:
         if isinstance(found, str):
             raise FormatError(found)
         return found
-
-    async def first_fault(self, schemas: Sequence[dict[str, Any]], client: str = "") -> Fault | None:
-        """The first of the parameters of tools that are no schema; raises FormatError where that can't be found out."""
-        try:
-            source = msgspec.json.encode(schemas)
-        except (RecursionError, UnicodeEncodeError):
-            raise FormatError("the tools are nested too deeply, or no Unicode") from None
-        if len(source) > MOST_OF_TOOLS:
-            raise FormatError(f"the parameters of the tools are larger than {MOST_OF_TOOLS >> 20} MiB")
-        digest = hashlib.sha256(source).digest()
-        if digest not in self._faults:
-            try:
-                fault = await self._pool.run(calls.first_fault, schemas, client=client, limits=COMPILING)
-            except LimitExceeded as error:
-                raise FormatError(f"the check of the tools {error.reason}", hint="make them smaller or simpler") from None
-            self._faults[digest] = fault
-            while len(self._faults) > CACHED_FORMATS:
-                self._faults.popitem(last=False)
-        return self._faults[digest]
 
     async def call_of(self, tools: Sequence[tuple[str, dict[str, Any]]], shape: Shape, client: str = "") -> Constraint | None:
         """What a call of one of the tools is, behind white space; None where nothing can hold it."""

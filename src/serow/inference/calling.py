@@ -7,8 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serow.constraints import Constraint, Constraints, Shape, one_of
-from serow.inference.ask import Tool, ToolChoice
+from serow.inference.ask import Conversation, Tool, ToolChoice
 from serow.output.format import CallFormat, Kind
+from serow.output.known import BARE, FAMILIES
+from serow.output.probe import Prober
+from serow.prompt.probing import probe
+from serow.runner.base import TextRunner
+from serow.store.model import Model
 
 
 @dataclass(frozen=True)
@@ -68,3 +73,29 @@ class Calling:
     async def arguments(self, tool: Tool) -> Constraint | None:
         """What the arguments of a tool are."""
         return await self.constraints.arguments_of(tool.parameters, self.client)
+
+
+class Toolbox:
+    """What it takes to find out how a model calls: one for a server."""
+
+    def __init__(self, constraints: Constraints) -> None:
+        self._constraints = constraints
+        self._prober = Prober()
+
+    async def calling(
+        self, model: Model, conversation: Conversation, template: str, runner: TextRunner, client: str
+    ) -> Calling | None:
+        """How the model calls the tools of a conversation, None where nothing it writes is a call.
+
+        `template` is the Go template that serves, "" for the GGUF's Jinja.
+        """
+        choice = conversation.tool_choice
+        tools = [tool for tool in conversation.tools if not choice.names or tool.name in choice.names]
+        family = FAMILIES.get(model.parser)
+        if choice.mode == "none" or not tools or (family is not None and family.format is None):
+            return None
+        source = template or model.chat_template
+        found = await self._prober.format_of(source, probe(template, runner))
+        if found == BARE and family is not None and family.format is not None:
+            found = family.format
+        return Calling(found, tools, choice, self._constraints, client)
