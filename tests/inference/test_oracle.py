@@ -65,8 +65,9 @@ async def runner(request: pytest.FixtureRequest, zoo: Path) -> AsyncIterator[Lla
 @pytest_asyncio.fixture(scope="module")
 async def constraints() -> AsyncIterator[Constraints]:
     """Grammars made as the server makes them."""
-    async with Pool(1) as pool:
-        yield Constraints(pool)
+    pool = Pool(2)
+    yield Constraints(pool)
+    await pool.aclose()
 
 
 def messages_of(question: str) -> list[dict[str, Any]]:
