@@ -48,7 +48,10 @@ class Delta(Struct, frozen=True):
 
 
 class ToolCallStart(Struct, frozen=True):
-    """A call has begun and names a given tool. `index` counts from 0 through the answer; `id` is unique in it."""
+    """A call has begun and names a given tool. `index` counts from 0 through the answer; `id` is unique in it.
+
+    A call that breaks off has no end: its text follows as a Delta, and its index is not used again.
+    """
 
     index: int
     id: str

@@ -17,6 +17,7 @@ from serow.errors import ModelFileError, RequestError
 from serow.images import MAX_PIXELS, Pictures
 from serow.inference import picture, text
 from serow.inference.ask import Ask, Inputs, Nothing
+from serow.inference.calling import Toolbox
 from serow.inference.embedding import embed
 from serow.inference.events import Done, Event, Usage, Vectors
 from serow.inference.task import Task
@@ -38,6 +39,7 @@ class Inference:
         self._store = store
         self._scheduler = scheduler
         self._constraints = Constraints(pool)
+        self._toolbox = Toolbox(self._constraints)
         self._pictures = Pictures(pool, max_pixels)
 
     async def answer(self, ask: Ask, client: str = "", timeline: Timeline | None = None) -> AsyncGenerator[Event, None]:
@@ -122,7 +124,7 @@ class Inference:
     async def _text(self, task: Task) -> AsyncGenerator[Event, None]:
         async with (
             self._lease(task) as lease,
-            aclosing(text.answer(task, cast(TextRunner, lease.runner), lease.load_duration)) as events,
+            aclosing(text.answer(task, cast(TextRunner, lease.runner), lease.load_duration, self._toolbox)) as events,
         ):
             async for event in events:
                 yield event

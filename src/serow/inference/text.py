@@ -9,12 +9,14 @@ from functools import partial
 from serow.constraints import Constraints, Verdict
 from serow.errors import PromptTooLong, RequestError
 from serow.inference.ask import Ask, Conversation, Image, Insert, Nothing, Raw, Single
+from serow.inference.calling import Calling, Toolbox
 from serow.inference.completion import Completion
 from serow.inference.echo import read_back
 from serow.inference.events import Done, Event, Prompted, Rendered, Usage
 from serow.inference.plan import Plan
 from serow.inference.task import DecodeImages, Task
 from serow.options import PICTURE_OPTIONS
+from serow.prompt.conversation import renderer_of
 from serow.prompt.prompt import Prompt, Wanted, make, num_tokens, rendered
 from serow.prompt.render import has_template, supports_insert, tags_of
 from serow.runner.base import LARGEST_SEED, RANDOM_SEED, TextRunner
@@ -39,7 +41,7 @@ async def prepare(task: Task, decode: DecodeImages, constraints: Constraints) ->
     return replace(task, think=think, images=images, constraint=constraint, judge=judge, tags=tags, warnings=warnings)
 
 
-async def answer(task: Task, runner: TextRunner, load_duration: int) -> AsyncGenerator[Event, None]:
+async def answer(task: Task, runner: TextRunner, load_duration: int, toolbox: Toolbox) -> AsyncGenerator[Event, None]:
     """Yield the events of the answer; `load_duration` in ns. Closing the iterator stops the engine's work.
 
     Raises RequestError before the first piece, EngineError.
@@ -47,7 +49,8 @@ async def answer(task: Task, runner: TextRunner, load_duration: int) -> AsyncGen
     prompt = await make(_wanted(task), runner)
     if isinstance(task.ask.prompt, Raw) and task.ask.prompt.echo:
         yield await read_back(task.ask.prompt, prompt.tokens, runner, task.ask.top_logprobs if task.ask.logprobs else None)
-    completion = Completion(runner, _plan(task, prompt), task.timeline)
+    plan = replace(_plan(task, prompt), calling=await _calling(task, runner, toolbox))
+    completion = Completion(runner, plan, task.timeline)
     task.timeline.send(prompt.num_sent)
     async with aclosing(completion.events()) as events:
         is_told = False
@@ -62,7 +65,9 @@ async def answer(task: Task, runner: TextRunner, load_duration: int) -> AsyncGen
     context = None
     if isinstance(task.ask.prompt, Single | Insert):
         context = prompt.tokens + await runner.tokenize(completion.text, add_special=False)
-    verdict = await task.judge(completion.response, completion.usage.done_reason == "length") if task.judge else None
+    is_call_alone = completion.num_calls > 0 and not completion.response
+    judge = None if is_call_alone else task.judge
+    verdict = await judge(completion.response, completion.usage.done_reason == "length") if judge else None
     yield _done(task, prompt, completion, load_duration, context, verdict)
 
 
@@ -78,6 +83,15 @@ async def count(task: Task, runner: TextRunner) -> int:
         return await num_tokens(_wanted(task), runner)
     except PromptTooLong as error:
         return error.num_tokens
+
+
+async def _calling(task: Task, runner: TextRunner, toolbox: Toolbox) -> Calling | None:
+    """How the model calls the tools that it is given, None where there are none."""
+    conversation = task.ask.prompt
+    if not isinstance(conversation, Conversation) or not conversation.tools:
+        return None
+    template, _ = renderer_of(task.model, conversation, task.ask.think)
+    return await toolbox.calling(task.model, conversation, template, runner, task.client)
 
 
 def _wanted(task: Task) -> Wanted:
@@ -148,7 +162,13 @@ def _done(
         stopping_word=usage.stopping_word if usage.stopping_word in task.options.stop else "",
         is_context_full=is_cut and usage.eval_count != task.options.num_predict,
         format_valid=False if verdict and not verdict.is_valid else None,
-        warnings=[*task.warnings, *prompt.warnings, *after, *([verdict.warning] if verdict and verdict.warning else ())],
+        warnings=[
+            *task.warnings,
+            *prompt.warnings,
+            *completion.warnings,
+            *after,
+            *([verdict.warning] if verdict and verdict.warning else ()),
+        ],
     )
 
 
@@ -164,6 +184,9 @@ def _think(task: Task) -> bool | str | None:
 
 def _check(task: Task) -> None:
     name, model, prompt = task.ask.model, task.model, task.ask.prompt
+    if model.renderer and not isinstance(prompt, Raw) and not has_template(model, prompt):
+        text = f'"{name}" builds its prompts by the renderer "{model.renderer}", which this server has not'
+        raise RequestError(text, hint="its file has no chat template: create a model from it with a TEMPLATE")
     if isinstance(prompt, Conversation | Nothing) and prompt.tools and "tools" not in model.capabilities:
         raise RequestError(f'"{name}" does not support tools')
     if isinstance(prompt, Insert) and not supports_insert(model, prompt):

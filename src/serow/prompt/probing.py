@@ -1,4 +1,4 @@
-"""Conversations of a probe, rendered as those of clients are: by the TEMPLATE that serves, or the GGUF's Jinja in its engine."""
+"""A probe's conversations, rendered as those of clients are: by the TEMPLATE that serves, or by the GGUF's Jinja."""
 
 import json
 from typing import Any

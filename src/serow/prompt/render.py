@@ -7,6 +7,7 @@ engine's process, never in ours.
 from serow.gotemplate import thinking_tags
 from serow.inference.ask import Insert, Raw, Single
 from serow.inference.ask import Prompt as AskPrompt
+from serow.output.known import FAMILIES
 from serow.output.thinking import CHANNELS, KNOWN_TAGS, ThinkingTags, tags_of_jinja
 from serow.prompt import go, jinja
 from serow.prompt.media import with_image_markers
@@ -16,14 +17,15 @@ from serow.store.model import Model
 
 
 def tags_of(model: Model, prompt: AskPrompt) -> ThinkingTags | None:
-    """The tags around the model's thinking, None for a model that can't think."""
-    if "thinking" not in model.capabilities:
+    """The tags around the model's thinking, None for a model that can't think, or whose text is not looked into."""
+    family = FAMILIES.get(model.parser)
+    if "thinking" not in model.capabilities or (family and family.format is None):
         return None
     template = _template(model, prompt)
     found = thinking_tags(go.parsed(template)) if template else None
     if found is not None:
         return CHANNELS if CHANNELS.opening in found[0] else ThinkingTags(*found)
-    return tags_of_jinja(model.chat_template) or KNOWN_TAGS[0]
+    return tags_of_jinja(model.chat_template) or (family and family.tags) or KNOWN_TAGS[0]
 
 
 def _template(model: Model, prompt: AskPrompt) -> str:

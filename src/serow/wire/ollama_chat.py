@@ -218,6 +218,7 @@ class ChatStream:
         """The line of an event, b"" for one that has none."""
         match event:
             case Delta(text, thinking, logprobs):
+                logprobs, self._logprobs = self._logprobs + logprobs, []  # of a call that broke off, too
                 return self._line(ChatMessage(role="assistant", content=text, thinking=thinking or UNSET), logprobs)
             case ToolCallStart() | ToolCallArguments():
                 self._logprobs += event.logprobs
