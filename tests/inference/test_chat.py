@@ -476,7 +476,7 @@ async def test_tools_reach_the_template_whole_and_in_the_clients_order() -> None
     }
     async with flow(engine, *TOOLS) as asked:
         await asked.reply("?", tools=[whole, {"type": "function", "function": {"name": "b", "parameters": {}}}])
-    (tools,) = engine.tools
+    tools, *_ = engine.tools
     assert str(tools[0]) == str({"type": "function", **whole})
     assert tools[1]["function"]["parameters"] == {"type": "object", "properties": {}}
 

@@ -1,5 +1,6 @@
 """Tools in /api/chat with an engine that says what the test wrote (TOOL-01 to TOOL-08)."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from serow.errors import RequestError
 from serow.store.model import Capability
-from tests.output.families import _template, template_of
+from tests.output.families import compiled, template_of
 from tests.support.engine import FakeEngine, Piece, Script
 from tests.support.flow import flow
 
@@ -26,9 +27,17 @@ CLOSING = "\n</tool_call>"
 
 
 def engine(*scripts: Sequence[Piece] | Script, family: str = "hermes") -> FakeEngine:
-    """An engine with the template of a family."""
-    template = _template(template_of(family))
-    return FakeEngine(*scripts, template=lambda messages, _: template.render(messages=messages, add_generation_prompt=True))
+    """An engine with the template of a family, which gets arguments as objects, as the real ones give them."""
+    template = compiled(template_of(family))
+
+    def render(messages: Sequence[dict[str, Any]], _: dict[str, Any]) -> str:
+        return str(template.render(messages=json.loads(json.dumps(messages), object_hook=_parsed), add_generation_prompt=True))
+
+    return FakeEngine(*scripts, template=render)
+
+
+def _parsed(value: dict[str, Any]) -> dict[str, Any]:
+    return {**value, "arguments": json.loads(value["arguments"])} if isinstance(value.get("arguments"), str) else value
 
 
 def calling() -> FakeEngine:

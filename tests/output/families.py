@@ -84,7 +84,7 @@ def template_of(family: str) -> str:
 
 
 @cache
-def _template(text: str) -> Any:
+def compiled(text: str) -> Any:
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
     return environment.from_string(text)
@@ -92,7 +92,7 @@ def _template(text: str) -> Any:
 
 def renderer(text: str) -> Render:
     """A template as the probe sees it."""
-    template = _template(text)
+    template = compiled(text)
 
     async def render(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
         try:
@@ -113,7 +113,7 @@ async def format_of(family: str) -> CallFormat:
 
 def written(family: str, calls: Sequence[tuple[str, dict[str, Any]]]) -> str:
     """What the model writes for these calls, as the family's template writes it in the history."""
-    template = _template(template_of(family))
+    template = compiled(template_of(family))
     user = [{"role": "user", "content": "Go"}]
     listed = [
         {"id": f"functions.{name}:{n}" if family == "kimi" else f"Id{n:07}", "function": {"name": name, "arguments": arguments}}
