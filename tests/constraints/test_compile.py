@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from serow.constraints import compile_format
+from serow.constraints.grammar import accepts
 from serow.errors import FormatError
 from tests.constraints.sampling import compiled, fits, random_texts
 
@@ -136,3 +137,11 @@ def test_a_relaxed_keyword_is_named_with_its_places_and_checked_in_the_end() -> 
 def test_texts_of_a_large_enum_fit() -> None:
     schema = {"enum": [f"choice {number}" for number in range(5000)]}
     assert all(fits(schema, text) for text in random_texts(compiled(schema), 5))
+
+
+@pytest.mark.req("GEN-12")
+def test_a_constant_keeps_every_digit_of_its_numbers() -> None:
+    constraint = compile_format({"const": {"big": 12345678901234567890, "text": '"q" \\ é\n'}})
+    assert constraint is not None
+    assert accepts(constraint.grammar, '{"big": 12345678901234567890, "text": "\\"q\\" \\\\ é\\n"}')
+    assert not accepts(constraint.grammar, '{"big": 12345678901234567000, "text": "\\"q\\" \\\\ é\\n"}')

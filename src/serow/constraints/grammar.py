@@ -22,6 +22,8 @@ _MAX_MESSAGE = 200
 
 def of_schema(schema: dict[str, Any]) -> str:
     """The grammar of JSON texts that fit a schema: one space after each comma and colon, no other whitespace."""
+    if schema.keys() - {"$defs"} == {"const"}:  # llguidance rounds the numbers of one
+        return of_lark(f"start: {json.dumps(json.dumps(schema['const'], ensure_ascii=False))}")
     return f"{_HEADER}start: %json {json.dumps({**schema, 'x-guidance': _WHITESPACE})}"
 
 
