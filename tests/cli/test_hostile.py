@@ -70,7 +70,9 @@ def hostile() -> dict[str, Any]:
         "/api/create": progress[:2],
         "/api/copy": error,
         "/api/delete": error,
-        "/api/verify": error,
+        "/api/verify": progress,
+        "/api/prune": {"found": [{"kind": EVIL, "what": EVIL, "size": 1, "is_removed": True}]},
+        "/api/partials": {"partials": [{"name": EVIL, "digest": EVIL, "size": 2, "completed": 1, "age": 1.0}]},
         "/api/blobs": error,
     }
 
@@ -91,6 +93,11 @@ COMMANDS = (
     ("run", "m", "Hi"),
     ("run", "m", "--verbose", "--nowordwrap", "Hi"),
     ("pull", "m"),
+    ("push", "m"),
+    ("verify",),
+    ("prune",),
+    ("list", "--partial"),
+    ("list", "--json"),
     ("create", "m"),
     ("cp", "a", "b"),
     ("rm", "a"),

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +26,11 @@ _PATH_STARTS = ("/", "./", "../", "~", "\\", ".\\", "..\\")
 @click.option(
     "-f", "--file", type=click.Path(path_type=Path), default=Path("Modelfile"), show_default=True, help="The Modelfile."
 )
-@click.option("-q", "--quantize", hidden=True, help="Not supported.")
-def create(model: str, file: Path, quantize: str | None) -> None:
+@click.option("-q", "--quantize", metavar="TYPE", help="Quantize to F32, F16, Q8_0, Q4_K_S or Q4_K_M.")
+@click.option("--draft-quantize", metavar="TYPE", help="Quantize the DRAFT model.")
+@click.option("--copy", is_flag=True, help="Copy files, where links to them would do.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def create(model: str, file: Path, quantize: str | None, draft_quantize: str | None, copy: bool, quiet: bool) -> None:
     """Create a model from a Modelfile.
 
     Paths in it are relative to it. Two FROM lines make a model that sees: its weights and its projector; a FROM line with a
@@ -34,24 +39,27 @@ def create(model: str, file: Path, quantize: str | None) -> None:
     from serow.cli.server import connect
     from serow.store.modelfile import parse
 
-    if quantize:
-        raise RequestError("quantizing is not supported", hint="give FROM a file that is quantized already")
     modelfile = parse(_read(file))
     for warning in modelfile.warnings:
         tell("warning", warning)
     sources, names = _split(modelfile.sources, file.parent)
     with connect(start=True) as client:
-        files = {name: _send(client, path) for name, path in sources.items()}
-        adapters = {path.name: _send(client, path) for path in (_existing(text, file.parent) for text in modelfile.adapters)}
-        records = client.create(
-            model,
-            from_=names[0] if names else None,
-            files=files or None,
-            adapters=adapters or None,
-            stream=True,
+        send = partial(_send, client, may_link=not copy and client.is_local, quiet=quiet)
+        body = {
             **modelfile.request(),
-        )
-        progress.show(records)
+            "model": model,
+            "from": names[0] if names else None,
+            "files": {name: send(path) for name, path in sources.items()} or None,
+            "adapters": _named(modelfile.adapters, file.parent, send),
+            "draft_files": _named(modelfile.drafts, file.parent, send),
+            "quantize": quantize,
+            "draft_quantize": draft_quantize,
+        }
+        progress.show(client.create_of({name: value for name, value in body.items() if value}), quiet=quiet)
+
+
+def _named(texts: Sequence[str], base: Path, send: Callable[[Path], str]) -> dict[str, str]:
+    return {path.name: send(path) for path in (_existing(text, base) for text in texts)}
 
 
 def _read(file: Path) -> str:
@@ -97,16 +105,35 @@ def _free(name: str, taken: dict[str, Path]) -> str:
     return name if name not in taken else f"{len(taken)}-{name}"
 
 
-def _send(client: "Client", path: Path) -> str:
-    """Upload a file unless the server has it; returns its digest."""
-    with progress.bar() as bar:
+def _send(client: "Client", path: Path, *, may_link: bool, quiet: bool) -> str:
+    """Bring a file to the server unless it has it, by a link where its store is on this machine; returns its digest."""
+    with nullcontext() if quiet else progress.bar() as bar:
+
+        def report(what: str, done: int, total: int) -> None:
+            if bar is not None:
+                bar.update(f"{what} {path.name}", done, total)
+
         sha256 = hashlib.sha256()
-        for chunk in _chunks(path, lambda done, total: bar.update(f"hashing {path.name}", done, total)):
+        for chunk in _chunks(path, partial(report, "hashing")):
             sha256.update(chunk)
         digest = f"sha256:{sha256.hexdigest()}"
-        if not client.has_blob(digest):
-            client.send_blob(digest, _chunks(path, lambda done, total: bar.update(f"copying {path.name}", done, total)))
+        if not client.has_blob(digest) and not (may_link and _link(client, path, digest)):
+            client.send_blob(digest, _chunks(path, partial(report, "copying")))
     return digest
+
+
+def _link(client: "Client", path: Path, digest: str) -> bool:
+    """Link a file into the store that the server has, if it is the one of this machine's settings (LIB-33)."""
+    from serow import settings
+    from serow.store.links import link, unlink
+
+    root = settings.load().models
+    if not link(path, root, digest):
+        return False
+    if client.has_blob(digest):
+        return True
+    unlink(root, digest)  # the server has another store
+    return False
 
 
 def _chunks(path: Path, report: Callable[[int, int], None]) -> Iterator[bytes]:

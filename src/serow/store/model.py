@@ -58,6 +58,7 @@ class Model:
     requires: str = ""  # the version of Ollama that the model asks for, shown and not compared
     remote_model: str = ""  # what a model of another machine is called there
     remote_host: str = ""
+    linked: tuple[str, ...] = ()  # digests of blobs that are a user's files, too
     refusal: str = ""  # why it can't be run here, "" for one that can
     kv_bytes: int = 0  # bytes of key-value cache for one token of context (f16)
 

@@ -27,6 +27,7 @@ from serow.store.assembly import Assembler
 from serow.store.blobs import Blobs, disk_errors, write_atomic
 from serow.store.create import Draft, Recipe
 from serow.store.heads import Heads
+from serow.store.links import is_changed
 from serow.store.manifest import MANIFEST_LIMIT, PIPELINE_FILE, Layer, Manifest, decode_manifest
 from serow.store.model import Model
 from serow.store.name import Name
@@ -73,6 +74,8 @@ class Store:
             self._paths.pop(text, None)
             raise ModelNotFound(text)
         _remember(self._paths, text, path)
+        if any(is_changed(self.root, digest) for digest in model.linked):
+            raise ModelFileError(f"a file that {model.name.display_shortest} is linked to was changed: make the model again")
         return model
 
     async def find(self, text: str) -> Model:

@@ -1,0 +1,79 @@
+"""Files of a user that are blobs of the store, too: hard links, so that a model is not on the disk twice (LIB-33).
+
+What the file was when it was linked is kept beside, in `linked/sha256-<hex>` of the store: a file that somebody changes
+changes under its digest, which is found when the model is loaded.
+"""
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from serow.store.blobs import Blobs, write_atomic
+
+_FOLDER = "linked"
+_LONGEST = 100  # bytes of a record
+_CLONE = 0x40049409  # FICLONE of linux/fs.h
+
+
+def link(path: Path, root: Path, digest: str) -> bool:
+    """Make a file a blob of the store, by a hard link or a clone of its bytes; whether that was possible."""
+    if not (root / "blobs").is_dir() or not os.access(root / "blobs", os.W_OK):
+        return False
+    source, target = path.resolve(), Blobs(root / "blobs").path(digest)
+    try:
+        os.link(source, target)
+    except OSError:
+        return _clone(source, target)
+    with suppress(OSError):
+        write_atomic(_record(root, digest), _stamp(target))
+    return True
+
+
+def unlink(root: Path, digest: str) -> None:
+    """Undo a link that was of no use."""
+    for path in (Blobs(root / "blobs").path(digest), _record(root, digest)):
+        with suppress(OSError):
+            path.unlink()
+
+
+def is_linked(root: Path, digest: str) -> bool:
+    """Whether a blob is a user's file, too."""
+    return _record(root, digest).exists()
+
+
+def is_changed(root: Path, digest: str) -> bool:
+    """Whether a linked file is another than it was."""
+    try:
+        with _record(root, digest).open("rb") as file:
+            return file.read(_LONGEST) != _stamp(Blobs(root / "blobs").path(digest))
+    except OSError:
+        return False
+
+
+def _record(root: Path, digest: str) -> Path:
+    return root / _FOLDER / digest.replace(":", "-")
+
+
+def _stamp(path: Path) -> bytes:
+    status = path.stat()
+    return f"{status.st_mtime_ns} {status.st_size}\n".encode()
+
+
+def _clone(source: Path, target: Path) -> bool:
+    """A copy that shares the disk's blocks, where the file system can; it is a file of its own."""
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    partial = target.with_name(f".{target.name}-partial")
+    try:
+        with source.open("rb") as read, partial.open("xb") as write:
+            fcntl.ioctl(write.fileno(), _CLONE, read.fileno())
+            os.fsync(write.fileno())
+        partial.replace(target)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+        return False
+    return True
