@@ -329,6 +329,13 @@ def test_effort_says_how_much_to_think_and_is_required_of_no_model(fields: dict[
     assert (ask.think, ask.think_required) == (think, False)
 
 
+@pytest.mark.req("OAI-04")
+def test_an_answer_that_goes_on_is_written_without_another_thought() -> None:
+    begun = [HI["messages"][0], {"role": "assistant", "content": "37 + 85 = 1"}]
+    assert decoded(messages=begun, reasoning_effort="high").ask.think is False
+    assert decoded(messages=[HI["messages"][0], {"role": "assistant", "content": ""}]).ask.think is None
+
+
 @pytest.mark.req("OAI-14")
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
 def test_the_thought_of_the_history_goes_to_the_template(name: str) -> None:

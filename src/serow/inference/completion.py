@@ -199,7 +199,9 @@ class Completion:
         is_full = usage.done_reason == "length" and usage.eval_count != plan.num_think
         if is_full or usage.stopping_word in plan.options.stop or 0 <= plan.num_predict <= usage.eval_count:
             return None
-        self.text += plan.tags.closing + _BEHIND_THINKING
+        is_free = plan.constraint is None and not (plan.calling and plan.calling.is_must)
+        goes_on = is_free and usage.stopping_word == plan.tags.closing  # the model writes the space behind it itself
+        self.text += plan.tags.closing + ("" if goes_on else _BEHIND_THINKING)
         self._tell(self._parser.end_thinking(self._withheld))
         return await self._answer()
 

@@ -177,9 +177,9 @@ def _think(task: Task) -> bool | str | None:
     think = task.ask.think
     if "thinking" in task.model.capabilities:
         return True if think is None else think
-    if think:
+    if think and task.ask.think_required:
         raise RequestError(f'"{task.ask.model}" does not support thinking')
-    return think
+    return None if think else think
 
 
 def _check(task: Task) -> None:
@@ -228,6 +228,8 @@ def _unused(task: Task) -> list[str]:
     unused += [f'option "{name}" was ignored: "{ask.model}" is not an image model' for name in options]
     if not RANDOM_SEED <= task.options.seed <= LARGEST_SEED:
         unused.append('option "seed" is used modulo 2^32: the engine takes no larger one')
+    if ask.think and "thinking" not in model.capabilities:
+        unused.append(f'"{ask.model}" does not support thinking: it answers without')
     if "draft_num_predict" in ask.options:
         unused.append('option "draft_num_predict" was ignored: the engine drafts no tokens')
     if isinstance(ask.prompt, Raw) and "suffix" in ask.given:

@@ -11,6 +11,7 @@ from serow.inference.ask import Ask, Conversation, Tool, ToolChoice, ToolMode
 from serow.inference.events import Chosen, Delta, Done, Prompted, ToolCallArguments, ToolCallEnd, ToolCallStart, Usage
 from serow.wire import server_sent
 from serow.wire.anthropic_messages import messages_of, schema_of, system_of
+from serow.wire.chat_messages import is_begun
 from serow.wire.fields import Fields
 from serow.wire.fold import Fold, Part
 from serow.wire.openai_answer import new_id, warnings_body
@@ -67,14 +68,15 @@ def decode(body: bytes, *, is_counted: bool = False) -> MessagesRequest:
     output = fields.member("output_config")
     effort = _effort(output)
     think = _think(fields, options, effort)
+    conversation = _conversation(fields)
     ask = Ask(
         model=model,
-        prompt=_conversation(fields),
+        prompt=conversation,
         stream=fields.flag("stream"),
         options=options | ({"stop": stop_sequences} if stop_sequences else {}),
         keep_alive=keep_alive_of(fields),
         format=format_of(output.member("format"), types=("json_schema",)) if output else None,
-        think=think,
+        think=False if is_begun(conversation.messages) else think,
         think_required=False,
         truncate=False,
         shift=False,

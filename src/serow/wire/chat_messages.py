@@ -1,5 +1,7 @@
 """The messages of OpenAI's chat: roles, parts, calls and their results (OAI-04, OAI-05, OAI-13)."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from serow.errors import RequestError
@@ -24,6 +26,12 @@ def messages_of(fields: Fields) -> tuple[Message, ...]:
     if not found:
         raise RequestError("[] is too short - 'messages'", param=fields.at("messages"), code="missing_required_parameter")
     return tuple(_message(each) for each in found)
+
+
+def is_begun(messages: Sequence[Message]) -> bool:
+    """Whether the conversation ends in an answer that goes on: it is written without another thought (OAI-04, ANT-03)."""
+    last = messages[-1]
+    return last.role == "assistant" and bool(last.text) and not last.tool_calls
 
 
 def _message(fields: Fields) -> Message:

@@ -9,7 +9,7 @@ from serow.errors import SerowError
 from serow.inference.ask import Ask, Conversation, ToolChoice
 from serow.inference.events import Chosen, Delta, Done, ToolCallArguments, ToolCallEnd, ToolCallStart
 from serow.wire import server_sent
-from serow.wire.chat_messages import messages_of
+from serow.wire.chat_messages import is_begun, messages_of
 from serow.wire.fields import Fields
 from serow.wire.fold import Fold
 from serow.wire.openai_answer import FINGERPRINT, error_body, finish_reason, logprobs_body, new_id, usage_body, warnings_body
@@ -59,7 +59,7 @@ def decode(body: bytes) -> ChatRequest:
         fallbacks=FALLBACKS,
         keep_alive=keep_alive_of(fields),
         format=format_of(fields.member("response_format"), wrapper="json_schema"),
-        think=think_of(fields),
+        think=False if is_begun(conversation.messages) else think_of(fields),
         think_required=False,
         truncate=may_truncate(fields),
         shift=False,

@@ -10,6 +10,7 @@ from serow.errors import RequestError
 from serow.inference.ask import Ask, Conversation, Message, Text, Tool, ToolChoice
 from serow.inference.events import Done, ToolCallEnd, Usage
 from serow.runner.base import Logprob
+from serow.wire.chat_messages import is_begun
 from serow.wire.fields import Fields
 from serow.wire.fold import Fold, Part
 from serow.wire.openai_answer import logprobs_body, new_id, warnings_body
@@ -90,7 +91,7 @@ def decode(body: bytes, memory: Memory) -> ResponsesRequest:
         fallbacks=FALLBACKS,
         keep_alive=keep_alive_of(fields),
         format=format_of(text.member("format")) if text else None,
-        think=think_of(fields),
+        think=False if is_begun(conversation.messages) else think_of(fields),
         think_required=False,
         truncate=may_truncate(fields),
         shift=False,
