@@ -11,6 +11,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from serow.runner.socket_directory import SOCKET
 from serow.scheduler.resident import State
 from serow.settings import Settings
 from tests.support.server import ENDLESS, Running, running, until
@@ -109,3 +110,16 @@ async def test_repeated_deaths_while_loading_back_off_and_say_why(models: Path) 
         assert time.monotonic() - begun < 0.5
         assert server.scheduler._residents == []
         await until(lambda: is_answered(server))  # the pause after two failures is one second
+
+
+async def test_an_engine_whose_socket_is_removed_fails_one_request_and_is_replaced(server: Running) -> None:
+    await server.load("zoo-think")
+    pid = server.loaded.pid
+    (resident,) = server.residents(State.READY)
+    socket = resident.runner._child._directory.path / SOCKET  # type: ignore[union-attr]
+    socket.unlink()
+    async with server.post({**SHORT, "stream": False}) as client:
+        status, _ = await client.answer()
+    assert status == 500
+    assert await is_answered(server)
+    assert not psutil.pid_exists(pid)

@@ -287,6 +287,10 @@ class LlamaRunner:
         except TimeoutError:
             self._child.kill("the engine does not answer")
             raise await self._child.gone() from None
+        except aiohttp.ClientConnectorError:  # alive or not, it serves nobody: its socket may have been removed
+            await self._child.gone()
+            self._child.kill("the engine can't be reached")
+            raise await self._child.gone() from None
         except aiohttp.ClientError:
             raise await self._child.gone() from None
         except msgspec.DecodeError:
