@@ -7,6 +7,7 @@ import pytest
 from serow.store.store import Store
 from tests.compat.wire import Wire
 from tests.conftest import create, pulled
+from tests.support import minilm
 from tests.support.server import running_server
 
 
@@ -27,5 +28,6 @@ def golden_server(tmp_path_factory: pytest.TempPathFactory, zoo: Path, smollm2: 
     create(store, "smollm2:135m", smollm2)
     for name in ("qwen2.5-coder:0.5b", "gemma3:270m") if os.environ.get("SEROW_TEST_LARGE") else ():
         create(store, name, pulled(name))
+    create(store, "all-minilm", minilm.gguf())
     with running_server(store.root) as url:
         yield url

@@ -1,30 +1,34 @@
-"""Compare our answers with exchanges recorded from the peer (tests/golden/exchanges.jsonl).
+"""Compare our answers with exchanges recorded from the peer (tests/golden/exchanges*.jsonl).
 
 Levels of a record's `compare`: `exact`, everything equal but what changes from run to run; `shape`, the same fields with
-the same types; `ours`, the peer is wrong and `ours` says what must and must not be there; `read`, not compared.
+the same types; `ours`, the peer is wrong and `ours` says what must and must not be there; `read`, not compared. A step with
+`setup` makes what others need.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-EXCHANGES = Path(__file__).parent.parent / "golden" / "exchanges.jsonl"
+GOLDEN = Path(__file__).parent.parent / "golden"
 OUR_FIELDS = {"warnings", "prompt_cached_count", "truncated", "format_valid", "serow"}
 CHANGING = {
     *("created_at", "modified_at", "expires_at", "total_duration", "load_duration", "prompt_eval_duration", "eval_duration"),
     *("size", "size_vram", "digest", "created", "id", "version", "context_length", "modelfile", "system_fingerprint"),
 }
+VECTORS = ("embedding", "embeddings")
+LEAST_COSINE = 0.999
 LOGPROB_TOLERANCE = 0.1  # between two CPUs' kernels
 
 Case = dict[str, Any]
 
 
-def cases() -> list[Case]:
-    """The recorded exchanges that are there to be compared, in order: some make what later ones use."""
-    records = [json.loads(line) for line in EXCHANGES.read_text().splitlines()]
+def cases(name: str = "exchanges.jsonl") -> list[Case]:
+    """The recorded exchanges that are there to be sent, in order: some make what later ones use."""
+    records = [json.loads(line) for line in (GOLDEN / name).read_text().splitlines()]
     return [record for record in records if record.get("compare") != "read"]
 
 
@@ -41,6 +45,8 @@ def ask(client: httpx.Client, case: Case) -> httpx.Response:
 
 def differences(case: Case, answer: httpx.Response) -> list[str]:
     """What is not as recorded, a line each."""
+    if case.get("setup"):
+        return [] if answer.is_success else [f"status {answer.status_code}: {answer.text[:160]}"]
     if case["compare"] == "ours":
         return list(_against_ours(case["ours"], answer))
     recorded, exact = case["response"], case["compare"] == "exact"
@@ -66,10 +72,24 @@ def _prepared(body: Any, case: Case) -> Any:
     for record in body if isinstance(body, list) else [body]:
         for key in case.get("mask", []) if isinstance(record, dict) else []:
             record.pop(key, None)
+    if isinstance(body, list) and any("message" in line for line in body):
+        return _joined_messages(body)
     if not isinstance(body, list) or not any("response" in line for line in body):
         return body[-1] if isinstance(body, list) else body
     joined = {key: "".join(line.get(key, "") for line in body) for key in ("response", "thinking")}
     return {**joined, "logprobs": [entry for line in body for entry in line.get("logprobs", [])], "last": body[-1]}
+
+
+def _joined_messages(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    messages = [line["message"] for line in lines if "message" in line]
+    return {
+        **{key: "".join(message.get(key, "") for message in messages) for key in ("content", "thinking")},
+        "tool_calls": [call for message in messages for call in message.get("tool_calls", [])],
+        "logprobs": [entry for line in lines for entry in line.get("logprobs", [])],
+        "roles": sorted({message["role"] for message in messages}),
+        "last": {**lines[-1], "message": {}},
+        "calls with the end": bool(lines[-1].get("message", {}).get("tool_calls")),
+    }
 
 
 def _content_type(recorded: dict[str, Any], answer: httpx.Response) -> Iterator[str]:
@@ -103,6 +123,9 @@ def _compare(want: Any, got: Any, exact: bool, at: str = "$") -> Iterator[str]:
     elif isinstance(want, dict):
         yield from (f"{at}.{key}: missing" for key in want.keys() - got.keys())
         yield from (f"{at}.{key}: not in the peer's answer" for key in got.keys() - want.keys() - OUR_FIELDS)
+        for key in VECTORS if exact else ():
+            if key in want and key in got:
+                yield from _compare_vectors(want.pop(key), got.pop(key), f"{at}.{key}")
         for key in want.keys() & got.keys():
             yield from _compare(want[key], got[key], exact and key not in CHANGING, f"{at}.{key}")
     elif isinstance(want, list) and exact and at.endswith(".top_logprobs"):
@@ -119,6 +142,19 @@ def _compare_lists(want: list[Any], got: list[Any], exact: bool, at: str) -> Ite
     pairs = list(zip(want, got, strict=False))
     for number, (a, b) in enumerate(pairs if exact else pairs[:1]):
         yield from _compare(a, b, exact, f"{at}[{number}]")
+
+
+def _compare_vectors(want: list[Any], got: list[Any], at: str) -> Iterator[str]:
+    """One vector or several, by their angle and length."""
+    pairs = [(want, got)] if want and isinstance(want[0], float) else list(zip(want, got, strict=False))
+    if len(want) != len(got) or any(len(a) != len(b) for a, b in pairs):
+        yield f"{at}: not as many, or not as long"
+        return
+    for number, (a, b) in enumerate(pairs):
+        lengths = [math.sqrt(math.fsum(x * x for x in each)) for each in (a, b)]
+        cosine = math.fsum(x * y for x, y in zip(a, b, strict=True)) / (lengths[0] * lengths[1])
+        if cosine < LEAST_COSINE or abs(lengths[0] - lengths[1]) > 0.01:
+            yield f"{at}[{number}]: cosine {cosine:.4f}, lengths {lengths}"
 
 
 def _compare_alternatives(want: list[Any], got: list[Any], at: str) -> Iterator[str]:

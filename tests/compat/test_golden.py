@@ -5,20 +5,21 @@ The models that package indexes carry in hundreds of megabytes are left out unle
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.compat.replay import Case, ask, cases, differences
 
-LARGE = ("qwen2.5-coder:0.5b", "gemma3:270m", "fim-tpl")
+LARGE = ("qwen2.5-coder:0.5b", "gemma3:270m", "fim-tpl", "p-coder")
 KNOWN: dict[str, str] = {
     "show-smollm2:135m": "the peer puts its own template and stop parameters over this model; ours keeps the model's",
 }
 
 
 def _marks(case: Case) -> list[pytest.MarkDecorator]:
-    marks = [pytest.mark.req(*case["rules"])] if case["rules"] else []
+    marks = [pytest.mark.req(*case["rules"])] if case.get("rules") else []
     if any(name in str(case.get("body")) for name in LARGE) and not os.environ.get("SEROW_TEST_LARGE"):
         marks.append(pytest.mark.skip(reason="needs a large model: set SEROW_TEST_LARGE=1"))
     if case["id"] in KNOWN:
@@ -32,6 +33,15 @@ def client(golden_server: str) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case["id"], marks=_marks(case)) for case in cases()])
-def test_the_answer_is_as_recorded(case: Case, client: httpx.Client) -> None:
+def _params(name: str) -> list[Any]:
+    return [pytest.param(case, id=case["id"], marks=_marks(case)) for case in cases(name)]
+
+
+@pytest.mark.parametrize("case", _params("exchanges.jsonl"))
+def test_a_prompt_is_answered_as_recorded(case: Case, client: httpx.Client) -> None:
+    assert differences(case, ask(client, case)) == []
+
+
+@pytest.mark.parametrize("case", _params("exchanges-chat.jsonl"))
+def test_a_conversation_and_texts_to_embed_are_answered_as_recorded(case: Case, client: httpx.Client) -> None:
     assert differences(case, ask(client, case)) == []

@@ -1,0 +1,190 @@
+"""What a token costs on its way through the server: an engine that computes nothing, streams that are only counted.
+
+    python bench/relay.py                        # /api/generate, 1 and 64 streams
+    python bench/relay.py --path /api/chat
+
+Three processes: the engine says tokens at a set rate, the server passes them on, the client counts lines. CPU time of the
+server's process for each token, and tokens a second.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import uvicorn
+import uvloop
+from aiohttp import web
+
+from serow.runner.base import Chunk, CompletionRequest, LoadRequest
+from serow.runner.llama_events import ChunkBuilder, EventReader
+from serow.server.app import create_app
+from serow.server.connection import bounded
+from serow.settings import Settings
+from serow.store.create import Recipe
+from serow.store.name import Name
+from serow.store.store import Store
+
+MODEL = Path(__file__).parents[1] / "tests" / "models" / "zoo" / "lm" / "zoo-think.gguf"
+NAME = "bench"
+START_DEADLINE = 30.0  # seconds
+
+
+async def _complete(request: web.Request) -> web.StreamResponse:
+    """Server-sent events as llama.cpp sends them, one write for each token."""
+    asked = await request.json()
+    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await answer.prepare(request)
+    pause = 1 / asked["rate"]
+    due = time.perf_counter()
+    for number in range(1, asked["n_predict"] + 1):
+        event = {"content": " word", "tokens": [5], "stop": False, "tokens_predicted": number, "tokens_evaluated": 9}
+        await answer.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+        due += pause
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+    last = {"stop": True, "stop_type": "limit", "tokens_predicted": asked["n_predict"], "timings": {"predicted_ms": 1.0}}
+    await answer.write(b"data: " + json.dumps(last).encode() + b"\n\n")
+    return answer
+
+
+def run_engine(path: str) -> None:
+    """The engine's process."""
+    app = web.Application()
+    app.router.add_post("/completion", _complete)
+    uvloop.install()
+    web.run_app(app, path=path, print=None)
+
+
+class Relay:
+    """A TextRunner that reads the engine's events as LlamaRunner does."""
+
+    num_ctx = 4096
+    media_marker = "<marker>"
+    size = 1 << 20
+    is_alive = True
+
+    def __init__(self, path: str, rate: float) -> None:
+        self.pid = os.getpid()
+        self._path = path
+        self._rate = rate
+        self._session: aiohttp.ClientSession
+
+    async def load(self) -> None:
+        self._session = aiohttp.ClientSession("http://engine", connector=aiohttp.UnixConnector(self._path, limit=0))
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        return [1] * len(text)
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        return "x" * len(tokens)
+
+    async def apply_template(self, messages: Any, template_kwargs: Any, tools: Any = ()) -> str:
+        return "prompt"
+
+    async def complete(self, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:
+        events, builder = EventReader(), ChunkBuilder(top_logprobs=0, num_ctx=self.num_ctx)
+        body = {"n_predict": request.num_predict, "rate": self._rate}
+        async with self._session.post("/completion", json=body) as response:
+            while piece := await response.content.readany():
+                for event in events.feed(piece):
+                    if event.stop:
+                        yield builder.finish(event, "")
+                        return
+                    yield builder.step(event)
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens."""
+
+    def __init__(self, config: uvicorn.Config, url: Any) -> None:
+        super().__init__(config)
+        self._url = url
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        self._url.send(f"http://127.0.0.1:{self.servers[0].sockets[0].getsockname()[1]}")
+
+
+def run_server(models: str, path: str, rate: float, url: Any) -> None:
+    """The server's process; its port goes through `url`."""
+
+    def start(_: LoadRequest) -> Any:
+        return Relay(path, rate)
+
+    settings = Settings(models=Path(models), num_parallel=64, slot_cache=0)
+
+    config = uvicorn.Config(
+        create_app(settings, start), port=0, log_level="critical", access_log=False, http=bounded(settings), ws="none"
+    )
+    uvloop.run(_Server(config, url).serve())
+
+
+@asynccontextmanager
+async def running(rate: float) -> AsyncGenerator[tuple[str, psutil.Process], None]:
+    """Both processes, for a while."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as root:
+        store = Store(Path(root) / "models")
+        digest, _ = store.blobs.put(MODEL.read_bytes())
+        for _ in store.create(Name.parse(NAME), Recipe(files={"model.gguf": digest})):
+            pass
+        path = f"{root}/engine.sock"
+        here, there = context.Pipe()
+        engine = context.Process(target=run_engine, args=(path,), daemon=True)
+        server = context.Process(target=run_server, args=(str(store.root), path, rate, there), daemon=True)
+        for each in (engine, server):
+            each.start()
+        try:
+            if not await asyncio.to_thread(here.poll, START_DEADLINE):
+                raise TimeoutError("the server did not start")
+            yield here.recv(), psutil.Process(server.pid)
+        finally:
+            for each in (server, engine):
+                each.terminate()
+                each.join()
+
+
+async def _stream(session: aiohttp.ClientSession, path: str, num_predict: int) -> int:
+    what = {"messages": [{"role": "user", "content": "Hi"}]} if path == "/api/chat" else {"prompt": "Hi", "raw": True}
+    body = {"model": NAME, "think": False, "options": {"num_predict": num_predict}, **what}
+    async with session.post(path, json=body) as answer:
+        lines = 0
+        while piece := await answer.content.readany():
+            lines += piece.count(b"\n")
+    return lines
+
+
+async def measure(path: str, num_streams: int, rate: float, num_predict: int) -> tuple[float, float]:
+    """Microseconds of CPU for each token, and tokens a second."""
+    async with running(rate) as (url, process), aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as session:
+        await asyncio.gather(*(_stream(session, path, 8) for _ in range(num_streams)))
+        before, started = sum(process.cpu_times()[:2]), time.perf_counter()
+        lines = sum(await asyncio.gather(*(_stream(session, path, num_predict) for _ in range(num_streams))))
+        cpu, duration = sum(process.cpu_times()[:2]) - before, time.perf_counter() - started
+    return cpu / lines * 1e6, lines / duration
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--path", default="/api/generate", help="the route (default: /api/generate)")
+    args = parser.parse_args()
+    print("| streams | CPU, µs a token | tokens/s |\n|---|---|---|")
+    for num_streams, rate, num_predict in ((1, 2000, 10_000), (64, 400, 1000)):
+        cpu, speed = asyncio.run(measure(args.path, num_streams, rate, num_predict))
+        print(f"| {num_streams} | {cpu:.0f} | {speed:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
