@@ -37,7 +37,7 @@ class Relaxed:
 
 
 def relax(document: Document, deadline: float) -> Relaxed:
-    """Relax every schema of the document; after the deadline (time.monotonic()) quickly. Definitions keep their names."""
+    """Relax every schema of the document; after the deadline (time.thread_time()) quickly. Definitions keep their names."""
     relaxed = Relaxed(document)
     relaxer = _Relaxer(document, relaxed, deadline)
     root = relaxer.schema(document.root, "")
@@ -98,7 +98,7 @@ class _Relaxer:
 
     def _is_disjoint(self, node: dict[str, Any]) -> bool:
         branches = node["oneOf"]
-        if len(branches) > MOST_BRANCHES or time.monotonic() > self._deadline:
+        if len(branches) > MOST_BRANCHES or time.thread_time() > self._deadline:
             return False
         if not is_cheap(self._document, {"oneOf": branches}):
             return False
@@ -109,7 +109,7 @@ class _Relaxer:
         return {"anyOf": [self.schema(branch, step(pointer, index)) for index, branch in enumerate(branches)]}
 
     def _in_other_words(self, node: dict[str, Any], group: dict[str, Any]) -> Schema | None:
-        if time.monotonic() > self._deadline or not is_cheap(self._document, node):
+        if time.thread_time() > self._deadline or not is_cheap(self._document, node):
             return None
         return in_other_words(self._document, node, group)
 

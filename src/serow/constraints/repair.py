@@ -73,7 +73,7 @@ class _Mender:
         return Document(loosen(document.root, ""), defs, document.origins)
 
     def _compiles(self, node: Schema) -> bool:
-        if time.monotonic() > self._deadline:
+        if time.thread_time() > self._deadline:
             raise FormatError("invalid format: the schema is too complex to compile")
         reason = schema_refusal(_without_references(node))
         return not reason or is_unsatisfiable(reason)

@@ -206,7 +206,7 @@ class Pool:
             raise LimitExceeded(ended.reason) from None
         except asyncio.CancelledError:
             worker.end()
-            await asyncio.wait({working})
+            await asyncio.gather(working, return_exceptions=True)
             raise
         finally:
             self._busy.discard(worker)
