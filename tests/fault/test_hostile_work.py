@@ -84,7 +84,7 @@ def workers() -> list[psutil.Process]:
 
 def is_worker(process: psutil.Process) -> bool:
     try:
-        return "serow.workers.child" in process.cmdline()
+        return "serow.workers.child" in list(process.cmdline())
     except psutil.Error:
         return False
 
@@ -122,7 +122,7 @@ async def test_six_hostile_formats_at_once_and_gone_leave_nothing_behind(server:
 
 def is_busy(process: psutil.Process) -> bool:
     try:
-        return process.status() == psutil.STATUS_RUNNING
+        return bool(process.status() == psutil.STATUS_RUNNING)
     except psutil.Error:
         return False
 
