@@ -78,4 +78,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "metadata": {"user_id": "u"},
     },
     "/v1/images/generations": {"model": "zoo-think", "prompt": "a", "size": "64x64", "n": 1},
+    "/v1/messages/count_tokens": {"model": "zoo-think", "messages": [{"role": "user", "content": "Hi"}]},
+    "/api/prune": {},
+    "/api/verify": {"model": "zoo-think"},
+    "/page/api/markdown": {"text": "# a\n```x\n```"},
 }

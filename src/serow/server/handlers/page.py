@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from serow.errors import NotFound, RequestError
 from serow.keys import Scope
-from serow.server.body import read_body
+from serow.server.body import decoded
 from serow.server.context import context
 from serow.server.page.markdown import LONGEST, to_html
 from serow.server.page.recent import Failure
@@ -74,7 +74,7 @@ async def static(request: Request) -> Response:
 
 async def markdown(request: Request) -> Response:
     """Markdown as a piece of HTML that can do nothing."""
-    wanted = convert(decode_object(await read_body(request)), MarkdownRequest)
+    wanted = await decoded(request, lambda data: convert(decode_object(data), MarkdownRequest))
     if len(wanted.text) > LONGEST:
         raise RequestError(f'"text" holds {len(wanted.text)} characters, more than the {LONGEST} allowed')
     html = await context(request).workers.run(to_html, wanted.text, client=request.state.client, limits=_MARKDOWN_LIMITS)
