@@ -80,6 +80,7 @@ class Fitter:
         self._think = think
         self._tags = tags
         self._template = template
+        self._takes_text = jinja.takes_text(model.chat_template)
         self._runner = runner
         self._turns = turns_of(model, conversation, tags)
         self._sizes: dict[int, int] = {}  # tokens of a picture, by its number
@@ -145,7 +146,9 @@ class Fitter:
 
     async def _text(self, turns: Sequence[Turn]) -> tuple[str, str | None]:
         if not self._template:
-            head = await jinja.render(self._conversation, turns, self._think, self._runner, self._tools)
+            head = await jinja.render(
+                self._conversation, turns, self._think, self._runner, self._tools, takes_text=self._takes_text
+            )
             is_open = bool(turns) and turns[-1].is_open
             return jinja.continued(head, turns[-1], self._think, self._tags) if is_open else (head, None)
         template = go.parsed(self._template)

@@ -1,6 +1,7 @@
 """The GGUF's own Jinja template, which runs in the engine's process: messages and tools as it gets them."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from serow.runner.base import TextRunner
 _ANSWER = "serow-placeholder-answer"
 _NEXT = Turn("user", "serow-placeholder-question")
 _BEHIND_THINKING = "\n\n"
+_HELD = "serow-placeholder-arguments-"
+_STAND_IN = re.compile(r'\{\s*"' + _HELD + r'(\d+)"\s*:\s*0\s*\}')
+_ASKS_FOR_TEXT = re.compile(r"arguments\s+is\s+(?:not\s+)?(?:string|mapping)")
 _DIGITS = 19  # of the largest numbers of 64 bits
 
 
@@ -28,18 +32,25 @@ async def render(
     think: bool | str | None,
     runner: TextRunner,
     tools: Sequence[Tool] = (),
+    *,
+    takes_text: bool = False,
 ) -> str:
     """The text up to the head of the answer; an open answer at the end is left out, `continued` writes it.
 
-    Raises TemplateError, RequestError.
+    A template that `takes_text` shows the arguments of calls byte for byte. Raises TemplateError, RequestError.
     """
     check_end(turns)
     kwargs = {**template_kwargs(think), **conversation.template_kwargs}
     definitions = [tool.definition for tool in tools]
 
     async def apply(shown: Sequence[Turn]) -> str:
+        if takes_text and any(turn.tool_calls for turn in shown):
+            written = WrittenArguments()
+            text = written.put_back(await runner.apply_template(messages_of(shown, written.hold), kwargs, definitions))
+            if text is not None:
+                return text
         large = LargeNumbers()
-        return large.put_back(await runner.apply_template(messages_of(shown, large), kwargs, definitions))
+        return large.put_back(await runner.apply_template(messages_of(shown, large.spare), kwargs, definitions))
 
     if turns and turns[-1].is_open:
         return await apply(turns[:-1])
@@ -85,6 +96,28 @@ async def next_turn(system: str, prompt: str, think: bool | str | None, runner: 
     return following if found else await runner.apply_template(turn, template_kwargs(think))
 
 
+def takes_text(template: str) -> bool:
+    """Whether a template asks if the arguments of a call are text already, and then shows them as they are."""
+    return _ASKS_FOR_TEXT.search(template) is not None
+
+
+class WrittenArguments:
+    """The arguments of calls as they were written; an object stands for each while a template runs, which engines want."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+
+    def hold(self, arguments: str) -> str:
+        """What stands for the arguments."""
+        self._texts.append(arguments)
+        return json.dumps({f"{_HELD}{len(self._texts) - 1}": 0})
+
+    def put_back(self, text: str) -> str | None:
+        """The rendered text with all arguments in their places; None where the template took one apart."""
+        found, count = _STAND_IN.subn(lambda match: self._texts[int(match[1])], text)
+        return found if count == len(self._texts) and _HELD not in _STAND_IN.sub("", text) else None
+
+
 class LargeNumbers:
     """Whole numbers beyond 64 bits, for which texts stand while a template runs: engines wrap them around."""
 
@@ -92,14 +125,12 @@ class LargeNumbers:
         self._numbers: list[str] = []
 
     def spare(self, arguments: str) -> str:
-        """The JSON text with texts for them; what has none, or is no JSON, stays as it is, byte for byte."""
-        if len(arguments) < _DIGITS:
-            return arguments
+        """The JSON text with texts for them. What is no JSON, as models write it at times, becomes an object that holds it."""
         before = len(self._numbers)
         try:
             value = json.loads(arguments, parse_int=self._spared)
         except (ValueError, RecursionError):
-            return arguments
+            return json.dumps({"arguments": arguments}, ensure_ascii=False)
         return arguments if len(self._numbers) == before else json.dumps(value, ensure_ascii=False)
 
     def _spared(self, digits: str) -> int | str:
@@ -115,9 +146,11 @@ class LargeNumbers:
         return text
 
 
-def messages_of(turns: Sequence[Turn], large: LargeNumbers | None = None) -> list[dict[str, Any]]:
-    """Messages as engines take them, OpenAI's shape; calls without an id get one, which some templates want."""
-    large = large or LargeNumbers()
+def messages_of(turns: Sequence[Turn], shown: Callable[[str], str] = str) -> list[dict[str, Any]]:
+    """Messages as engines take them, OpenAI's shape; calls without an id get one, which some templates want.
+
+    `shown` gives the arguments of a call as the template is to see them.
+    """
     messages, waiting = [], list[str]()
     for number, turn in enumerate(turns):
         message: dict[str, Any] = {"role": turn.role, "content": turn.content}
@@ -127,7 +160,7 @@ def messages_of(turns: Sequence[Turn], large: LargeNumbers | None = None) -> lis
             ids = [call.id or f"call{number % 1000:03}{index % 100:02}" for index, call in enumerate(turn.tool_calls)]
             waiting = [id for call, id in zip(turn.tool_calls, ids, strict=True) if not call.id]
             message["tool_calls"] = [
-                _call(call.name, large.spare(call.arguments), id) for call, id in zip(turn.tool_calls, ids, strict=True)
+                _call(call.name, shown(call.arguments), id) for call, id in zip(turn.tool_calls, ids, strict=True)
             ]
         if turn.role == "tool":
             id = turn.tool_call_id or (waiting.pop(0) if waiting else "")
