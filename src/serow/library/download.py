@@ -89,9 +89,11 @@ class Download:
                 while not lock.acquire():  # another process is at it
                     self._watch_other()
                     await asyncio.sleep(_POLL)
-                if not await in_thread(lambda: self.is_there):
-                    await self._bring()
-                lock.remove()
+                try:
+                    if not await in_thread(lambda: self.is_there):
+                        await self._bring()
+                finally:
+                    lock.remove()
         self.completed = self.layer.size
 
     def _disk_errors(self) -> AbstractContextManager[None]:
@@ -103,8 +105,8 @@ class Download:
             self.completed = max(self.completed, min(self._path.stat().st_blocks * 512, self.layer.size))
 
     async def _bring(self) -> None:
-        await in_thread(self._open)
         try:
+            await in_thread(self._open)
             await self._resume()
             await self._fetch(self._line.connections)
             if not self._is_right():

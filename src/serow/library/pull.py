@@ -15,6 +15,7 @@ from serow.library.verify import mark_of
 from serow.registries.access import Access
 from serow.registries.asked import Asked
 from serow.registries.base import Found, Place
+from serow.registries.huggingface import HubRepository
 from serow.registries.package_index import pull as catalog
 from serow.registries.package_index import sources
 from serow.registries.places import places
@@ -87,7 +88,7 @@ class Pulls:
                 return place, await place.resolve()
             except RegistryError as error:
                 await place.release()
-                failure = error
+                failure = failure if isinstance(place, HubRepository) and failure else error
             except BaseException:
                 await place.release()
                 raise

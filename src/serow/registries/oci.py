@@ -127,10 +127,16 @@ class OciRegistry:
     @asynccontextmanager
     async def fetch(self, layer: Layer, first: int, last: int) -> AsyncIterator[Body]:
         """Bytes of a blob, from the storage that the registry has named before, or from the registry."""
+        url = self._links.get(layer.digest) or await self._blob_url(layer)
+        async with self.fetch_from(url, layer, first, last) as body:
+            yield body
+
+    @asynccontextmanager
+    async def fetch_from(self, url: str, layer: Layer, first: int, last: int) -> AsyncIterator[Body]:
+        """Bytes of a blob that lies at an address of the registry, or at the link that it gave for it."""
         link = self._links.get(layer.digest)
-        url = link or await self._blob_url(layer)
         try:
-            async with self.open("GET", url, {"Range": f"bytes={first}-{last}"}) as response:
+            async with self.open("GET", link or url, {"Range": f"bytes={first}-{last}"}) as response:
                 is_link = link is not None or response.url != URL(url, encoded=True)
                 if is_link:
                     self._links[layer.digest] = str(response.url)

@@ -6,7 +6,10 @@ from serow.registries.access import Access
 from serow.registries.asked import Asked
 from serow.registries.base import Place
 from serow.registries.http import Client
+from serow.registries.huggingface import HubRepository
 from serow.registries.oci import OciRegistry
+
+_HUBS = ("hf.co", "huggingface.co", "modelscope.cn")
 
 
 def places(asked: Asked, access: Access) -> list[Place]:
@@ -14,8 +17,14 @@ def places(asked: Asked, access: Access) -> list[Place]:
     found: list[Place] = []
     if mirror := access.mirror(asked.name.host):
         host = urlsplit(mirror).netloc.rpartition("@")[2]
-        found.append(OciRegistry(Client(access, host, is_trusted=True, base=mirror), asked.repository, asked.name.tag))
-    return [*found, registry(asked, access)]
+        client = Client(access, host, is_trusted=True, base=mirror)
+        found += _with_hub(asked, OciRegistry(client, asked.repository, asked.name.tag))
+    return [*found, *_with_hub(asked, registry(asked, access))]
+
+
+def _with_hub(asked: Asked, oci: OciRegistry) -> list[Place]:
+    """A registry, and behind it the Hub's own API where that is spoken."""
+    return [oci, HubRepository(oci)] if asked.name.host.lower() in _HUBS else [oci]
 
 
 def registry(asked: Asked, access: Access) -> OciRegistry:

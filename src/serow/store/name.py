@@ -29,7 +29,7 @@ _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
 _MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
-_HUGGING_FACE = ("hf.co", "huggingface.co")
+_HUGGING_FACE = ("hf.co", "huggingface.co", "modelscope.cn")
 _MOST_NAMESPACES = 8
 _COLON = "%3A" if sys.platform == "win32" else ":"  # in the name of a folder
 

@@ -46,10 +46,10 @@ def files_of(folder: Path) -> dict[str, Path]:
     if not (folder / INDEX).is_file():
         raise ModelFileError("the folder is not a diffusers pipeline", hint=f"it has no {INDEX}")
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {check_path(name): path for name, path in paths.items() if _belongs(name)}
+    return {check_path(name): path for name, path in paths.items() if belongs(name)}
 
 
-def _belongs(name: str) -> bool:
+def belongs(name: str) -> bool:
     """Whether a file of a folder is part of its pipeline, or has to be refused: weights at the top are a copy of all parts."""
     suffix = PurePosixPath(name).suffix.lower()
     return suffix in (*_KINDS, *_PICKLES) and "/." not in f"/{name}" and (suffix != _WEIGHTS or "/" in name)

@@ -1,0 +1,356 @@
+"""Pulling from a registry that behaves, and from one that doesn't."""
+
+import asyncio
+import json
+import random
+import shutil
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from serow.errors import NotAtRegistry, PullError, RegistryError, RegistryRefused, StoreError
+from serow.library import parts
+from serow.library.pull import Pulls
+from serow.registries.access import Access
+from serow.registries.asked import Asked
+from serow.store.manifest import MANIFEST, WEIGHTS
+from serow.store.name import Name
+from serow.store.store import Store
+
+from .conftest import QUICK, Registry, asked, digest_of, pulled
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+WEIGHTS_DATA = random.Random(1).randbytes(5_000_000)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "SMALL_PART", 1 << 20)
+
+
+def names(root: Any) -> list[str]:
+    return sorted(path.name for path in root.iterdir()) if root.exists() else []
+
+
+@pytest.mark.req("LIB-05", "LIB-07", "LIB-08", "LIB-18")
+async def test_a_model_is_pulled_with_the_bytes_of_its_manifest(registry: Registry, pulls: Pulls, store: Store) -> None:
+    body = registry.model("zoo/tiny", WEIGHTS_DATA)
+    records = await pulled(pulls, asked(registry))
+    name = Name.parse(f"{registry.host}/zoo/tiny")
+    assert store.manifest_data(name) == body
+    statuses = [record["status"] for record in records]
+    assert statuses[0] == "pulling manifest"
+    assert statuses[-2:] == ["verifying sha256 digest", "writing manifest"]
+    layers = [record for record in records if "digest" in record]
+    last = {record["digest"]: record for record in layers}
+    assert all(record["completed"] == record["total"] for record in last.values())
+    assert list(last) == [layer["digest"] for layer in (*json.loads(body)["layers"], json.loads(body)["config"])]
+    assert names(store.root / "downloads") == []
+    assert sorted(names(store.blobs.root)) == sorted(digest.replace(":", "-") for digest in registry.blobs)
+    assert {path.stat().st_mode & 0o777 for path in store.blobs.root.iterdir()} == {0o644}
+
+
+@pytest.mark.req("LIB-08", "LIB-18")
+async def test_what_is_here_is_told_once_and_not_fetched(registry: Registry, pulls: Pulls) -> None:
+    registry.model("zoo/tiny", WEIGHTS_DATA)
+    await pulled(pulls, asked(registry))
+    registry.log.clear()
+    records = await pulled(pulls, asked(registry))
+    assert [path for _, path, _ in registry.log if "blobs" in path] == []
+    assert len([record for record in records if "digest" in record]) == 3
+
+
+@pytest.mark.req("LIB-08")
+async def test_eight_pulls_of_one_model_bring_the_bytes_of_one(registry: Registry, pulls: Pulls) -> None:
+    registry.model("zoo/tiny", WEIGHTS_DATA)
+    registry.model("zoo/other", WEIGHTS_DATA)
+    registry.slow = 0.05
+    wanted = [asked(registry, "zoo/other" if number % 2 else "zoo/tiny") for number in range(8)]
+    await asyncio.gather(*(pulled(pulls, each) for each in wanted))
+    assert registry.sent == sum(map(len, registry.blobs.values()))
+
+
+@pytest.mark.req("LIB-08")
+async def test_one_that_leaves_leaves_the_download_to_the_others(registry: Registry, pulls: Pulls, store: Store) -> None:
+    registry.model("zoo/tiny", WEIGHTS_DATA)
+    registry.slow = 0.2
+    first, second = (asyncio.ensure_future(pulled(pulls, asked(registry))) for _ in range(2))
+    await asyncio.wait({first}, timeout=0.1)
+    first.cancel()
+    await second
+    assert store.has(Name.parse(f"{registry.host}/zoo/tiny"))
+    assert registry.sent == sum(map(len, registry.blobs.values()))
+
+
+@pytest.mark.req("LIB-09", "LIB-10")
+async def test_a_connection_that_is_cut_again_and_again_costs_hardly_more_bytes(registry: Registry, pulls: Pulls) -> None:
+    registry.model("zoo/tiny", WEIGHTS_DATA)
+    registry.cut = 200_000
+    records = await pulled(pulls, asked(registry))
+    told = [record.get("completed", 0) for record in records if record.get("total") == len(WEIGHTS_DATA)]
+    assert told == sorted(told) and told[-1] == len(WEIGHTS_DATA)
+    assert registry.sent <= 1.1 * len(WEIGHTS_DATA)
+
+
+@pytest.mark.req("LIB-09")
+async def test_parts_are_asked_for_by_range_and_never_twice(registry: Registry, pulls: Pulls) -> None:
+    registry.model("zoo/tiny", WEIGHTS_DATA)
+    await pulled(pulls, asked(registry))
+    ranges = [each for _, path, each in registry.log if digest_of(WEIGHTS_DATA) in path]
+    assert sorted(ranges)[:2] == ["bytes=0-1048575", "bytes=1048576-2097151"] and len(ranges) == len(set(ranges)) == 5
+
+
+@pytest.mark.req("LIB-09")
+async def test_a_registry_that_minds_no_ranges_sends_one_stream(registry: Registry, pulls: Pulls, store: Store) -> None:
+    registry.model("zoo/tiny", WEIGHTS_DATA)
+    registry.trick = lambda request, data: web.Response(body=data) if data else None
+    await pulled(pulls, asked(registry))
+    assert store.blobs.path(digest_of(WEIGHTS_DATA)).read_bytes() == WEIGHTS_DATA
+
+
+def answer(status: int, headers: dict[str, str], body: bytes) -> Any:
+    return lambda request, data: web.Response(status=status, headers=headers, body=body) if data else None
+
+
+@pytest.mark.req("LIB-09", "LIB-10", "LIB-19")
+@pytest.mark.parametrize(
+    ("trick", "kind", "words"),
+    [
+        (answer(206, {"Content-Range": "bytes 5-10/9"}, b"x" * 6), RegistryError, "another range"),
+        (answer(416, {}, b""), RegistryError, "unexpected status code 416"),
+        (answer(200, {"Content-Encoding": "gzip"}, b"x"), RegistryError, "compresses"),
+        (answer(500, {}, b"page"), RegistryError, "^max retries exceeded: unexpected status code 500"),
+        (
+            answer(403, {}, b'{"errors":[{"message":"no \\u001b[2J"}]}'),
+            RegistryRefused,
+            r"^unexpected status code 403: no  \[2J",
+        ),
+        (answer(404, {}, b""), NotAtRegistry, "^file does not exist"),
+    ],
+)
+async def test_an_error_is_told_in_words_and_its_body_is_never_written(
+    registry: Registry, pulls: Pulls, store: Store, trick: Any, kind: type[Exception], words: str
+) -> None:
+    registry.model("zoo/tiny", WEIGHTS_DATA)
+    registry.trick = trick
+    with pytest.raises(kind, match=words):
+        await pulled(pulls, asked(registry))
+    assert names(store.blobs.root) == []
+    assert not store.has(Name.parse(f"{registry.host}/zoo/tiny"))
+
+
+@pytest.mark.req("LIB-10")
+async def test_a_busy_registry_is_given_the_time_that_it_asks_for(registry: Registry, pulls: Pulls) -> None:
+    registry.model("zoo/tiny", b"x" * 100)
+    answers = iter([429, 503])
+
+    def busy(request: web.Request, data: bytes) -> web.Response | None:
+        status = next(answers, None) if data else None
+        return web.Response(status=status, headers={"Retry-After": "1"}) if status else None
+
+    registry.trick = busy
+    records = await pulled(pulls, asked(registry))
+    assert any(record["status"] == f"waiting 1 s as {registry.host} asks" for record in records)
+
+
+@pytest.mark.req("LIB-10", "LIB-14")
+async def test_a_link_that_has_ended_is_asked_for_anew(registry: Registry, pulls: Pulls, store: Store) -> None:
+    registry.model("zoo/tiny", WEIGHTS_DATA)
+    links = iter(range(100))
+
+    def redirected(request: web.Request, data: bytes) -> web.Response | None:
+        if not data or "link" in request.query:
+            expired = data and request.query.get("link") == "0"
+            return web.Response(status=403, body=b"<html>expired</html>" * 1000) if expired else None
+        return web.Response(status=307, headers={"Location": f"{request.path}?link={next(links)}"})
+
+    registry.trick = redirected
+    await pulled(pulls, asked(registry))
+    assert store.blobs.path(digest_of(WEIGHTS_DATA)).read_bytes() == WEIGHTS_DATA
+
+
+@pytest.mark.req("LIB-11")
+async def test_a_download_goes_on_after_an_end_and_no_verified_byte_is_fetched_twice(
+    registry: Registry, pulls: Pulls, store: Store
+) -> None:
+    registry.model("zoo/tiny", WEIGHTS_DATA)
+    digest = digest_of(WEIGHTS_DATA)
+    registry.trick = lambda request, data: (
+        web.Response(status=404) if data == WEIGHTS_DATA and "3145728-" in request.headers.get("Range", "") else None
+    )
+    with pytest.raises(NotAtRegistry):
+        await pulled(Pulls(store, Access(), 1, pace=QUICK), asked(registry))
+    path = store.root / "downloads" / digest.replace(":", "-")
+    assert path.stat().st_size == len(WEIGHTS_DATA)
+    with path.open("r+b") as file:  # a bit that fell over: the journal's sum does not fit any more
+        file.seek(1 << 20)
+        file.write(b"\x00" * 10)
+    registry.trick, registry.sent = None, 0
+    registry.log.clear()
+    await pulled(pulls, asked(registry))
+    asked_for = sorted(each for _, target, each in registry.log if digest in target)
+    assert asked_for == ["bytes=1048576-2097151", "bytes=3145728-4194303", "bytes=4194304-4999999"]
+    assert store.blobs.path(digest).read_bytes() == WEIGHTS_DATA
+
+
+@pytest.mark.req("LIB-12")
+async def test_a_wrong_digest_is_fetched_once_more_and_then_dropped(registry: Registry, pulls: Pulls, store: Store) -> None:
+    body = registry.model("zoo/tiny", WEIGHTS_DATA)
+    digest = json.loads(body)["layers"][0]["digest"]
+    registry.blobs[digest] = WEIGHTS_DATA[:-1] + b"?"
+    with pytest.raises(PullError, match=f"^digest mismatch, file must be downloaded again: want {digest}, got sha256:"):
+        await pulled(pulls, asked(registry))
+    assert names(store.root / "downloads") == [] and digest.replace(":", "-") not in names(store.blobs.root)
+    assert registry.sent <= 2.2 * len(WEIGHTS_DATA)
+
+
+@pytest.mark.req("LIB-12")
+async def test_a_part_that_was_wrong_once_is_mended(registry: Registry, pulls: Pulls, store: Store) -> None:
+    registry.model("zoo/tiny", WEIGHTS_DATA)
+    wrong = iter([True])
+
+    def once(request: web.Request, data: bytes) -> web.Response | None:
+        if data == WEIGHTS_DATA and "bytes=0-" in request.headers["Range"] and next(wrong, False):
+            headers = {"Content-Range": f"bytes 0-1048575/{len(data)}"}
+            return web.Response(status=206, body=b"?" * (1 << 20), headers=headers)
+        return None
+
+    registry.trick = once
+    await pulled(pulls, asked(registry))
+    assert store.blobs.path(digest_of(WEIGHTS_DATA)).read_bytes() == WEIGHTS_DATA
+
+
+@pytest.mark.req("LIB-12")
+async def test_a_blob_of_another_size_is_fetched_again(registry: Registry, pulls: Pulls, store: Store) -> None:
+    registry.model("zoo/tiny", WEIGHTS_DATA)
+    path = store.blobs.path(digest_of(WEIGHTS_DATA))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"short")
+    await pulled(pulls, asked(registry))
+    assert path.read_bytes() == WEIGHTS_DATA
+
+
+@pytest.mark.req("LIB-13")
+async def test_a_disk_that_is_too_small_is_told_before_the_first_byte(
+    registry: Registry, pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.model("zoo/tiny", WEIGHTS_DATA)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: _Usage(100 << 30, 0, 4_000_000))
+    with pytest.raises(StoreError, match=r"^not enough disk space: \S+ needs 5.0 MB, 4 MB are free in /"):
+        await pulled(pulls, asked(registry))
+    assert registry.sent == 0
+
+
+class _Usage:
+    def __init__(self, total: int, used: int, free: int) -> None:
+        self.total, self.used, self.free = total, used, free
+
+
+def manifest(**changes: Any) -> bytes:
+    layer = {"mediaType": WEIGHTS, "digest": digest_of(b"x"), "size": 1}
+    whole = {"schemaVersion": 2, "mediaType": MANIFEST, "config": {**layer, "digest": digest_of(b"c")}, "layers": [layer]}
+    return json.dumps({**whole, **changes}).encode()
+
+
+def layers(**changes: Any) -> bytes:
+    return manifest(layers=[{"mediaType": WEIGHTS, "digest": digest_of(b"x"), "size": 1, **changes}])
+
+
+@pytest.mark.req("LIB-05", "LIB-06")
+@pytest.mark.parametrize(
+    ("body", "headers", "words"),
+    [
+        (b"x" * (5 << 20), {}, "larger than"),
+        (b"{", {}, "no JSON"),
+        (b"[]", {}, "no object"),
+        (b"<html>", {"Content-Type": "text/html"}, "is no registry"),
+        (manifest(), {"Content-Encoding": "gzip"}, "compresses"),
+        (manifest(), {"Docker-Content-Digest": digest_of(b"other")}, "Docker-Content-Digest"),
+        (manifest(schemaVersion=1), {}, "schemaVersion"),
+        (manifest(layers=None), {}, "layers"),
+        (manifest(layers=[]), {}, "layers"),
+        (manifest(layers=[{"mediaType": WEIGHTS, "digest": digest_of(b"x"), "size": 1}] * 65537), {}, "larger|65536"),
+        (manifest(layers=[{"mediaType": "application/vnd.zoo", "digest": digest_of(b"x"), "size": 1}]), {}, "a model's"),
+        (layers(size=-1), {}, r"layers\[0\].size"),
+        (layers(size=2**63), {}, r"layers\[0\].size"),
+        (layers(size=1.5), {}, r"layers\[0\].size"),
+        (layers(size=True), {}, r"layers\[0\].size"),
+        (layers(digest="sha256:../../../../etc/passwd"), {}, r"layers\[0\].digest"),
+        (layers(digest="sha256:" + "0" * 63), {}, r"layers\[0\].digest"),
+        (layers(digest=5), {}, r"layers\[0\].digest"),
+        (manifest(config=None), {}, "config is no object"),
+        (manifest(config={"mediaType": "x", "digest": digest_of(b"x"), "size": 2}), {}, "config.size is another"),
+        (
+            manifest(mediaType="application/vnd.oci.image.index.v1+json", manifests=[]),
+            {"Content-Type": "application/x"},
+            "index",
+        ),
+    ],
+)
+async def test_a_manifest_that_can_not_be_right_is_refused_by_its_field(
+    registry: Registry, pulls: Pulls, store: Store, body: bytes, headers: dict[str, str], words: str
+) -> None:
+    registry.manifests["zoo/tiny:latest"] = headers.pop("Content-Type", MANIFEST), body, headers
+    with pytest.raises(RegistryError, match=f"^pull model manifest: .*({words})"):
+        await pulled(pulls, asked(registry))
+    assert names(store.root) in ([], ["downloads"]) and registry.sent == 0
+
+
+@pytest.mark.req("LIB-06", "LIB-38")
+async def test_what_a_manifest_and_a_config_say_beyond_what_we_know_is_kept(
+    registry: Registry, pulls: Pulls, store: Store
+) -> None:
+    registry.model("zoo/tiny", b"x", renderer="qwen3.5", parser="qwen3.5", requires="0.14.0")
+    await pulled(pulls, asked(registry))
+    found = store.manifest(Name.parse(f"{registry.host}/zoo/tiny"))
+    assert json.loads(store.blobs.read(found.config.digest, 1000))["zoo_unknown"] == {"kept": True}
+
+
+@pytest.mark.req("LIB-07")
+async def test_a_new_manifest_takes_away_what_only_the_old_one_needed(registry: Registry, pulls: Pulls, store: Store) -> None:
+    registry.model("zoo/tiny", b"old")
+    await pulled(pulls, asked(registry))
+    registry.model("zoo/tiny", b"new")
+    records = await pulled(pulls, asked(registry))
+    assert records[-1] == {"status": "removing unused layers"}
+    assert not store.blobs.has(digest_of(b"old")) and store.blobs.has(digest_of(b"new"))
+
+
+@pytest.mark.req("LIB-04", "LIB-17")
+async def test_nothing_is_asked_when_offline(registry: Registry, store: Store) -> None:
+    registry.model("zoo/tiny", b"x")
+    with pytest.raises(PullError, match=r"^offline: ") as caught:
+        await pulled(Pulls(store, Access(offline=True)), asked(registry))
+    assert caught.value.status == 503 and registry.log == []
+
+
+@pytest.mark.req("LIB-04")
+async def test_a_mirror_is_asked_first_and_the_name_stays(registry: Registry, store: Store) -> None:
+    registry.model("library/tiny", b"mirrored")
+    pulls = Pulls(store, Access(mirrors={"registry.ollama.ai": f"http://{registry.host}"}), pace=QUICK)
+    async with asyncio.timeout(60):
+        wanted = Asked(Name.parse("tiny"))
+        _ = [record async for record in pulls.pull(wanted)]
+    assert store.has(Name.parse("tiny")) and store.blobs.has(digest_of(b"mirrored"))
+
+
+@pytest.mark.req("LIB-40")
+async def test_a_model_of_many_tensors_is_told_as_one(registry: Registry, pulls: Pulls, store: Store) -> None:
+    tensors = [f"tensor {number}".encode() for number in range(200)]
+    config = json.dumps({"model_format": "safetensors", "capabilities": ["image"]}).encode()
+    kind = "application/vnd.ollama.image.tensor"
+    found = [
+        {"mediaType": kind, "digest": registry.add(data), "size": len(data), "name": f"unet/{number}"}
+        for number, data in enumerate(tensors)
+    ]
+    top = {"mediaType": "application/vnd.docker.container.image.v1+json", "digest": registry.add(config), "size": len(config)}
+    registry.manifests["zoo/tiny:latest"] = MANIFEST, manifest(layers=found, config=top), {}
+    records = await pulled(pulls, asked(registry))
+    told = [record for record in records if "digest" in record]
+    total = sum(map(len, tensors)) + len(config)
+    assert {(each["status"], each["digest"], each["total"]) for each in told} == {("pulling model", "sha256:model", total)}
+    assert told[-1]["completed"] == total
+    (model,) = store.list()
+    assert model.is_image and model.refusal
+    assert len(store.manifest(model.name).layers) == 200
