@@ -162,9 +162,12 @@ class Served:
     url: str
 
     def engines(self) -> list[psutil.Process]:
-        """Its child processes, and theirs."""
-        children: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
-        return children
+        """Its engines, and what they started: no workers, which stay for the next job."""
+        found: list[psutil.Process] = []
+        for child in psutil.Process(self.process.pid).children():
+            if any(word.startswith("serow.runner.") for word in child.cmdline()):
+                found += (child, *child.children(recursive=True))
+        return found
 
 
 def url_in(line: str) -> str:
