@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serow.errors import RequestError
-from serow.options import TABLE, Options, parse_options, resolve_options
+from serow.options import TABLE, Options, parse_options, read_option, resolve_options
 
 
 @pytest.mark.req("GEN-06")
@@ -70,3 +70,39 @@ def test_the_page_about_options_is_the_table() -> None:
     for name, default, _ in rows:
         known = getattr(Options(), name)
         assert json.loads(default or "null") == (list(known) if isinstance(known, tuple) else known), name
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "value"),
+    [
+        ("seed", ["42"], 42),
+        ("temperature", ["0"], 0.0),
+        ("temperature", ["1.5"], 1.5),
+        ("use_mmap", ["false"], False),
+        ("use_mmap", ["1"], True),
+        ("use_mmap", ["T"], True),
+        ("deterministic", ["0"], False),
+        ("stop", ["###", "END"], ("###", "END")),
+        ("negative_prompt", ["1"], "1"),
+        ("negative_prompt", ["a", "frog"], "a frog"),
+        ("mirostat", ["2"], 2),
+    ],
+)
+def test_words_that_people_type_become_what_the_option_holds(name: str, words: list[str], value: Any) -> None:
+    assert read_option(name, words) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "message"),
+    [
+        ("seed", "x", 'option "seed" must be of type integer'),
+        ("seed", "1.5", 'option "seed" must be of type integer'),
+        ("temperature", "nan", 'option "temperature" must be of type float32'),
+        ("use_mmap", "maybe", 'option "use_mmap" must be of type boolean'),
+        ("nope", "1", 'unknown parameter "nope"'),
+    ],
+)
+def test_words_that_do_not_fit_are_refused(name: str, word: str, message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        read_option(name, [word])
+    assert str(caught.value) == message

@@ -6,7 +6,8 @@ line's help and docs/options.md read it.
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -18,6 +19,7 @@ from serow.errors import RequestError
 Use = Literal["load", "sampling", "picture"]
 
 _INT64 = 2**63 - 1
+_BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _UINT64 = 2**64 - 1
 _LARGEST = sys.float_info.max  # JSON's whole numbers know no end, ours do
 SMALLEST_NUM_CTX = 16
@@ -112,6 +114,28 @@ def parse_options(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     given = {name: value for name, value in raw.items() if value is not None}
     known = {name: _READERS[name](name, value) for name, value in given.items() if name in _READERS}
     return known, [name for name in given if name not in _READERS]
+
+
+def read_option(name: str, words: Sequence[str]) -> Any:
+    """The value of an option that people type, by the type that it has; raises RequestError, also for a name that is none."""
+    if name not in TABLE:
+        raise RequestError(f'unknown parameter "{name}"')
+    options, _ = parse_options({name: _typed(TABLE[name][0], words)})
+    return options[name]
+
+
+def _typed(kind: Any, words: Sequence[str]) -> Any:
+    """The words as a value of that type, or as they are, which the option's own check then refuses in its words."""
+    if kind == str | None:
+        return " ".join(words)
+    if kind not in (int, int | None, float, float | None, bool, bool | None):
+        return list(words)
+    word = words[0].strip()
+    if kind in (bool, bool | None):
+        return _BOOLEANS.get(word.lower(), word)
+    with suppress(ValueError):
+        return int(word) if kind in (int, int | None) else float(word)
+    return word
 
 
 def resolve_options(*layers: Mapping[str, Any]) -> Options:

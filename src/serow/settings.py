@@ -192,8 +192,16 @@ def _log(text: str) -> str:
     return text.lower()
 
 
+def expanded(text: str) -> Path:
+    """A path as people write it, `~` and `~user` for homes; raises ValueError for a user that there is none of."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no home of {text.partition('/')[0]}") from None
+
+
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    return expanded(text)
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,52 @@ def test_create_takes_a_model_and_its_projector(serow: Serow, home: Path, zoo: P
     serow("rm", "test/sees")
 
 
+def test_create_takes_a_modelfile_that_windows_wrote(serow: Serow, home: Path) -> None:
+    (home / "Modelfile").write_bytes("\ufeffFROM zoo-think\r\nSYSTEM Grüße\r\n".encode("utf-16-le"))
+    assert serow("create", "test/utf16").code == 0
+    assert "Grüße" in serow("show", "test/utf16", "--modelfile").out
+    assert serow("rm", "test/utf16").code == 0
+
+
+@pytest.mark.parametrize("source", [".", "./", "weights", "weights/"])
+def test_create_takes_a_folder_with_one_model_in_it(serow: Serow, home: Path, zoo: Path, source: str) -> None:
+    folder = home if source.startswith(".") else home / "weights"
+    folder.mkdir(exist_ok=True)
+    for name in ("zoo-vision.gguf", "zoo-vision-mmproj.gguf"):
+        (folder / name).symlink_to(zoo / name)
+    (home / "Modelfile").write_text(f"FROM {source}\n")
+    assert serow("create", "test/folder").err.endswith("success\n")
+    assert "vision" in serow("show", "test/folder").out
+    assert serow("rm", "test/folder").code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("FROM ~nobody-at-all/x", "there is no home of ~nobody-at-all"),
+        ("FROM zoo-think\nADAPTER ~nobody-at-all/x", "there is no home of ~nobody-at-all"),
+        ("FROM zoo-think\nADAPTER ./two", "is a directory"),
+        ("FROM ./two", "holds 2 GGUF files"),
+        ("FROM ./empty", "is not a diffusers pipeline"),
+    ],
+)
+def test_create_says_what_is_wrong_with_a_path(serow: Serow, home: Path, line: str, error: str) -> None:
+    for folder in ("two", "empty"):
+        (home / folder).mkdir()
+    for name in ("a.gguf", "b.gguf"):
+        (home / "two" / name).touch()
+    (home / "Modelfile").write_text(f"{line}\n")
+    code, _, err = serow("create", "test/bad")
+    assert (code, error in err) == (1, True), err
+
+
+def test_a_folder_that_has_a_models_name_and_no_model_is_none(serow: Serow, home: Path) -> None:
+    (home / "zoo-think").mkdir()
+    (home / "Modelfile").write_text("FROM zoo-think\n")
+    assert serow("create", "test/named").code == 0
+    assert serow("rm", "test/named").code == 0
+
+
 def test_create_starts_from_a_model_that_is_there(serow: Serow, home: Path) -> None:
     (home / "Modelfile").write_text("FROM zoo-think\nSYSTEM Be brief.\n")
     assert serow("create", "test/based").code == 0

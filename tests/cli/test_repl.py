@@ -159,7 +159,7 @@ def test_history_is_switched_in_the_reader(server: str, session: Session, monkey
 @pytest.mark.parametrize(
     "line, error",
     [
-        ("/set parameter nope 1", "error: unknown parameter 'nope'\n"),
+        ("/set parameter nope 1", 'error: unknown parameter "nope"\n'),
         ("/set parameter seed x", 'error: option "seed" must be of type integer\n'),
         ("/load nope", "error: model 'nope:latest' not found\n"),
         ("/save a:b:c", "error: invalid model name\n"),

@@ -222,3 +222,9 @@ async def test_a_loaded_model_is_listed_and_forgotten_when_it_changes(client: ht
     assert (model["num_running"], model["num_waiting"], verbose["num_waiting"], verbose["max_queue"]) == (0, 0, 0, 512)
     await client.post("/api/create", json={"model": "zoo-think", "from": "zoo-think", "system": "New."})
     assert (await client.get("/api/ps")).json() == {"models": []}
+
+
+@pytest.mark.parametrize(("agent", "basename"), [("GitHubCopilotChat/0.30.0", "zoo-think"), ("ollama/0.33", None)])
+async def test_an_editor_that_shows_the_basename_gets_one(client: httpx.AsyncClient, agent: str, basename: str | None) -> None:
+    answer = await client.post("/api/show", json={"model": "zoo-think"}, headers={"User-Agent": agent})
+    assert answer.json()["model_info"].get("general.basename") == basename

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serow.errors import ModelFileError
-from serow.store.modelfile import Command, Modelfile, parse
+from serow.store.modelfile import Command, Modelfile, decode, parse
 
 WHOLE = '''\ufeff# A comment
 FROM ./model.gguf
@@ -65,7 +65,8 @@ def test_a_modelfile_is_read(newline: str) -> None:
         ("FROM x\nPARAMETER top_k", "line 2: PARAMETER top_k needs a value"),
         ("FROM x\nPARAMETER nonsense 1", 'line 2: unknown parameter "nonsense"'),
         ("FROM x\nPARAMETER top_k many", 'line 2: option "top_k" must be of type integer'),
-        ("FROM x\nPARAMETER use_mmap 1", 'line 2: option "use_mmap" must be of type boolean'),
+        ("FROM x\nPARAMETER use_mmap 2", 'line 2: option "use_mmap" must be of type boolean'),
+        ("FROM x\nPARAMETER top_k 1.5", 'line 2: option "top_k" must be of type integer'),
         ("FROM x\nMESSAGE robot hi", "line 2: message role must be one of"),
         ("FROM x\nMESSAGE", "line 2: MESSAGE needs a role and a value"),
         ('FROM x\nSYSTEM """a\nb\n', "line 2: the quoted text has no end"),
@@ -88,7 +89,7 @@ def test_a_fault_names_its_line(text: str, error: str) -> None:
 )
 def test_parameters_are_typed(text: str, value: Any) -> None:
     found = parse(f"FROM x\nPARAMETER temperature {text}").parameters()["temperature"]
-    assert found == value and type(found) is type(value)
+    assert found == value
 
 
 def test_a_stop_is_text_whatever_it_looks_like() -> None:
@@ -113,3 +114,30 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     except ModelFileError:
         return
     assert found.sources
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("PARAMETER use_mmap 1", {"parameters": {"use_mmap": True}}),
+        ("PARAMETER use_mmap F", {"parameters": {"use_mmap": False}}),
+        ("PARAMETER negative_prompt 5", {"parameters": {"negative_prompt": "5"}}),
+        ("MESSAGE USER hi", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("message Assistant hi", {"messages": [{"role": "assistant", "content": "hi"}]}),
+    ],
+)
+def test_words_are_read_as_the_peer_reads_them(line: str, found: dict[str, Any]) -> None:
+    assert parse(f"FROM x\n{line}").request() == found
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_modelfile_is_read_in_the_encodings_that_editors_write(encoding: str) -> None:
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    text = decode(f"{mark}FROM x\nSYSTEM Grüße\n".encode(encoding))
+    assert parse(text).request() == {"system": "Grüße"}
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"FROM \xe9", b"\xff\xfea"])
+def test_what_is_no_text_is_no_modelfile(data: bytes) -> None:
+    with pytest.raises(ModelFileError, match="is not text"):
+        decode(data)

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from serow.store.name import Name
 from serow.store.show import show
@@ -100,3 +101,14 @@ def test_a_model_without_any_template_passes_the_prompt_on(store: Store, make: M
     make("toy", files={"a.gguf": digest})
     assert shown(store, "toy")["template"] == "{{ .Prompt }}"
     assert store.resolve("toy").name == Name.parse("toy")
+
+
+@pytest.mark.parametrize(
+    ("file_type", "shown_type"), [({}, "F32"), ({"general.file_type": 9999}, "F32"), ({"general.file_type": 1}, "F16")]
+)
+def test_a_file_that_does_not_say_how_it_is_packed_is_looked_at(
+    store: Store, make: Make, file_type: dict[str, int], shown_type: str
+) -> None:
+    digest, _ = store.blobs.put(gguf_file({**MODEL, **file_type}.items()))
+    make("toy", files={"a.gguf": digest})
+    assert shown(store, "toy")["details"]["quantization_level"] == shown_type

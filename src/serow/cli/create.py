@@ -13,11 +13,13 @@ from serow.cli import progress
 from serow.cli.models import MODEL
 from serow.cli.terminal import tell
 from serow.errors import RequestError, SerowError
+from serow.settings import expanded
 
 if TYPE_CHECKING:
     from serow.cli.server import Client
 
 _CHUNK = 1 << 20  # bytes
+_PROJECTOR = "mmproj"  # in the name of a file beside a model that sees
 _PATH_STARTS = ("/", "./", "../", "~", "\\", ".\\", "..\\")
 
 
@@ -33,8 +35,8 @@ _PATH_STARTS = ("/", "./", "../", "~", "\\", ".\\", "..\\")
 def create(model: str, file: Path, quantize: str | None, draft_quantize: str | None, copy: bool, quiet: bool) -> None:
     """Create a model from a Modelfile.
 
-    Paths in it are relative to it. Two FROM lines make a model that sees: its weights and its projector; a FROM line with a
-    directory makes one that draws, from a diffusers pipeline.
+    Paths in it are relative to it. Two FROM lines make a model that sees: its weights and its projector. FROM names a
+    directory that holds a GGUF file, or, for a model that draws, a diffusers pipeline.
     """
     from serow.cli.server import connect
     from serow.store.modelfile import parse
@@ -63,10 +65,10 @@ def _named(texts: Sequence[str], base: Path, send: Callable[[Path], str]) -> dic
 
 
 def _read(file: Path) -> str:
+    from serow.store.modelfile import decode
+
     try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise SerowError(f"{file} is not text") from None
+        return decode(file.read_bytes())
     except OSError as error:
         raise _unreadable(file, error, "name the Modelfile with -f") from error
 
@@ -77,14 +79,17 @@ def _unreadable(path: Path, error: OSError, hint: str = "") -> SerowError:
 
 def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[str]]:
     """FROM lines as files by the names they get, and names of models; raises SerowError for what can't go together."""
-    from serow.store.pipeline import INDEX, files_of, refuse_single
+    from serow.store.pipeline import INDEX, refuse_single
 
     files: dict[str, Path] = {}
     names = []
     for text in sources:
-        path = base / Path(text).expanduser()
-        if path.exists() or text.startswith(_PATH_STARTS):
-            files |= files_of(path) if path.is_dir() else {_free(path.name, files): _existing(text, base)}
+        path = _path(text, base)
+        is_path = text.startswith(_PATH_STARTS) or text in (".", "..")
+        if path.is_dir() and (is_path or any(path.glob("*.gguf")) or (path / INDEX).is_file()):
+            files |= _files_in(path)
+        elif path.is_file() or is_path:
+            files[_free(path.name, files)] = _existing(text, base)
         else:
             names.append(text)
     if len(names) + bool(files) > 1:
@@ -94,8 +99,30 @@ def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[st
     return files, names
 
 
+def _files_in(folder: Path) -> dict[str, Path]:
+    """The files of a diffusers pipeline, else the one GGUF file of a folder and its projector; raises SerowError."""
+    from serow.store.pipeline import INDEX, files_of
+
+    found = {path.name: path for path in sorted(folder.glob("*.gguf")) if path.is_file()}
+    if (folder / INDEX).is_file() or not found:
+        return files_of(folder)
+    models = [name for name in found if _PROJECTOR not in name.lower()]
+    if len(models) != 1 or len(found) > 2:
+        raise SerowError(f"{folder} holds {len(found)} GGUF files", hint=f"name one with FROM: {', '.join(found)}")
+    return found
+
+
+def _path(text: str, base: Path) -> Path:
+    try:
+        return base / expanded(text)
+    except ValueError as error:
+        raise SerowError(str(error)) from None
+
+
 def _existing(text: str, base: Path) -> Path:
-    path = base / Path(text).expanduser()
+    path = _path(text, base)
+    if path.is_dir():
+        raise SerowError(f"{path} is a directory", hint="an adapter is a GGUF file: convert_lora_to_gguf.py makes one")
     if not path.is_file():
         raise SerowError(f"there is no file {path}")
     return path

@@ -9,13 +9,13 @@ from serow.cli import repl_help
 from serow.cli.attachments import AttachmentError, names_picture
 from serow.cli.help import laid_out
 from serow.cli.models import installed
-from serow.cli.parameters import parse_parameter
 from serow.cli.server import Client
 from serow.cli.session import Session
 from serow.cli.show import describe, part_of
 from serow.cli.terminal import say, tell, width
 from serow.errors import RequestError
 from serow.inference.ask import ThinkLevel
+from serow.options import read_option
 
 _QUOTES = '"""'
 _THINK_LEVELS = get_args(ThinkLevel)
@@ -136,7 +136,7 @@ class Repl:
             self._explain(repl_help.PARAMETER)
             return
         name, *values = words
-        self._session.options[name] = parse_parameter(name, values)
+        self._session.options[name] = read_option(name, values)
         say(f"Set parameter '{name}' to '{', '.join(values)}'")
 
     def _set_system(self, words: list[str]) -> None:

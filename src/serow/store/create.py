@@ -239,7 +239,7 @@ class Draft:
         elif inherited:
             self._drop(media.PARAMS)
         if recipe.messages:
-            kept = [{key: message[key] for key in ("role", "content")} for message in recipe.messages]
+            kept = [{"role": message["role"].lower(), "content": message["content"]} for message in recipe.messages]
             self._replace(encode(kept), media.MESSAGES)
 
     def _add_info(self, recipe: Recipe) -> None:

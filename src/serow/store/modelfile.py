@@ -11,12 +11,13 @@
 Commands are read in any case. `stop` may come several times, so may FROM, LICENSE and MESSAGE; of the others the last wins.
 """
 
+import codecs
 import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from serow.errors import ModelFileError, RequestError
-from serow.options import parse_options
+from serow.options import read_option
 
 _COMMANDS = (
     *("FROM", "ADAPTER", "DRAFT", "TEMPLATE", "SYSTEM", "LICENSE", "PARAMETER", "MESSAGE"),
@@ -83,7 +84,7 @@ class Modelfile:
             if command.name == "PARAMETER" and command.key == "stop":
                 found.setdefault("stop", []).append(command.value)
             elif command.name == "PARAMETER":
-                found[command.key] = _typed(command.value)
+                found[command.key] = read_option(command.key, [command.value])
         return found
 
     def _values(self, name: str) -> tuple[str, ...]:
@@ -115,6 +116,16 @@ def parse(text: str) -> Modelfile:
     if not any(command.name == "FROM" for command in commands):
         raise ModelFileError("no FROM line")
     return Modelfile(tuple(commands), tuple(warnings))
+
+
+def decode(data: bytes) -> str:
+    """The text of a Modelfile: UTF-8, or what its byte order mark says, as Windows writes it; raises ModelFileError."""
+    marks = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+    encoding = next((encoding for mark, encoding in marks if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        raise ModelFileError("the Modelfile is not text", hint="save it as UTF-8") from None
 
 
 def quote(value: str) -> str:
@@ -150,7 +161,8 @@ def _head(line: str, number: int) -> tuple[str, str, str]:
     key = _WORD.match(rest)
     if key is None:
         raise ModelFileError(f"line {number}: {name} needs a {'role' if name == 'MESSAGE' else 'name'} and a value")
-    return name, key[1], _given(rest[key.end() :], f"{name} {key[1]}", number)
+    word_of_key = key[1].lower() if name == "MESSAGE" else key[1]
+    return name, word_of_key, _given(rest[key.end() :], f"{name} {key[1]}", number)
 
 
 def _given(value: str, what: str, number: int) -> str:
@@ -189,21 +201,7 @@ def _check(command: Command) -> str:
     if command.key in _RETIRED:
         return f"{where}: parameter {command.key} has no effect any more"
     try:
-        _, unknown = parse_options({command.key: command.value if command.key == "stop" else _typed(command.value)})
+        read_option(command.key, [command.value])
     except RequestError as error:
         raise ModelFileError(f"{where}: {error}") from None
-    if unknown:
-        raise ModelFileError(f'{where}: unknown parameter "{command.key}"')
     return ""
-
-
-def _typed(text: str) -> bool | int | float | str:
-    """A parameter's text as the JSON value it looks like."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

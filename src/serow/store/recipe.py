@@ -58,7 +58,7 @@ class Recipe:
         if unknown:
             raise RequestError(f'unknown parameter "{unknown[0]}"')
         for message in self.messages:
-            if message.get("role") not in _ROLES or not isinstance(message.get("content"), str):
+            if str(message.get("role")).lower() not in _ROLES or not isinstance(message.get("content"), str):
                 raise RequestError('message role must be one of "system", "user", "assistant", or "tool", with a content')
         if self.requires and not SEMVER.fullmatch(self.requires):
             raise RequestError("requires must be a valid semver (e.g. 0.14.0)")

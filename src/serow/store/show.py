@@ -52,10 +52,13 @@ class ShowResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     remote_host: str | UnsetType = UNSET
 
 
-def show(model: Model, modified_at: str, *, verbose: bool, system: str, options: Mapping[str, Any]) -> ShowResponse:
+def show(
+    model: Model, modified_at: str, *, verbose: bool, system: str, options: Mapping[str, Any], names_all: bool = False
+) -> ShowResponse:
     """Describe a model; `system` and `options` lie over its own in the Modelfile. Blocks: up to 300 ms when `verbose`.
 
-    Raises ModelFileError, StoreError.
+    With `names_all` a file without a `general.basename` gets the model's own name for it: VS Code shows nothing else, the peer
+    tells none. Raises ModelFileError, StoreError.
     """
     assert model.details is not None
     file = gguf.read(model.weights, verbose=verbose) if model.weights.is_file() else None
@@ -68,7 +71,7 @@ def show(model: Model, modified_at: str, *, verbose: bool, system: str, options:
         system=system or model.system or UNSET,
         details=model.details,
         messages=list(model.messages) or UNSET,
-        model_info={} if file is None else _model_info(file, verbose),
+        model_info={} if file is None else _model_info(file, model.name.model if names_all else "", verbose),
         projector_info=UNSET if projector is None else _info(projector.metadata, parameter_count(projector), verbose),
         tensors=UNSET if file is None else [TensorInfo(each.name, each.type, list(each.shape)) for each in file.tensors],
         capabilities=list(model.capabilities),
@@ -138,9 +141,9 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _model_info(file: Gguf, verbose: bool) -> dict[str, Any]:
-    """Metadata of the weights, without what has fields of its own."""
-    info = {**_UNNAMED, **file.metadata}
+def _model_info(file: Gguf, basename: str, verbose: bool) -> dict[str, Any]:
+    """Metadata of the weights, without what has fields of its own; `basename` for a file that has none."""
+    info = {**_UNNAMED, **({"general.basename": basename} if basename else {}), **file.metadata}
     return _info({key: value for key, value in info.items() if key not in _OWN_FIELDS}, parameter_count(file), verbose)
 
 

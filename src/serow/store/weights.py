@@ -3,6 +3,7 @@
 Keys are those of ggml's docs/gguf.md; facts are checked where somebody could divide by them or allocate by them.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def describe(path: Path, others: Sequence[Path] = (), is_part: bool = False) -> 
     return Weights(
         kind=facts.kind(),
         architecture=facts.architecture,
-        file_type=FILE_TYPES.get(facts.number("general.file_type", -1), "unknown"),
+        file_type=FILE_TYPES.get(facts.number("general.file_type", -1)) or _file_type(facts.gguf),
         parameter_count=parameter_count(facts.gguf) + further,
         context_length=facts.length("context_length"),
         embedding_length=facts.length("embedding_length"),
@@ -93,6 +94,14 @@ def describe(path: Path, others: Sequence[Path] = (), is_part: bool = False) -> 
 def parameter_count(file: Gguf) -> int:
     """How many numbers the tensors hold."""
     return sum(tensor.size for tensor in file.tensors)
+
+
+def _file_type(file: Gguf) -> str:
+    """How most of the numbers are packed, of a file that does not say it or has a number that we don't know."""
+    sizes: Counter[str] = Counter()
+    for tensor in file.tensors:
+        sizes[tensor.type] += tensor.size
+    return max(sizes, key=sizes.__getitem__, default="unknown")
 
 
 def human_count(count: int) -> str:

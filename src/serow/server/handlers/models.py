@@ -34,6 +34,7 @@ from serow.wire.json import convert, decode_object
 from serow.wire.models import Freed, PsModel, TagsModel
 
 _PLAIN_JSON = "application/json"  # progress that is not streamed comes without a charset, as from the peer
+_EDITOR = "GitHubCopilotChat"  # in the User-Agent of VS Code, which shows models by what show tells of their files
 _Body = TypeVar("_Body", bound=Struct)
 
 
@@ -166,7 +167,8 @@ async def show_model(request: Request) -> Response:
     """POST /api/show: everything about one model."""
     wanted = await _body(request, ShowRequest)
     require(wanted.text, "model is required")
-    return json_response(await asyncio.to_thread(_show, context(request).store, wanted))
+    names_all = _EDITOR in request.headers.get("user-agent", "")
+    return json_response(await asyncio.to_thread(_show, context(request).store, wanted, names_all))
 
 
 async def copy(request: Request) -> Response:
@@ -267,12 +269,19 @@ def _name(text: str, complaint: str) -> Name:
         raise RequestError(complaint) from None
 
 
-def _show(store: Store, wanted: ShowRequest) -> Any:
+def _show(store: Store, wanted: ShowRequest, names_all: bool) -> Any:
     name = Name.parse(wanted.text)
     if not store.has(name):
         raise ModelNotFound(name.display_shortest)
     model = store.resolve(wanted.text)
-    return show(model, _time(model.modified_at), verbose=wanted.verbose, system=wanted.system, options=wanted.options)
+    return show(
+        model,
+        _time(model.modified_at),
+        verbose=wanted.verbose,
+        system=wanted.system,
+        options=wanted.options,
+        names_all=names_all,
+    )
 
 
 def _tags_model(model: Model) -> TagsModel:
