@@ -103,6 +103,21 @@ async def test_more_than_max_queue_waiting_is_refused_at_once() -> None:
 
 @pytest.mark.req("LIFE-02")
 @virtual_time
+async def test_a_client_that_fills_the_queue_gives_way_to_others_that_wait_less() -> None:
+    async with Machine().scheduler(num_parallel=1, max_queue=3) as scheduler:
+        greedy = [Request(scheduler, A, client="greedy") for _ in range(4)]  # one runs, three wait
+        await greedy[0].begun()
+        modest = [Request(scheduler, A, client="modest") for _ in range(2)]
+        with pytest.raises(Unavailable, match="queue is full"):
+            await greedy[3].begun()
+        with pytest.raises(Unavailable, match="queue is full"):
+            await modest[1].begun()
+        for request in (greedy[0], greedy[1], modest[0], greedy[2]):
+            await (await request.begun()).end()
+
+
+@pytest.mark.req("LIFE-02")
+@virtual_time
 async def test_the_queue_is_bounded_over_all_models() -> None:
     async with Machine().scheduler(num_parallel=1, max_queue=2) as scheduler:
         running = [Request(scheduler, wanted) for wanted in (A, B)]

@@ -79,6 +79,19 @@ class WaitQueue:
             del clients[waiter.client]
         self._drop_if_empty(waiter)
 
+    def crowding_out(self, newcomer: Waiter) -> Waiter | None:
+        """Who gives way to a newcomer when the queue is full: the last of the client that waits most often, if that is more
+        often than the newcomer's own. So nobody can fill the queue alone.
+        """
+        lines: dict[str, list[Waiter]] = {}
+        for clients in self._models.values():
+            for client, line in clients.items():
+                lines.setdefault(client, []).extend(line)
+        longest = max(lines.values(), key=len)
+        if len(longest) <= len(lines[newcomer.client]):
+            return None
+        return max(longest, key=lambda waiter: waiter.number)
+
     def _drop_if_empty(self, waiter: Waiter) -> None:
         if not self._models[waiter.demand.key]:
             del self._models[waiter.demand.key]

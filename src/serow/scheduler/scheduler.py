@@ -33,6 +33,7 @@ RunnerFactory = Callable[[LoadRequest], Runner]  # creates, does not load
 
 _FOR_EVER = (2**63 - 1) / 1e9  # seconds: Go's longest duration, 292 years
 _SHUTTING_DOWN = "the server is shutting down"
+_QUEUE_FULL = "server busy, please try again: the queue is full"
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +189,12 @@ class Scheduler:
         self._queue.push(waiter)
         self._dispatch()
         if waiter in self._queue and len(self._queue) > self._settings.max_queue:
-            raise Unavailable("server busy, please try again: the queue is full")
+            refused = self._queue.crowding_out(waiter)
+            if refused is None:
+                raise Unavailable(_QUEUE_FULL)
+            self._queue.remove(refused)
+            refused.error = Unavailable(_QUEUE_FULL)
+            refused.settled.set()
 
     def _leave(self, waiter: Waiter) -> None:
         """The request is over, wherever it was: in the queue, loading, running."""
