@@ -24,6 +24,7 @@ SerowError                    500
     NotEnoughMemory           500
   PullError                   500  a download that failed or did not match its digest
     RegistryError             502  the registry is wrong, or away
+      Unreachable             502  it does not answer
       NotAtRegistry           404  it has no model or blob of that name
       RegistryRefused         403  it refuses us, or it may not be asked
     Offline                   503  nothing outside may be asked (SEROW_OFFLINE)
@@ -178,6 +179,10 @@ class RegistryError(PullError):
     """A registry can't be reached, or answers what it must not."""
 
     status = 502
+
+
+class Unreachable(RegistryError):
+    """A registry does not answer."""
 
 
 class NotAtRegistry(RegistryError):

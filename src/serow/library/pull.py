@@ -5,28 +5,42 @@ import shutil
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
 
-from serow.errors import NotAtRegistry, NotFound, PullError, RegistryError, RegistryRefused, StoreError
+from serow.errors import (
+    ModelFileError,
+    NotAtRegistry,
+    NotFound,
+    PullError,
+    RegistryError,
+    RegistryRefused,
+    StoreError,
+    Unreachable,
+)
 from serow.library.download import Download, Line
 from serow.library.downloads import Downloads
 from serow.library.progress import Board, Counter, Item, Record, watched
 from serow.library.rate import Rate
 from serow.library.transfer import Pace
 from serow.library.verify import mark_of
+from serow.registries import caches
 from serow.registries.access import Access
 from serow.registries.asked import Asked
-from serow.registries.base import Found, Place
-from serow.registries.huggingface import HubRepository
+from serow.registries.base import Found, Interrupted, Place
 from serow.registries.package_index import pull as catalog
 from serow.registries.package_index import sources
 from serow.registries.places import places
+from serow.registries.translation import is_foreign, translated
+from serow.store import gguf, layouts
 from serow.store.blobs import disk_errors
-from serow.store.manifest import TENSOR
+from serow.store.links import link
+from serow.store.manifest import CONFIG_LIMIT, TENSOR, WEIGHTS, Layer, decode_config
 from serow.store.store import Store
 from serow.system.units import human_bytes
 from serow.system.work import in_thread, together
 
 _MARGIN = 1 << 30  # bytes of disk that stay free
 _MARGIN_SHARE = 100  # or the hundredth part of a disk that is small
+_LARGE = 64 << 20  # bytes of weights whose beginning is looked at first
+_HEAD = 1 << 20  # bytes
 _MANY_LAYERS, _MANY_LANES = 64, 16  # thousands of small layers come over more connections
 
 
@@ -79,23 +93,33 @@ class Pulls:
             raise first or error from error
 
     async def _resolve(self, asked: Asked) -> tuple[Place, Found]:
-        """The first place that has the model, retained, and what it has."""
+        """The first place that has the model, retained, and what it has.
+
+        A mirror's word counts unless it has nothing, or does not answer; of the two ways to ask a host the first one's.
+        """
         failure: PullError | None = None
-        candidates = places(asked, self._access)
-        for place in candidates:
-            place.retain()
-            try:
-                return place, await place.resolve()
-            except RegistryError as error:
-                await place.release()
-                failure = failure if isinstance(place, HubRepository) and failure else error
-            except BaseException:
-                await place.release()
-                raise
+        for ways in places(asked, self._access):
+            told: PullError | None = None
+            for place in ways:
+                place.retain()
+                try:
+                    return place, await place.resolve()
+                except RegistryError as error:
+                    await place.release()
+                    told = told or error
+                except BaseException:
+                    await place.release()
+                    raise
+            failure = told
+            if not isinstance(told, NotAtRegistry | Unreachable):
+                break
         assert failure is not None
         raise failure
 
     async def _bring(self, asked: Asked, place: Place, found: Found) -> AsyncGenerator[Record, None]:
+        if is_foreign(found):
+            found = translated(found)
+        await self._refuse_foreign_layout(asked, place, found)
         for note in found.notes:
             yield {"status": note}
         digests = [layer.digest for layer in found.blobs]
@@ -110,6 +134,19 @@ class Pulls:
                 yield {"status": "removing unused layers"}
         finally:
             await in_thread(self._store.release, digests)
+
+    async def _refuse_foreign_layout(self, asked: Asked, place: Place, found: Found) -> None:
+        """Raise ModelFileError for weights that only Ollama reads, before they are fetched (LIB-39)."""
+        weights = found.manifest.last(WEIGHTS)
+        top = found.manifest.config
+        if weights is None or weights.size < _LARGE or not top.size or self._store.blobs.has(weights.digest):
+            return
+        content = found.content.get(top.digest)
+        config = decode_config(await _beginning(place, top, CONFIG_LIMIT) if content is None else content)
+        if {config.model_family, *(config.model_families or ())} & layouts.SUSPECTS:
+            head = await in_thread(gguf.peek, await _beginning(place, weights, _HEAD))
+            if words := layouts.refusal_of_head(asked.name.display_shortest, head):
+                raise ModelFileError(words)
 
     async def _fetch(self, asked: Asked, place: Place, found: Found) -> AsyncGenerator[Record, None]:
         items: list[Item[Download]] = [Item(layer) for layer in found.blobs]
@@ -161,9 +198,20 @@ class Pulls:
             return (self.downloads.folder / digest.replace(":", "-")).stat().st_blocks * 512
         return 0
 
+    def _take_cached(self, layer: Layer) -> bool:
+        """Whether another program's file is the blob, and is one now."""
+        path = caches.find(layer, self._access.environ, self._store.root)
+        if path is None:
+            return False
+        self._store.blobs.root.mkdir(parents=True, exist_ok=True)
+        return link(path, self._store.root, layer.digest) or self._store.blobs.add(path) == layer.digest
+
     async def _fetch_some(self, coming: Iterator[Item[Download]], place: Place, line: Line) -> None:
         for item in coming:
             while not item.is_there:
+                if await in_thread(self._take_cached, item.layer):
+                    item.is_there = True
+                    break
                 item.ticket = self.downloads.join(item.layer, place, line)
                 try:
                     await item.ticket.wait()
@@ -172,6 +220,20 @@ class Pulls:
                         raise
                 else:
                     item.is_there = True
+
+
+async def _beginning(place: Place, layer: Layer, most: int) -> bytes:
+    """The first bytes of a blob."""
+    data = bytearray()
+    try:
+        async with place.fetch(layer, 0, min(most, layer.size) - 1) as body:
+            async for chunk in body.chunks:
+                data += chunk
+                if len(data) >= most:
+                    break
+    except Interrupted as error:
+        raise RegistryError(error.reason) from error
+    return bytes(data[:most])
 
 
 def _board(items: list[Item[Download]]) -> Board:

@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from serow.errors import NotAtRegistry, RegistryError, RegistryRefused
+from serow.errors import NotAtRegistry, RegistryError, RegistryRefused, Unreachable
 from serow.registries import manifests
 from serow.registries.auth import DENIED, Authorizer
 from serow.registries.base import Body, Busy, Found, Interrupted, LinkExpired
@@ -88,11 +88,11 @@ class OciRegistry:
                 return await self._read_manifest(url)
             except Busy as busy:
                 if attempt == _MANIFEST_TRIES:
-                    raise RegistryError(busy.reason) from busy
+                    raise Unreachable(busy.reason) from busy
                 await asyncio.sleep(attempt if busy.seconds is None else busy.seconds)
             except BROKEN as error:
                 if attempt == _MANIFEST_TRIES or not isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError):
-                    raise RegistryError(f'Get "{without_query(url)}": {words(error)}') from error
+                    raise Unreachable(f'Get "{without_query(url)}": {words(error)}') from error
                 await asyncio.sleep(attempt)
         raise AssertionError
 

@@ -12,14 +12,14 @@ from serow.registries.oci import OciRegistry
 _HUBS = ("hf.co", "huggingface.co", "modelscope.cn")
 
 
-def places(asked: Asked, access: Access) -> list[Place]:
-    """Where to ask for a model."""
-    found: list[Place] = []
+def places(asked: Asked, access: Access) -> list[list[Place]]:
+    """Where to ask for a model: hosts in order, each by one way or two."""
+    found: list[list[Place]] = []
     if mirror := access.mirror(asked.name.host):
         host = urlsplit(mirror).netloc.rpartition("@")[2]
         client = Client(access, host, is_trusted=True, base=mirror)
-        found += _with_hub(asked, OciRegistry(client, asked.repository, asked.name.tag))
-    return [*found, *_with_hub(asked, registry(asked, access))]
+        found.append(_with_hub(asked, OciRegistry(client, asked.repository, asked.name.tag)))
+    return [*found, _with_hub(asked, registry(asked, access))]
 
 
 def _with_hub(asked: Asked, oci: OciRegistry) -> list[Place]:

@@ -10,6 +10,7 @@ Layout, as ggml's docs/gguf.md has it, little endian:
 The vocabulary's arrays hold hundreds of thousands of strings. They are stepped over, not built, unless asked for.
 """
 
+import io
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -137,6 +138,21 @@ def read(path: Path, *, verbose: bool = False) -> Gguf:
         size = file.seek(0, 2)
         file.seek(0)
         return _read(_Cursor(file, size), size, verbose)
+
+
+def peek(data: bytes) -> dict[str, Any]:
+    """The metadata that the beginning of a file tells, up to where the data ends; arrays are stepped over."""
+    found: dict[str, Any] = {}
+    cursor = _Cursor(io.BytesIO(data), len(data))
+    try:
+        _check_magic(cursor)
+        cursor.number(10)
+        for _ in range(min(cursor.number(10), _NUM_ENTRIES_LIMIT)):
+            key = cursor.string()
+            found[key] = _value(cursor, cursor.number(4), False)
+    except ModelFileError:
+        pass  # here the data ends
+    return found
 
 
 def is_gguf(path: Path) -> bool:
