@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import psutil
 import pytest
@@ -221,3 +222,10 @@ def test_one_address_can_not_hold_all_connections(process: Served) -> None:
         with connect(process, "127.0.0.2") as other:
             other.sendall(request)
             assert everything(other).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_asks_is_who_connects_whatever_a_header_says(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    head = "GET /api/version HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 203.0.113.7\r\nConnection: close\r\n\r\n"
+    with served(tmp_path) as server:
+        assert [status for status, _ in talk(server, head.encode())] == [200]
+    assert "client=127.0.0.1 " in capfd.readouterr().err

@@ -207,7 +207,7 @@ class ChildProcess:
         """End it when it holds more than its limit: the system's own limit only fails allocations, and some try on."""
         assert self._watcher is not None
         while not self._watcher.done():
-            if private_memory(pid) > self._memory_limit:
+            if await asyncio.to_thread(private_memory, pid) > self._memory_limit:
                 self.kill(_GREEDY)
             await asyncio.wait({self._watcher}, timeout=_MEMORY_POLL)
 

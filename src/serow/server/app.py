@@ -220,6 +220,7 @@ def serve(settings: Settings, log_file: Path | None = None) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # anybody can write X-Forwarded-For: whom we count is who connects, or a key
         http=bounded(settings),
         ws="none",  # the guard knows HTTP only
         **bind.tls_options(settings),
