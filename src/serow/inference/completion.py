@@ -9,7 +9,7 @@ call       held to one of the tools up to its last brace, then free again
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -59,11 +59,21 @@ class Completion:
         self._held: list[Chunk] = []  # of a choice
         self._waiting: list[Event] = []  # made between runs
         self._parser = self._new_parser()
-        self.text = ""  # all that the model wrote, tags included
-        self.response = ""  # what of it is the answer
+        self._written: list[str] = []  # all that the model wrote, tags included
+        self._answered: list[str] = []  # what of it is the answer
         self.thinking_count = 0  # tokens
         self.prompt_eval_count = 0  # as the engine counts, pictures included; 0 before it has begun, or where it does not say
         self.prompt_cached_count = 0
+
+    @property
+    def text(self) -> str:
+        """All that the model wrote, tags included."""
+        return "".join(self._written)
+
+    @property
+    def response(self) -> str:
+        """What of it is the answer."""
+        return "".join(self._answered)
 
     @property
     def usage(self) -> Usage:
@@ -110,6 +120,7 @@ class Completion:
         """Make one run; it ends early where its kind says so, and behind the one call that is allowed."""
         before, started = self._num_tokens, time.perf_counter_ns()
         self._earlier, self._held = self._usage, []
+        may_end_early = run.kind is not _Kind.TEXT or self._plan.calling is not None
         async with aclosing(self._runner.complete(run.request)) as chunks:
             async for chunk in chunks:
                 self._timeline.sample(before + chunk.num_tokens)
@@ -121,10 +132,10 @@ class Completion:
                     self._held.append(chunk)
                 else:
                     self._read(chunk, before)
-                if run.kind is not _Kind.THINKING or self._parser.is_thinking:
+                if self._waiting and (run.kind is not _Kind.THINKING or self._parser.is_thinking):
                     for event in self._told():
                         yield event
-                if chunk.usage is None and self._is_enough(run.kind, chunk):
+                if may_end_early and chunk.usage is None and self._is_enough(run.kind, chunk):
                     self._finish(self._usage_so_far(chunk, started), [])
                     return
 
@@ -132,7 +143,7 @@ class Completion:
         match kind:
             case _Kind.CHOICE:
                 return bool(chunk.text.strip())
-            case _Kind.THINKING if not self._parser.is_thinking and self.response:
+            case _Kind.THINKING if not self._parser.is_thinking and self._answered:
                 return True
             case _Kind.CALL if self._parser.call is None:
                 return True
@@ -145,25 +156,26 @@ class Completion:
         return calling is not None and not calling.choice.parallel and self._parser.num_calls > 0
 
     def _read(self, chunk: Chunk, before: int) -> None:
-        self.text += chunk.text
-        was_thinking = self._parser.is_thinking
-        self._tell(self._parser.feed(chunk.text, chunk.logprobs))
-        if was_thinking or self._parser.is_thinking:
+        parser = self._parser
+        self._written.append(chunk.text)
+        was_thinking = parser.is_thinking
+        self._tell(parser.feed(chunk.text, chunk.logprobs))
+        if was_thinking or parser.is_thinking:
             self.thinking_count = before + chunk.num_tokens
 
     def _tell(self, events: list[Event]) -> None:
         for event in events:
-            if isinstance(event, Delta):
-                self.response += event.text
+            if type(event) is Delta and event.text:
+                self._answered.append(event.text)
         self._waiting += events
 
-    def _told(self) -> Iterator[Event]:
+    def _told(self) -> list[Event]:
         waiting, self._waiting = self._waiting, []
-        yield from waiting
+        return waiting
 
     def _write(self, text: str, logprobs: list[Logprob] | None = None) -> None:
         """Text that the model did not write itself, or that the engine did not tell."""
-        self.text += text
+        self._written.append(text)
         self._tell(self._parser.feed(text, logprobs))
 
     def _finish(self, usage: Usage, withheld: list[Logprob]) -> None:
@@ -193,7 +205,7 @@ class Completion:
             return await self._behind(opening)
         if not self._parser.is_thinking:
             self._start_over()
-            self._parser, self.text, self.response = self._new_parser(), "", ""
+            self._parser, self._written, self._answered = self._new_parser(), [], []
             return await self._answer()
         assert plan.tags is not None
         is_full = usage.done_reason == "length" and usage.eval_count != plan.num_think
@@ -201,7 +213,7 @@ class Completion:
             return None
         is_free = plan.constraint is None and not (plan.calling and plan.calling.is_must)
         goes_on = is_free and usage.stopping_word == plan.tags.closing  # the model writes the space behind it itself
-        self.text += plan.tags.closing + ("" if goes_on else _BEHIND_THINKING)
+        self._written.append(plan.tags.closing + ("" if goes_on else _BEHIND_THINKING))
         self._tell(self._parser.end_thinking(self._withheld))
         return await self._answer()
 
@@ -300,7 +312,7 @@ class Completion:
     async def _next(self, constraint: Constraint | None, stops: tuple[str, ...] = ()) -> CompletionRequest:
         """The request of a run behind all that is written."""
         plan, request = self._plan, self._plan.request(constraint, stops)
-        if not self.text:
+        if not self._written:
             return request
         left = plan.num_predict - self._num_tokens if plan.num_predict >= 0 else -1
         if isinstance(plan.prompt, str):

@@ -82,18 +82,17 @@ class Usage:
     draft_accepted_count: int = 0  # of these, how many were right
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(Struct, frozen=True):
     """One step of a completion; `usage` is set on the last one only, `withheld` there too. `num_tokens` sampled so far.
 
     The counts of the prompt stand in the first one, where the engine tells them by then; else they are 0.
     """
 
     text: str = ""
-    logprobs: list[Logprob] = field(default_factory=list)
+    logprobs: list[Logprob] = []
     num_tokens: int = 0
     usage: Usage | None = None
-    withheld: list[Logprob] = field(default_factory=list)  # of the stop string, whose text is not sent
+    withheld: list[Logprob] = []  # of the stop string, whose text is not sent
     prompt_eval_count: int = 0
     prompt_cached_count: int = 0
 

@@ -211,6 +211,7 @@ class LlamaRunner:
         events = EventReader()
         builder = ChunkBuilder(top_logprobs=request.top_logprobs, num_ctx=self.num_ctx, num_prompt=num_prompt)
         shown, hidden = set(request.visible), await self._special.in_stops(request.options.stop)
+        taken_out = hidden - shown
         is_first = True
         body = completion_body(replace(request, visible=(*request.visible, *hidden)), self.num_ctx, self._kind)
         async with self._ask("POST", "/completion", body, _WATCHED, self._watchdog.watched()) as response:
@@ -223,9 +224,11 @@ class LlamaRunner:
                         yield builder.finish(event, await self.detokenize(held) if held else "")
                         return
                     text = await self.detokenize(event.tokens) if builder.lacks_text(event) else None
-                    chunk = without(builder.step(event, text), hidden - shown)
+                    chunk = builder.step(event, text)
+                    if taken_out:
+                        chunk = without(chunk, taken_out)
                     if is_first and (read := events.progress):
-                        chunk = replace(chunk, prompt_eval_count=read.total, prompt_cached_count=read.cache)
+                        chunk = msgspec.structs.replace(chunk, prompt_eval_count=read.total, prompt_cached_count=read.cache)
                     is_first = False
                     yield chunk
         raise await self._child.gone()

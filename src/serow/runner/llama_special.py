@@ -5,8 +5,9 @@ when an answer ends at its limit it forgets; of that, a control token is no part
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec import structs
 
 from serow.runner.base import Chunk
 
@@ -64,4 +65,4 @@ def without(chunk: Chunk, texts: Iterable[str]) -> Chunk:
     text = chunk.text
     for each in texts:
         text = text.replace(each, "")
-    return chunk if text == chunk.text else replace(chunk, text=text)
+    return chunk if text == chunk.text else structs.replace(chunk, text=text)

@@ -175,9 +175,18 @@ class GenerateStream:
 
     def feed(self, event: Event) -> bytes:
         """The line of an event, b"" for one that has none."""
+        if type(event) is Delta:  # nearly always
+            return encode_line(
+                GenerateRecord(
+                    model=self._model,
+                    created_at=now(),
+                    response=event.text,
+                    thinking=event.thinking or UNSET,
+                    done=False,
+                    logprobs=event.logprobs or UNSET,
+                )
+            )
         match event:
-            case Delta(text, thinking, logprobs):
-                record = self._record(response=text, thinking=thinking or UNSET, logprobs=logprobs or UNSET)
             case Step(completed, total):
                 record = self._record(completed=completed, total=total)
             case Picture(image):
