@@ -1,24 +1,29 @@
 """Compare our answers with exchanges recorded from the peer (tests/golden/exchanges*.jsonl).
 
 Levels of a record's `compare`: `exact`, everything equal but what changes from run to run; `shape`, the same fields with
-the same types; `ours`, the peer is wrong and `ours` says what must and must not be there; `read`, not compared. A step with
-`setup` makes what others need.
+the same types; `ours`, the peer is wrong and `ours` says what must and must not be there; `read`, not compared. A step that is
+`setup` makes what others need. "{{ID.path}}" is filled from an earlier answer.
 """
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.compat.replay_events import comparable, events_of, folded, unlawful
+
 GOLDEN = Path(__file__).parent.parent / "golden"
 OUR_FIELDS = {"warnings", "prompt_cached_count", "truncated", "format_valid", "serow"}
 CHANGING = {
     *("created_at", "modified_at", "expires_at", "total_duration", "load_duration", "prompt_eval_duration", "eval_duration"),
     *("size", "size_vram", "digest", "created", "id", "version", "context_length", "modelfile", "system_fingerprint"),
+    *("call_id", "item_id", "request_id", "completed_at", "sequence_number"),
 }
+_REFERENCE = re.compile(r"\{\{([\w-]+)\.([\w.-]+)\}\}")
 VECTORS = ("embedding", "embeddings")
 LEAST_COSINE = 0.999
 LOGPROB_TOLERANCE = 0.1  # between two CPUs' kernels
@@ -32,8 +37,9 @@ def cases(name: str = "exchanges.jsonl") -> list[Case]:
     return [record for record in records if record.get("compare") != "read"]
 
 
-def ask(client: httpx.Client, case: Case) -> httpx.Response:
-    """Send a case's request as it was sent to the peer."""
+def ask(client: httpx.Client, case: Case, answers: dict[str, Any] | None = None) -> httpx.Response:
+    """Send a case's request as it was sent to the peer; `answers` are the earlier ones, by the case's id."""
+    case = json.loads(_REFERENCE.sub(lambda match: _looked_up(answers or {}, match), json.dumps(case)))
     headers = dict(case.get("headers", {}))
     content = case["raw"].encode() if "raw" in case else json.dumps(case["body"]).encode() if "body" in case else None
     if "body" in case:
@@ -43,9 +49,21 @@ def ask(client: httpx.Client, case: Case) -> httpx.Response:
     return client.send(request)
 
 
+def _looked_up(answers: dict[str, Any], match: re.Match[str]) -> str:
+    value = answers.get(match[1], {})
+    for key in match[2].split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return match[0] if value is None else str(value)
+
+
 def differences(case: Case, answer: httpx.Response) -> list[str]:
-    """What is not as recorded, a line each."""
-    if case.get("setup"):
+    """What is not as recorded, a line each; with `more` further fields of ours are fine."""
+    found = _differences(case, answer)
+    return [each for each in found if not (case.get("more") and each.endswith("not in the peer's answer"))]
+
+
+def _differences(case: Case, answer: httpx.Response) -> list[str]:
+    if case.get("setup") or case.get("compare") == "setup":
         return [] if answer.is_success else [f"status {answer.status_code}: {answer.text[:160]}"]
     if case["compare"] == "ours":
         return list(_against_ours(case["ours"], answer))
@@ -55,10 +73,22 @@ def differences(case: Case, answer: httpx.Response) -> list[str]:
     found = list(_content_type(recorded, answer))
     if case["method"] == "HEAD":
         return found
+    if "events" in recorded:
+        return found + list(_compare_events(case, answer, exact))
     for key in ("lines", "json", "text"):
         if recorded.get(key):
             return found + list(_compare(_prepared(recorded[key], case), _prepared(_body(answer, key), case), exact))
     return found
+
+
+def _compare_events(case: Case, answer: httpx.Response, exact: bool) -> Iterator[str]:
+    mask = case.get("mask", [])
+    got = events_of(answer.text)
+    want, ours = (comparable(folded(each), mask) for each in (case["response"]["events"], got))
+    if want["order"] != ours["order"]:
+        yield f"order {ours['order']}, recorded {want['order']}"
+    yield from _compare(want["kinds"], ours["kinds"], exact)
+    yield from unlawful(got)
 
 
 def _body(answer: httpx.Response, key: str) -> Any:
@@ -69,9 +99,7 @@ def _body(answer: httpx.Response, key: str) -> Any:
 
 def _prepared(body: Any, case: Case) -> Any:
     """Without the fields that the case masks; a stream as one record: joined texts and the last line."""
-    for record in body if isinstance(body, list) else [body]:
-        for key in case.get("mask", []) if isinstance(record, dict) else []:
-            record.pop(key, None)
+    body = comparable(body, case.get("mask", []))
     if isinstance(body, list) and any("message" in line for line in body):
         return _joined_messages(body)
     if not isinstance(body, list) or not any("response" in line for line in body):
@@ -107,13 +135,21 @@ def _against_ours(ours: dict[str, Any], answer: httpx.Response) -> Iterator[str]
     text = "\n".join(json.dumps(part, ensure_ascii=False) for part in _parts(answer))
     yield from (f"lacks {part!r}: {text[:300]}" for part in ours.get("has", []) if part not in text)
     yield from (f"holds {part!r}" for part in ours.get("lacks", []) if part in text)
+    for name, wanted in ours.get("headers", {}).items():
+        value = answer.headers.get(name)
+        yield from (f"header {name} {value!r}" for part in wanted if value is None or part.lower() not in value.lower())
+    if "event-stream" in answer.headers.get("content-type", ""):
+        yield from unlawful(events_of(answer.text))
 
 
 def _parts(answer: httpx.Response) -> list[Any]:
     if "ndjson" in answer.headers.get("content-type", ""):
         lines = _body(answer, "lines")
         return [lines, _prepared(lines, {})]
-    return [answer.json() if "json" in answer.headers.get("content-type", "") else answer.text]
+    if "event-stream" in answer.headers.get("content-type", ""):
+        events = events_of(answer.text)
+        return [events, folded(events)]
+    return [answer.json() if answer.content and "json" in answer.headers.get("content-type", "") else answer.text]
 
 
 def _compare(want: Any, got: Any, exact: bool, at: str = "$") -> Iterator[str]:

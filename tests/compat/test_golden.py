@@ -42,6 +42,20 @@ def test_a_prompt_is_answered_as_recorded(case: Case, client: httpx.Client) -> N
     assert differences(case, ask(client, case)) == []
 
 
+@pytest.fixture(scope="module")
+def answers() -> dict[str, Any]:
+    """What was answered so far, by the case's id: some go on from it."""
+    return {}
+
+
+@pytest.mark.parametrize("case", _params("exchanges-v1.jsonl"))
+def test_the_dialects_are_answered_as_recorded(case: Case, client: httpx.Client, answers: dict[str, Any]) -> None:
+    answer = ask(client, case, answers)
+    if answer.headers.get("content-type", "").startswith("application/json") and answer.content:
+        answers[case["id"]] = answer.json()
+    assert differences(case, answer) == []
+
+
 @pytest.mark.parametrize("case", _params("exchanges-chat.jsonl"))
 def test_a_conversation_and_texts_to_embed_are_answered_as_recorded(case: Case, client: httpx.Client) -> None:
     assert differences(case, ask(client, case)) == []
