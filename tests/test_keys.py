@@ -93,3 +93,43 @@ def test_revoking_the_last_key_opens_nothing(file: KeyFile) -> None:
     file.create("laptop", ALL)
     assert file.revoke("laptop") == 0
     assert Keyring((), file).is_set
+
+
+as_root = pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can give files away")
+STRANGER = 12345
+
+
+@as_root
+def test_a_file_of_another_user_is_not_obeyed(file: KeyFile) -> None:
+    secret = file.create("laptop", ALL)
+    keyring = Keyring((), file)
+    assert keyring.find(secret)
+    os.chown(file.path, STRANGER, STRANGER)
+    for read in (file.read, lambda: keyring.find(secret), lambda: file.create("phone", ALL)):
+        with pytest.raises(StoreError, match="belongs to another user"):
+            read()
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("mode", "owner", "is_obeyed"), [(0o700, 0, True), (0o777, 0, False), (0o1777, 0, True), (0o700, STRANGER, False)]
+)
+def test_a_file_in_a_directory_that_others_change_is_not_obeyed(file: KeyFile, mode: int, owner: int, is_obeyed: bool) -> None:
+    file.create("laptop", ALL)
+    file.path.parent.chmod(mode)
+    os.chown(file.path.parent, owner, owner)
+    if is_obeyed:
+        assert len(file.read()) == 1
+    else:
+        with pytest.raises(StoreError, match="may be replaced by others"):
+            file.read()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("mode", [0o720, 0o702])
+def test_a_directory_that_others_may_write_is_told_with_what_to_do(file: KeyFile, mode: int) -> None:
+    file.create("laptop", ALL)
+    file.path.parent.chmod(mode)
+    with pytest.raises(StoreError, match="may be replaced by others") as caught:
+        file.read()
+    assert str(file.path.parent) in caught.value.hint

@@ -14,6 +14,7 @@ from serow.cli import picture
 from serow.engines.checks import Checks
 from serow.engines.home import EngineHome
 from serow.errors import NotFound, RequestError
+from serow.library.downloads import Downloads
 from serow.runner.engine import WHEEL
 from serow.runner.slots import SlotCache
 from serow.store import blobs
@@ -56,6 +57,12 @@ def use_the_store(root: Path, weights: Path) -> None:
     store.sweep()
 
 
+def sweep_downloads(root: Path, _: Path) -> None:
+    downloads = Downloads(Store(root).blobs, root / "downloads")
+    downloads.sweep(0.0)
+    assert downloads.partials() == []
+
+
 def use_engines(root: Path, _: Path) -> None:
     home = EngineHome(root)
     acts: tuple[Callable[[], object], ...] = (
@@ -85,6 +92,7 @@ PLACES = {
         "models/manifests", (".notes-partial", "registry.ollama.ai/library/.mine-partial"), use_the_store
     ),
     "pipelines": Place("models/pipelines", ("diffusion", "a", HEX, HEX * 4, f"{HEX * 4}.old", ".draft"), use_the_store),
+    "downloads": Place("models/downloads", (f"sha256-{HEX * 4}", HEX * 4, "notes", f"sha256-{HEX * 4}.bak"), sweep_downloads),
     "a clone": Place("src", ("llama.cpp", "build/llama.cpp", "notes"), use_engines),
     "engines": Place("src", ("llama.cpp",), use_engines),
     "builds": Place("src", ("ik", "used", "checks.json"), use_engines),

@@ -53,16 +53,23 @@ class KeyFile:
         self.path = path
 
     def read(self) -> tuple[Key, ...]:
-        """Its keys, none when there is no file. Raises StoreError when it can't be read or others may write it."""
+        """Its keys, none when there is no file. Raises StoreError when it can't be read, or others wrote it or may do so."""
         try:
-            data = self.path.read_bytes()
-            is_open = os.name == "posix" and self.path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            with self.path.open("rb") as file:
+                status, data = os.fstat(file.fileno()), file.read()
+            directory = self.path.resolve().parent
+            place = directory.stat()
         except FileNotFoundError:
             return ()
         except OSError:
             raise StoreError("the key file can't be read") from None
-        if is_open:
+        if not _is_ours(status):
+            raise StoreError("the key file belongs to another user", hint=f"chown {_user()} {self.path}, if its keys are right")
+        if _is_open(status):
             raise StoreError("the key file may be written by others", hint=f"chmod 600 {self.path}")
+        if not _is_ours(place) or (_is_open(place) and not place.st_mode & stat.S_ISVTX):
+            hint = f"chmod go-w {directory}, or keep the keys elsewhere: SEROW_KEY_FILE"
+            raise StoreError("the key file may be replaced by others: its directory is not this user's alone", hint=hint)
         try:
             return msgspec.json.decode(data, type=tuple[Key, ...])
         except msgspec.MsgspecError:
@@ -113,6 +120,20 @@ class KeyFile:
             new.unlink(missing_ok=True)
 
 
+def _is_ours(status: os.stat_result) -> bool:
+    """Whether it belongs to this user, or to root, who needs no key."""
+    return os.name != "posix" or status.st_uid in (os.geteuid(), 0)
+
+
+def _is_open(status: os.stat_result) -> bool:
+    """Whether others may write it."""
+    return os.name == "posix" and bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _user() -> int:
+    return os.geteuid() if os.name == "posix" else 0
+
+
 class Keyring:
     """The keys that a running server knows; a change of the file holds from the next request on."""
 
@@ -144,7 +165,7 @@ class Keyring:
             return ()
         except OSError:
             raise StoreError("the key file can't be read") from None
-        stamp = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode)
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode, status.st_uid)
         if stamp != self._stamp:
             self._kept = self._file.read()
             self._stamp = stamp

@@ -1,5 +1,6 @@
 """The downloads of a server: each blob once, however many pulls want it (LIB-08); and what earlier ones have left (LIB-11)."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +14,7 @@ from serow.store.blobs import Blobs, disk_errors
 from serow.store.manifest import Layer
 from serow.system.lock import FileLock
 
-_HEX = 64  # digits of a digest
+_HEX = re.compile(r"[0-9a-f]{64}")
 _LONGEST_NAME = 1024  # characters
 
 
@@ -48,7 +49,8 @@ class Downloads:
     def _partials(self) -> Iterator[Partial]:
         for path in self.folder.glob("sha256-*"):
             hexadecimal = path.name.removeprefix("sha256-")
-            if len(hexadecimal) != _HEX or path.is_symlink() or not path.is_file():
+            has_lock = path.with_name(path.name + ".lock").is_file()  # every download of ours has one
+            if not _HEX.fullmatch(hexadecimal) or path.is_symlink() or not path.is_file() or not has_lock:
                 continue
             status = path.stat()
             present = min(status.st_blocks * 512, status.st_size)

@@ -8,7 +8,7 @@ import asyncio
 import shutil
 import zipfile
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,15 @@ async def _pull_blob(source: Source, store: Store, config: PipConfig) -> AsyncGe
                     yield record
             yield {"status": "verifying sha256 digest"}
             await _join(source, directory, store)
-        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        await asyncio.to_thread(_clear, source, directory)
+
+
+def _clear(source: Source, directory: Path) -> None:
+    """Remove what was fetched, and its directory if nothing else is in it."""
+    with suppress(OSError):
+        for wheel in source.wheels:
+            (directory / wheel.filename).unlink(missing_ok=True)
+        directory.rmdir()
 
 
 def _progress(source: Source, completed: int) -> Progress:
