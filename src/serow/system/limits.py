@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 if sys.platform != "win32":
@@ -118,11 +117,24 @@ def private_memory(pid: int) -> int:
         return 0
 
 
-def _children(pid: int) -> Iterator[int]:
-    """As the kernel lists them: psutil looks at every process of the machine, which takes long on a busy one."""
+def _children(pid: int) -> list[int]:
+    """As the kernel lists them, where it does: psutil looks at every process of the machine, which takes long on a busy one."""
+    if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
+        return _children_among_all(pid)
+    found: list[int] = []
     with contextlib.suppress(OSError):  # a thread or the process is gone
         for task in Path(f"/proc/{pid}/task").iterdir():
-            yield from map(int, (task / "children").read_text().split())
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def _children_among_all(pid: int) -> list[int]:
+    import psutil
+
+    try:
+        return [child.pid for child in psutil.Process(pid).children()]
+    except psutil.Error:
+        return []
 
 
 def _private(pid: int) -> int:
