@@ -80,7 +80,7 @@ def test_what_passed_is_a_table_of_multiples_and_is_kept(run: Run, engines: Path
 
 
 def test_what_failed_is_told_with_its_reason_and_the_status(run: Run, engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_FAULT", "rope")
+    monkeypatch.setenv("LLAMA_FAKE_FAULT", "rope")
     code, out, _ = run("llama.cpp", "zoo-think")
     assert code == 1
     _, *rows, first, second, third, outcome = out.splitlines()
@@ -95,7 +95,7 @@ def test_what_failed_is_told_with_its_reason_and_the_status(run: Run, engines: P
 def test_without_a_name_all_language_models_are_checked_each_file_once(
     run: Run, engines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_FAULT", "rope")
+    monkeypatch.setenv("LLAMA_FAKE_FAULT", "rope")
     code, out, _ = run("llama.cpp")
     assert (code, out.count("RESULT")) == (1, 1)
     assert len({check.model for check in Checks(engines).all()}) == 1

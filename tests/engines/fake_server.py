@@ -1,4 +1,4 @@
-"""A `llama-server` for tests: the wheel behind a proxy, which does what the variable FAKE_FAULT says.
+"""A `llama-server` for tests: the wheel behind a proxy, which does what the variable LLAMA_FAKE_FAULT says.
 
     rope     compute with wrong positions
     dies     end when a second request comes while one runs, if there are several slots
@@ -30,7 +30,7 @@ import msgspec
 import xllamacpp
 from aiohttp import web
 
-FAULT = os.environ.get("FAKE_FAULT", "")
+FAULT = os.environ.get("LLAMA_FAKE_FAULT", "")
 IS_DRAFTING = "--spec-type" in sys.argv
 KEY = os.environ.get("LLAMA_API_KEY", "")
 _NUM_ANSWERED = 10  # by one that hangs

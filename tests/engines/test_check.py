@@ -72,7 +72,7 @@ FAULTS = [
 async def test_an_engine_that_misbehaves_fails_with_the_reason_in_words(
     zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
 ) -> None:
-    monkeypatch.setenv("FAKE_FAULT", fault)
+    monkeypatch.setenv("LLAMA_FAKE_FAULT", fault)
     impatient = replace(SETTINGS, stall_timeout=5.0, load_timeout=10.0)
     (result,) = await results_of(fake(tmp_path, FlagSet(num_parallel=4)), think(zoo), impatient)
     assert result.reason.startswith(reason)
@@ -91,7 +91,7 @@ DRAFTING = [
 async def test_an_engine_that_guesses_must_guess_right_and_leave_the_text_as_it_is(
     zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
 ) -> None:
-    monkeypatch.setenv("FAKE_FAULT", fault)
+    monkeypatch.setenv("LLAMA_FAKE_FAULT", fault)
     (result,) = await results_of(fake(tmp_path, FlagSet(drafts=True)), think(zoo))
     assert result.reason == reason
 
@@ -122,7 +122,7 @@ def test_half_as_many_threads_are_tried_as_long_as_they_are_faster(
 async def test_a_conversation_that_lost_a_token_is_noticed(
     smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_FAULT", "hole")
+    monkeypatch.setenv("LLAMA_FAKE_FAULT", "hole")
     (result,) = await results_of(fake(tmp_path), load_request(smollm2).model)
     assert re.match(r"(texts|conversation): .*the log-probabilities of token \d are \d\.\d+ nats away$", result.reason)
 
@@ -130,7 +130,7 @@ async def test_a_conversation_that_lost_a_token_is_noticed(
 async def test_an_engine_that_is_slower_passes_and_its_speeds_tell(
     zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_FAULT", "slow")
+    monkeypatch.setenv("LLAMA_FAKE_FAULT", "slow")
     (result,) = await results_of(fake(tmp_path), think(zoo))
     assert result.passed
     assert result.speedup < 1
@@ -139,7 +139,7 @@ async def test_an_engine_that_is_slower_passes_and_its_speeds_tell(
 async def test_results_come_one_by_one_and_a_failure_does_not_end_the_check(
     zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_FAULT", "dies")
+    monkeypatch.setenv("LLAMA_FAKE_FAULT", "dies")
     steps: list[tuple[FlagSet | None, int, int]] = []
     async with aclosing(
         check(fake(tmp_path, TWO_SLOTS, ONE_SLOT), think(zoo), SETTINGS, lambda *step: steps.append(step))
@@ -179,7 +179,7 @@ async def test_pictures_are_part_of_the_check_of_a_model_that_sees(
     model = load_request(zoo / "zoo-vision.gguf", zoo / "zoo-vision-mmproj.gguf").model
     (result,) = await results_of(fake(tmp_path), model)
     assert (result.reason, result.model) == ("", "zoo-vision.gguf+zoo-vision-mmproj.gguf")
-    monkeypatch.setenv("FAKE_FAULT", "blind")
+    monkeypatch.setenv("LLAMA_FAKE_FAULT", "blind")
     (result,) = await results_of(fake(tmp_path), model)
     assert result.reason.startswith("pictures: behind a picture")
 

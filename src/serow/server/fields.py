@@ -105,7 +105,6 @@ FIELDS: Mapping[str, str] = {
     "is_removed": "whether it is gone now",
     "partials": "what unfinished downloads have left",
     "age": "seconds since its last byte",
-    "freed": "bytes that would be freed",
     "status": "what is being done, or was",
     "digest": "sha256: and 64 hexadecimal digits",
     "verbose": "all metadata and tensors too",
