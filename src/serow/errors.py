@@ -76,9 +76,10 @@ class PromptTooLong(RequestError):
 
     code = "context_length_exceeded"
 
-    def __init__(self, num_tokens: int, num_ctx: int, *, what: str = "prompt", param: str = "") -> None:
+    def __init__(self, num_tokens: int, num_ctx: int, *, what: str = "prompt", is_least: bool = False, param: str = "") -> None:
+        count = f"at least {num_tokens}" if is_least else str(num_tokens)
         super().__init__(
-            f"the {what} has {num_tokens} tokens, the context holds {num_ctx}: shorten it or raise num_ctx", param=param
+            f"the {what} has {count} tokens, the context holds {num_ctx}: shorten it or raise num_ctx", param=param
         )
         self.num_tokens = num_tokens
         self.num_ctx = num_ctx

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serow.errors import RequestError
+from serow.errors import PromptTooLong, RequestError
 from serow.store.model import Capability
 from tests.output.families import compiled, template_of
 from tests.support.engine import FakeEngine, Piece, Script
@@ -197,3 +197,22 @@ async def test_a_template_is_probed_once() -> None:
         num_probes = len(said.rendered)
         await asked.reply("Go", tools=[ADD])
     assert len(said.rendered) == num_probes + 1
+
+
+@pytest.mark.req("TOOL-01", "CHAT-12")
+async def test_tools_that_can_not_fit_are_refused_before_they_are_rendered() -> None:
+    said = engine(["x"])
+    large = {"function": {"name": "add", "parameters": {"properties": {"a": {"description": "x" * 1_000_000}}}}}
+    async with flow(said, *TOOLS) as asked:
+        with pytest.raises(PromptTooLong, match=r"the list of tools has at least 4167\d tokens, the context holds 4096"):
+            await asked.reply("Go", tools=[large])
+    assert not said.rendered
+
+
+@pytest.mark.req("TOOL-07")
+async def test_arguments_that_nothing_held_are_checked() -> None:
+    call = "<tool_call>\n<function=add>\n<parameter=a>\nten\n</parameter>\n</function>\n</tool_call>"
+    async with flow(engine([call], family="qwen3_coder"), *TOOLS) as asked:
+        record = await asked.reply("Go", tools=[ADD])
+    assert record["message"]["tool_calls"][0]["function"]["arguments"] == {"a": "ten"}
+    assert record["warnings"] == ['the arguments of the call of "add" do not fit its parameters']

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from serow.constraints import Constraint, Constraints, Shape, one_of
 from serow.inference.ask import Conversation, Tool, ToolChoice
+from serow.inference.events import ToolCallEnd
 from serow.output.format import CallFormat, Kind
 from serow.output.known import BARE, FAMILIES
 from serow.output.probe import Prober
 from serow.prompt.probing import probe
 from serow.runner.base import TextRunner
 from serow.store.model import Model
+
+_MOST_CHECKED = 16  # calls of one answer
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,17 @@ class Calling:
     async def arguments(self, tool: Tool) -> Constraint | None:
         """What the arguments of a tool are."""
         return await self.constraints.arguments_of(tool.parameters, self.client)
+
+    async def unfit(self, calls: Sequence[ToolCallEnd]) -> list[str]:
+        """What is to be said of calls that were not held to their tools and do not fit them."""
+        if self.can_bind:
+            return []
+        parameters = {tool.name: tool.parameters for tool in self.tools}
+        found = []
+        for call in calls[:_MOST_CHECKED]:
+            if not await self.constraints.fits(parameters[call.name], call.arguments, self.client):
+                found.append(f'the arguments of the call of "{call.name}" do not fit its parameters')
+        return list(dict.fromkeys(found))
 
 
 class Toolbox:

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from serow.constraints import Constraint
 from serow.errors import EngineError
 from serow.inference.calling import Calling
-from serow.inference.events import Delta, Event
+from serow.inference.events import Delta, Event, ToolCallEnd
 from serow.inference.plan import Plan
 from serow.inference.timeline import Timeline
 from serow.output.format import Kind
@@ -61,6 +61,7 @@ class Completion:
         self._parser = self._new_parser()
         self._written: list[str] = []  # all that the model wrote, tags included
         self._answered: list[str] = []  # what of it is the answer
+        self.calls: list[ToolCallEnd] = []  # those that are whole
         self.thinking_count = 0  # tokens
         self.prompt_eval_count = 0  # as the engine counts, pictures included; 0 before it has begun, or where it does not say
         self.prompt_cached_count = 0
@@ -81,11 +82,6 @@ class Completion:
         if self._usage is None:
             raise EngineError("the engine ended the answer without its last record")
         return self._usage
-
-    @property
-    def num_calls(self) -> int:
-        """Calls of tools that the answer holds."""
-        return self._parser.num_calls
 
     @property
     def warnings(self) -> list[str]:
@@ -167,6 +163,8 @@ class Completion:
         for event in events:
             if type(event) is Delta and event.text:
                 self._answered.append(event.text)
+            elif type(event) is ToolCallEnd:
+                self.calls.append(event)
         self._waiting += events
 
     def _told(self) -> list[Event]:
@@ -273,7 +271,7 @@ class Completion:
             return await self._held_to(await calling.object())
         if calling.format.kind is Kind.NAMED:
             start = len(self.text)
-            return _Run(await self._next(calling.names(self.num_calls)), lambda: self._named(calling, start))
+            return _Run(await self._next(calling.names(len(self.calls))), lambda: self._named(calling, start))
         return await self._free()
 
     async def _named(self, calling: Calling, start: int) -> _Run | None:

@@ -65,10 +65,11 @@ async def answer(task: Task, runner: TextRunner, load_duration: int, toolbox: To
     context = None
     if isinstance(task.ask.prompt, Single | Insert):
         context = prompt.tokens + await runner.tokenize(completion.text, add_special=False)
-    is_call_alone = completion.num_calls > 0 and not completion.response
+    is_call_alone = bool(completion.calls) and not completion.response
     judge = None if is_call_alone else task.judge
     verdict = await judge(completion.response, completion.usage.done_reason == "length") if judge else None
-    yield _done(task, prompt, completion, load_duration, context, verdict)
+    unfit = await plan.calling.unfit(completion.calls) if plan.calling else []
+    yield _done(replace(task, warnings=(*task.warnings, *unfit)), prompt, completion, load_duration, context, verdict)
 
 
 async def render(task: Task, runner: TextRunner) -> Rendered:

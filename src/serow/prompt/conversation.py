@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from serow.errors import PromptTooLong
 from serow.inference.ask import Conversation, Tool
 from serow.options import Options
@@ -92,6 +94,7 @@ class Fitter:
 
         Without `must_fit` a last message that is too long alone is shown all the same.
         """
+        self._check_tools(num_ctx)
         units = _units(self._turns)
         whole = None
         if not truncate or not self._is_hopeless(num_ctx):
@@ -105,6 +108,12 @@ class Fitter:
             raise PromptTooLong(rendered.num_tokens, num_ctx, what="last message")
         dropped = [self._turns[number] for unit in units[: len(units) - num_kept] for number in unit]
         return Fitted(rendered, len(dropped), await self._lost(whole, rendered, dropped))
+
+    def _check_tools(self, num_ctx: int) -> None:
+        """Raise PromptTooLong for tools that alone can't fit: they are not rendered."""
+        num_least = sum(len(msgspec.json.encode(tool.definition)) for tool in self._tools) // _MOST_CHARACTERS
+        if num_least > num_ctx:
+            raise PromptTooLong(num_least, num_ctx, what="list of tools", is_least=True)
 
     def _is_hopeless(self, num_ctx: int) -> bool:
         return sum(len(turn.content) + len(turn.thinking) for turn in self._turns) > num_ctx * _MOST_CHARACTERS

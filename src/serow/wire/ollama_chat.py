@@ -213,6 +213,7 @@ class ChatStream:
     def __init__(self, model: str) -> None:
         self._model = model  # as asked
         self._logprobs: list[Logprob] = []  # of a call that is not whole yet
+        self._num_calls = 0
 
     def feed(self, event: Event) -> bytes:
         """The line of an event, b"" for one that has none."""
@@ -225,7 +226,9 @@ class ChatStream:
                 return b""
             case ToolCallEnd():
                 logprobs, self._logprobs = self._logprobs + event.logprobs, []
-                return self._line(ChatMessage(role="assistant", content="", tool_calls=[_call(event)]), logprobs)
+                self._num_calls += 1
+                call = _call(event, self._num_calls - 1)
+                return self._line(ChatMessage(role="assistant", content="", tool_calls=[call]), logprobs)
             case Done():
                 return encode_line(done_record(self._model, event))
             case Rendered():
@@ -263,15 +266,16 @@ class ChatWhole(Fold):
         if self.rendered:
             return rendered_record(self._model, self.rendered)
         assert self.done is not None  # a flow that ends without it has raised
-        calls = list(map(_call, self.tool_calls))
+        calls = [_call(event, number) for number, event in enumerate(self.tool_calls)]
         message = ChatMessage(role="assistant", content=self.text, thinking=self.thinking or UNSET, tool_calls=calls or UNSET)
         record = done_record(self._model, self.done)
         return msgspec.structs.replace(record, message=message, logprobs=self.logprobs or UNSET)
 
 
-def _call(event: ToolCallEnd) -> Call:
+def _call(event: ToolCallEnd, index: int) -> Call:
+    """A call; `index` counts those that are whole."""
     arguments: Any = Raw(event.arguments.encode())  # as the model wrote it
-    return Call(id=event.id, function=FunctionCall(index=event.index, name=event.name, arguments=arguments))
+    return Call(id=event.id, function=FunctionCall(index=index, name=event.name, arguments=arguments))
 
 
 def rendered_record(model: str, event: Rendered) -> ChatRecord:
