@@ -84,7 +84,8 @@ class Counter:
     @property
     def has_moved(self) -> bool:
         """Whether there is something new to tell."""
-        return min(self._read(), self._total) > self._told
+        completed = min(self._read(), self._total)
+        return completed > self._told and (completed > 0 or not self._total)  # nothing is nothing to tell
 
     @property
     def is_over(self) -> bool:

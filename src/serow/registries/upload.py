@@ -167,10 +167,13 @@ class Upload:
         async with self._registry.open("PATCH", session.location, headers, body, follow=False) as response:
             if response.status == 307 and "Location" in response.headers:
                 await self._store(session, response, first, length)
-            elif response.status in (405, 404) and not first:
+            elif response.status == 405 and not first:
                 raise _NoPatch
             elif response.status in (*_GONE, 416):
-                await self._lose(response)
+                text = await self._registry.message(response)
+                if response.status == 404 and not first and "upload" not in text.lower():
+                    raise _NoPatch  # it knows the upload, and not what a PATCH is
+                self._lose(response.status, text)
             elif response.status not in (200, 201, 202, 204):
                 await self._refuse(response)
             else:
@@ -178,10 +181,13 @@ class Upload:
         session.sent = first + length
         self._arrived(session.sent)
 
-    async def _lose(self, response: Response) -> None:
-        if response.status != 416:
+    def _lose(self, status: int, text: str) -> None:
+        """The upload can't go on: where it is known it goes on at another place, else it is begun anew."""
+        if status != 416:
             self._session = None
-        raise UploadLost(f"unexpected status code {response.status}: {await self._registry.message(response)}")
+        elif self._session is not None:
+            self._session.is_broken = True
+        raise UploadLost(f"unexpected status code {status}: {text}")
 
     async def _store(self, session: _Session, response: Response, first: int, length: int) -> None:
         """Send a piece to storage, which is told nothing of who we are."""
@@ -209,7 +215,7 @@ class Upload:
                 return
             if response.status in (*_GONE, 416):
                 self._session = None
-                await self._lose(response)
+                self._lose(response.status, await self._registry.message(response))
             await self._refuse(response)
 
     async def _read(self, first: int, length: int, md5: "hashlib._Hash | None" = None) -> AsyncIterator[bytes]:
