@@ -22,6 +22,7 @@ from serow.inference.timeline import Timeline
 from serow.options import Options
 from serow.output.probe import find_format
 from serow.prompt.probing import probe
+from serow.prompt.templates import Rendering
 from serow.runner.llama import LlamaRunner
 from serow.settings import Settings
 from serow.workers.pool import Pool
@@ -96,7 +97,7 @@ async def theirs(runner: LlamaRunner, question: str) -> tuple[str, list[tuple[st
 async def ours(runner: LlamaRunner, constraints: Constraints, question: str) -> Folded:
     """The same by our runs and our parser."""
     text = await runner.apply_template(messages_of(question), {"enable_thinking": False}, [tool.definition for tool in TOOLS])
-    format = await find_format(probe("", runner))
+    format = await find_format(probe("", Rendering(), runner))
     plan = Plan(
         prompt=await runner.tokenize(text, add_special=True),
         options=Options(temperature=0.0),

@@ -6,7 +6,7 @@ printed value; texts that functions read or make cost one step for every 128 cha
 
 from serow.errors import TemplateError
 
-MAX_STEPS = 50_000  # of one rendering
+MAX_STEPS = 50_000  # of one prompt
 MAX_TEXT = 1 << 24  # characters of the rendered text
 MAX_DEPTH = 64  # of lists, pipelines and template calls inside each other, and of printed data
 MAX_SOURCE = 1 << 20  # characters of a template
@@ -14,8 +14,12 @@ MAX_TOKENS = 20_000  # of a template
 _CHARACTERS_PER_STEP = 128
 
 
+class StepsExceeded(TemplateError):
+    """The budget is used up."""
+
+
 class Budget:
-    """Counts the steps of one rendering down; raises TemplateError when they are used up."""
+    """Counts the steps of one or more renderings down; raises StepsExceeded when they are used up."""
 
     def __init__(self, steps: int = MAX_STEPS) -> None:
         self._left = steps
@@ -24,7 +28,7 @@ class Budget:
         """Spend steps."""
         self._left -= count
         if self._left < 0:
-            raise TemplateError("template: took too many steps")
+            raise StepsExceeded("template: took too many steps")
 
     def text(self, characters: int) -> None:
         """Spend what reading or making a text costs; call it before the text is made where its length is known."""

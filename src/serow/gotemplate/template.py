@@ -17,16 +17,17 @@ class Template:
         self._trees = trees
         self._fields = frozenset(name for tree in trees.values() for name in analysis.names(tree))
 
-    def render(self, data: Mapping[str, Any], *, stop_at: str = "") -> str:
+    def render(self, data: Mapping[str, Any], *, stop_at: str = "", budget: Budget | None = None) -> str:
         """Render with `data` as the cursor; see `values` for the types it may hold.
 
         With `stop_at` the text ends behind the first action that prints this field, as prompts end at `{{ .Response }}`.
-        Raises TemplateError with Go's text and position, or when the work or the text grows beyond `budget`'s bounds.
+        Renderings that share a budget share its steps. Raises TemplateError with Go's text and position, or when the work or
+        the text grows beyond bounds.
         """
         root = self._trees[""]
         if stop_at:
             root, _ = analysis.cut_after(root, stop_at)
-        return Evaluator(self.source, self._trees, Budget()).run(root, data)
+        return Evaluator(self.source, self._trees, budget or Budget()).run(root, data)
 
     def fields(self) -> frozenset[str]:
         """The names of all fields that the template mentions anywhere: `Messages`, `Prompt`, `Role`."""

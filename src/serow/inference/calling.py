@@ -13,6 +13,7 @@ from serow.output.format import CallFormat, Kind
 from serow.output.known import BARE, FAMILIES
 from serow.output.probe import Prober
 from serow.prompt.probing import probe
+from serow.prompt.templates import Rendering, Templates
 from serow.runner.base import TextRunner
 from serow.store.model import Model
 
@@ -92,8 +93,9 @@ class Calling:
 class Toolbox:
     """What it takes to find out how a model calls: one for a server."""
 
-    def __init__(self, constraints: Constraints) -> None:
+    def __init__(self, constraints: Constraints, templates: Templates) -> None:
         self._constraints = constraints
+        self._templates = templates
         self._prober = Prober()
 
     async def calling(
@@ -109,7 +111,7 @@ class Toolbox:
         if choice.mode == "none" or not tools or (family is not None and family.format is None):
             return None
         source = template or model.chat_template
-        found = await self._prober.format_of(source, probe(template, runner))
+        found = await self._prober.format_of(source, probe(template, Rendering(self._templates, client), runner))
         if found == BARE and family is not None and family.format is not None:
             found = family.format
         return Calling(found, tools, choice, self._constraints, client)

@@ -23,6 +23,7 @@ from serow.inference.events import Done, Event, Usage, Vectors
 from serow.inference.task import Task
 from serow.inference.timeline import Timeline
 from serow.options import resolve_options
+from serow.prompt.templates import Rendering, Templates
 from serow.runner.base import ImageRunner, TextRunner
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, Scheduler
@@ -39,7 +40,8 @@ class Inference:
         self._store = store
         self._scheduler = scheduler
         self._constraints = Constraints(pool)
-        self._toolbox = Toolbox(self._constraints)
+        self._templates = Templates(pool)
+        self._toolbox = Toolbox(self._constraints, self._templates)
         self._pictures = Pictures(pool, max_pixels)
 
     async def answer(self, ask: Ask, client: str = "", timeline: Timeline | None = None) -> AsyncGenerator[Event, None]:
@@ -59,7 +61,7 @@ class Inference:
             raise ModelFileError(model.refusal)
         options = resolve_options(ask.fallbacks, model.parameters, ask.options)
         timeline.model = model.name.display_shortest
-        return Task(ask, model, options, client, timeline, ask.warnings)
+        return Task(ask, model, options, client, timeline, ask.warnings, rendering=Rendering(self._templates, client))
 
     def _flow(self, task: Task) -> AsyncGenerator[Event, None]:
         _check_kind(task)

@@ -12,6 +12,7 @@ from serow.inference.ask import Ask, Raw
 from serow.inference.timeline import Timeline
 from serow.options import Options
 from serow.output.thinking import ThinkingTags
+from serow.prompt.templates import Rendering
 from serow.runner.engine import Feature
 from serow.store.model import Model
 
@@ -33,6 +34,7 @@ class Task:
     think: bool | str | None = None
     tags: ThinkingTags | None = None
     constraint: Constraint | None = None
+    rendering: Rendering = field(default_factory=Rendering)
     judge: Judge | None = None  # where there is a constraint
     started: int = field(default_factory=time.perf_counter_ns)
 

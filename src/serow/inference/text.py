@@ -18,7 +18,7 @@ from serow.inference.task import DecodeImages, Task
 from serow.options import PICTURE_OPTIONS
 from serow.prompt.conversation import renderer_of
 from serow.prompt.prompt import Prompt, Wanted, make, num_tokens, rendered
-from serow.prompt.render import has_template, supports_insert, tags_of
+from serow.prompt.render import has_template, supports_insert, tags_of, template_of
 from serow.runner.base import LARGEST_SEED, RANDOM_SEED, TextRunner
 
 SHIFTED = "the context was full: its oldest half was dropped while generating"
@@ -30,6 +30,7 @@ _PICTURE_FIELDS = ("width", "height", "steps")
 async def prepare(task: Task, decode: DecodeImages, constraints: Constraints) -> Task:
     """Check what needs the model; decode pictures, compile the format. Raises RequestError."""
     ask = task.ask
+    await task.rendering.templates.ready(template_of(task.model, ask.prompt))
     _check(task)
     think = _think(task)
     given = _images(ask)
@@ -96,7 +97,7 @@ async def _calling(task: Task, runner: TextRunner, toolbox: Toolbox) -> Calling 
 
 
 def _wanted(task: Task) -> Wanted:
-    return Wanted(task.model, task.ask, task.options, task.images, task.think, task.tags)
+    return Wanted(task.model, task.ask, task.options, task.images, task.think, task.tags, task.rendering)
 
 
 def _prompted(prompt: Prompt, completion: Completion, load_duration: int) -> Prompted:

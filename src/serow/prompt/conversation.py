@@ -11,6 +11,7 @@ from serow.options import Options
 from serow.output.thinking import ThinkingTags
 from serow.prompt import go, jinja
 from serow.prompt.media import with_image_markers, with_media
+from serow.prompt.templates import Rendering
 from serow.prompt.turns import Turn, turns_of
 from serow.runner.base import CompletionRequest, TextRunner
 from serow.store.model import Model
@@ -75,6 +76,7 @@ class Fitter:
         think: bool | str | None,
         tags: ThinkingTags | None,
         template: str,
+        rendering: Rendering,
         runner: TextRunner,
     ) -> None:
         self._conversation = conversation
@@ -83,6 +85,7 @@ class Fitter:
         self._tags = tags
         self._template = template
         self._takes_text = jinja.takes_text(model.chat_template)
+        self._rendering = rendering
         self._runner = runner
         self._turns = turns_of(model, conversation, tags)
         self._sizes: dict[int, int] = {}  # tokens of a picture, by its number
@@ -160,19 +163,19 @@ class Fitter:
             )
             is_open = bool(turns) and turns[-1].is_open
             return jinja.continued(head, turns[-1], self._think, self._tags) if is_open else (head, None)
-        template = go.parsed(self._template)
         if not turns or not turns[-1].is_open:
-            return go.render(template, turns, self._think, self._tools), None
-        return self._continued(turns)
+            return await self._rendering.render(self._template, turns, self._think, self._tools), None
+        return await self._continued(turns)
 
-    def _continued(self, turns: Sequence[Turn]) -> tuple[str, str | None]:
+    async def _continued(self, turns: Sequence[Turn]) -> tuple[str, str | None]:
         """The text up to the end of the last message; what the template puts behind it is cut off (CHAT-06)."""
         last, template = turns[-1], go.parsed(self._template)
         goes_on_thinking = bool(last.thinking) and not last.content and template.uses("Thinking")
         marked = replace(last, thinking=_PLACE) if goes_on_thinking else replace(last, content=_PLACE)
-        before, found, _ = go.render(template, [*turns[:-1], marked], self._think, self._tools).rpartition(_PLACE)
+        whole = await self._rendering.render(self._template, [*turns[:-1], marked], self._think, self._tools)
+        before, found, _ = whole.rpartition(_PLACE)
         if not found:
-            return go.render(template, turns, self._think, self._tools), None
+            return await self._rendering.render(self._template, turns, self._think, self._tools), None
         return before + (last.thinking if goes_on_thinking else last.content), last.thinking if goes_on_thinking else None
 
     async def _size_of(self, pictures: Sequence[int], room: int) -> int:

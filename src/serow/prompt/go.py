@@ -1,44 +1,57 @@
 """A TEMPLATE in Go's text/template: what it knows of messages and tools, by the names that the peer gives them (CHAT-07)."""
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from serow.gotemplate import JsonMap, Slice, Struct, Template, parse
+from serow.gotemplate.budget import Budget
 from serow.inference.ask import Tool, ToolCall
 from serow.prompt.turns import Turn
 
 DEFAULT = "{{ .Prompt }}"
-_REMEMBERED_SIZE = 64 << 10  # characters
+_REMEMBERED, _REMEMBERED_SIZE = 64, 4 << 20  # templates, and characters of all
+_parsed: OrderedDict[str, Template] = OrderedDict()  # the longest unused first
 
 
 def parsed(text: str) -> Template:
-    """A template; those of everyday size are remembered. Raises TemplateError."""
-    return _remembered(text) if len(text) <= _REMEMBERED_SIZE else parse(text)
+    """A template; the latest are remembered. Raises TemplateError."""
+    found = _parsed.pop(text, None) or parse(text)
+    _parsed[text] = found
+    while len(_parsed) > _REMEMBERED or sum(map(len, _parsed)) > _REMEMBERED_SIZE:
+        _parsed.popitem(last=False)
+    return found
 
 
-@lru_cache(maxsize=64)
-def _remembered(text: str) -> Template:
-    return parse(text)
+def is_parsed(text: str) -> bool:
+    """Whether `parsed` returns at once."""
+    return text in _parsed
 
 
-def render(template: Template, turns: Sequence[Turn], think: bool | str | None, tools: Sequence[Tool] = ()) -> str:
+def run_named(name: str, source: str, args: tuple[Any, ...]) -> str:
+    """`render` or `fill_in`, for a process that knows both function and template by name."""
+    functions: dict[str, Callable[..., str]] = {"render": render, "fill_in": fill_in}
+    return functions[name](parsed(source), *args, Budget())
+
+
+def render(template: Template, turns: Sequence[Turn], think: bool | str | None, tools: Sequence[Tool], budget: Budget) -> str:
     """Render by Go's rules: Messages where the template knows them, else one exchange at a time. Raises TemplateError."""
     values, turns = {**_think_values(think), "Tools": _tools(tools)}, _collated(turns)
     if template.uses("Messages"):
         system = "\n\n".join(turn.content for turn in turns if turn.role == "system")
-        return template.render({"System": system, "Messages": list(map(_message, turns)), "Response": "", **values})
+        values |= {"System": system, "Messages": list(map(_message, turns)), "Response": ""}
+        return template.render(values, budget=budget)
     template = template if template.uses("Response") else parsed(template.source + "{{ .Response }}")
     *done, last = _exchanges(turns)
-    return "".join(template.render({**exchange, **values}) for exchange in done) + template.render(
-        {**last, **values}, stop_at="Response"
-    )
+    before = [template.render({**exchange, **values}, budget=budget) for exchange in done]
+    return "".join([*before, template.render({**last, **values}, stop_at="Response", budget=budget)])
 
 
-def fill_in(template: Template, prefix: str, suffix: str) -> str:
+def fill_in(template: Template, prefix: str, suffix: str, budget: Budget) -> str:
     """The prompt of an insert template; system and chat format are left out."""
-    return template.render({"Prompt": prefix, "Suffix": suffix, "System": "", "Response": ""}, stop_at="Response")
+    values = {"Prompt": prefix, "Suffix": suffix, "System": "", "Response": ""}
+    return template.render(values, stop_at="Response", budget=budget)
 
 
 def _think_values(think: bool | str | None) -> dict[str, Any]:

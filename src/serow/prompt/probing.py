@@ -5,19 +5,20 @@ from typing import Any
 
 from serow.inference.ask import Tool, ToolCall
 from serow.output.probe import Render
-from serow.prompt import go, jinja
+from serow.prompt import jinja
+from serow.prompt.templates import Rendering
 from serow.prompt.turns import Turn
 from serow.runner.base import TextRunner
 
 
-def probe(template: str, runner: TextRunner) -> Render:
+def probe(template: str, rendering: Rendering, runner: TextRunner) -> Render:
     """What renders for a probe. `template` is a Go template, "" for the engine's own."""
 
     async def render(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
         turns = [_turn(message) for message in messages]
         if not template:
             return await runner.apply_template(jinja.messages_of(turns), {}, tools)
-        return go.render(go.parsed(template), turns, None, [_tool(each) for each in tools])
+        return await rendering.render(template, turns, None, [_tool(each) for each in tools])
 
     return render
 

@@ -1,7 +1,7 @@
 """The whole prompt of an Ask: its text, its token ids, and what of them the engine gets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serow.errors import PromptTooLong
 from serow.inference.ask import Ask, Conversation, Raw, Single
@@ -10,6 +10,7 @@ from serow.output.thinking import ThinkingTags
 from serow.prompt.conversation import Fitted, Fitter, renderer_of, tokens_of
 from serow.prompt.media import with_media
 from serow.prompt.render import render
+from serow.prompt.templates import Rendering
 from serow.prompt.truncation import truncate
 from serow.prompt.turns import unknown_roles
 from serow.runner.base import TextRunner
@@ -47,6 +48,7 @@ class Wanted:
     images: Sequence[bytes] = ()
     think: bool | str | None = None
     tags: ThinkingTags | None = None
+    rendering: Rendering = field(default_factory=Rendering)
 
 
 async def make(wanted: Wanted, runner: TextRunner) -> Prompt:
@@ -62,7 +64,9 @@ async def rendered(wanted: Wanted, runner: TextRunner) -> tuple[str, int, tuple[
     if isinstance(wanted.ask.prompt, Conversation):
         fitted, warnings = await _fitted(wanted, wanted.ask.prompt, _num_ctx(wanted.options.num_ctx, runner.num_ctx), runner)
         return fitted.rendered.text, len(fitted.rendered.pictures), warnings
-    text = await _before(wanted.ask, runner) + await render(wanted.model, wanted.ask.prompt, wanted.think, runner)
+    text = await _before(wanted.ask, runner) + await render(
+        wanted.model, wanted.ask.prompt, wanted.think, wanted.rendering, runner
+    )
     return text, len(wanted.images), ()
 
 
@@ -77,7 +81,7 @@ async def num_tokens(wanted: Wanted, runner: TextRunner) -> int:
 
 async def _single(wanted: Wanted, num_ctx: int, runner: TextRunner) -> Prompt:
     ask, options = wanted.ask, wanted.options
-    text = await render(wanted.model, ask.prompt, wanted.think, runner)
+    text = await render(wanted.model, ask.prompt, wanted.think, wanted.rendering, runner)
     ids = ask.prompt.prompt if isinstance(ask.prompt, Raw) and not isinstance(ask.prompt.prompt, str) else None
     tokens = await tokens_of(_context(ask), text, runner) if ids is None else list(ids)
     tokens = tokens or list(wanted.model.beginning)
@@ -115,7 +119,7 @@ async def _fitted(
     wanted: Wanted, conversation: Conversation, num_ctx: int, runner: TextRunner
 ) -> tuple[Fitted, tuple[str, ...]]:
     template, warnings = renderer_of(wanted.model, conversation, wanted.ask.think)
-    fitter = Fitter(wanted.model, conversation, wanted.images, wanted.think, wanted.tags, template, runner)
+    fitter = Fitter(wanted.model, conversation, wanted.images, wanted.think, wanted.tags, template, wanted.rendering, runner)
     fitted = await fitter.fit(num_ctx, truncate=wanted.ask.truncate, must_fit=not wanted.ask.render_only)
     warnings += unknown_roles(conversation)
     if fitted.num_dropped:

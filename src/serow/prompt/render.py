@@ -11,6 +11,7 @@ from serow.output.known import FAMILIES
 from serow.output.thinking import CHANNELS, KNOWN_TAGS, ThinkingTags, tags_of_jinja
 from serow.prompt import go, jinja
 from serow.prompt.media import with_image_markers
+from serow.prompt.templates import Rendering
 from serow.prompt.turns import Turn
 from serow.runner.base import TextRunner
 from serow.store.model import Model
@@ -21,47 +22,47 @@ def tags_of(model: Model, prompt: AskPrompt) -> ThinkingTags | None:
     family = FAMILIES.get(model.parser)
     if "thinking" not in model.capabilities or (family and family.format is None):
         return None
-    template = _template(model, prompt)
+    template = template_of(model, prompt)
     found = thinking_tags(go.parsed(template)) if template else None
     if found is not None:
         return CHANNELS if CHANNELS.opening in found[0] else ThinkingTags(*found)
     return tags_of_jinja(model.chat_template) or (family and family.tags) or KNOWN_TAGS[0]
 
 
-def _template(model: Model, prompt: AskPrompt) -> str:
+def template_of(model: Model, prompt: AskPrompt) -> str:
     """The Go template that serves: the Ask's own, else the model's."""
     return (prompt.template if isinstance(prompt, Single | Insert) else "") or model.template
 
 
 def has_template(model: Model, prompt: AskPrompt) -> bool:
     """Whether messages can be told apart, and a system text placed."""
-    return bool(_template(model, prompt) or model.chat_template)
+    return bool(template_of(model, prompt) or model.chat_template)
 
 
 def supports_insert(model: Model, prompt: Insert) -> bool:
     """Whether a suffix can be served: by the template or by the model's own tokens."""
-    template = _template(model, prompt)
+    template = template_of(model, prompt)
     return bool(template and go.parsed(template).uses("Suffix")) or model.fim_tokens is not None
 
 
-async def render(model: Model, prompt: AskPrompt, think: bool | str | None, runner: TextRunner) -> str:
+async def render(model: Model, prompt: AskPrompt, think: bool | str | None, rendering: Rendering, runner: TextRunner) -> str:
     """The prompt's text, pictures as `[img-N]`; raises TemplateError. With `context` only what follows it."""
     match prompt:
         case Raw(text):
             return with_image_markers(text if isinstance(text, str) else await runner.detokenize(text), len(prompt.images))
         case Insert():
-            return await _insert(model, prompt, runner)
+            return await _insert(model, prompt, rendering, runner)
         case Single():
-            return await _single(model, prompt, think, runner)
+            return await _single(model, prompt, think, rendering, runner)
         case _:
             raise TypeError(f"{type(prompt).__name__} is no prompt of one text")
 
 
-async def _single(model: Model, asked: Single, think: bool | str | None, runner: TextRunner) -> str:
+async def _single(model: Model, asked: Single, think: bool | str | None, rendering: Rendering, runner: TextRunner) -> str:
     prompt = with_image_markers(asked.prompt, len(asked.images))
     turns = _turns(model, asked, prompt)
-    if template := _template(model, asked):
-        return go.render(go.parsed(template), turns, think)
+    if template := template_of(model, asked):
+        return await rendering.render(template, turns, think)
     if not model.chat_template:
         return prompt
     if asked.context:
@@ -76,11 +77,11 @@ def _turns(model: Model, asked: Single, prompt: str) -> list[Turn]:
     return [*first, *(Turn(message["role"], message["content"]) for message in begun), Turn("user", prompt)]
 
 
-async def _insert(model: Model, asked: Insert, runner: TextRunner) -> str:
+async def _insert(model: Model, asked: Insert, rendering: Rendering, runner: TextRunner) -> str:
     """Fill in the middle by the insert template, else by the model's own tokens; system and chat format are left out."""
-    template = _template(model, asked)
+    template = template_of(model, asked)
     if template and go.parsed(template).uses("Suffix"):
-        return go.fill_in(go.parsed(template), asked.prefix, asked.suffix)
+        return await rendering.fill_in(template, asked.prefix, asked.suffix)
     assert model.fim_tokens is not None  # supports_insert was asked before
     prefix, suffix, middle = [await runner.detokenize([token]) for token in model.fim_tokens]
     return f"{prefix}{asked.prefix}{suffix}{asked.suffix}{middle}"

@@ -60,7 +60,8 @@ def _answer(call: Call) -> tuple[Kind, bytes]:
         value = function(*call.args)
         return (Kind.BYTES, value) if isinstance(value, bytes) else (Kind.VALUE, msgspec.msgpack.encode(value))
     except SerowError as error:
-        return Kind.ERROR, msgspec.msgpack.encode((type(error).__name__, str(error), error.hint))
+        names = [each.__name__ for each in type(error).__mro__]
+        return Kind.ERROR, msgspec.msgpack.encode((names, str(error), error.hint))
     except MemoryError:
         return Kind.MEMORY, b""
     except RecursionError:

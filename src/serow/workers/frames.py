@@ -25,7 +25,7 @@ class Kind(IntEnum):
 
     VALUE = 1  # the function's value as msgpack
     BYTES = 2  # its value, which was bytes
-    ERROR = 3  # a SerowError as msgpack: the name of its class, its text, its hint
+    ERROR = 3  # a SerowError as msgpack: the names of its classes, its text, its hint
     MEMORY = 4  # nothing: there was not enough
     DEPTH = 5  # nothing: it was nested too deeply
     FAULT = 6  # a traceback: an error of ours

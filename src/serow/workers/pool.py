@@ -283,8 +283,8 @@ def _result(function: Callable[..., T], kind: Kind, payload: bytes) -> T:
         case Kind.BYTES:
             return payload  # type: ignore[return-value]
         case Kind.ERROR:
-            name, text, hint = _decoded(payload, tuple[str, str, str])
-            raise _error_class(name)(text, hint=hint)
+            names, text, hint = _decoded(payload, tuple[list[str], str, str])
+            raise _error_class(names)(text, hint=hint)
         case Kind.MEMORY:
             raise LimitExceeded("needed too much memory")
         case Kind.DEPTH:
@@ -299,7 +299,7 @@ def _decoded(payload: bytes, kind: Any) -> Any:
         raise WorkerFault(f"a worker replied with something else: {error}") from None
 
 
-def _error_class(name: str) -> type[SerowError]:
+def _error_class(names: list[str]) -> type[SerowError]:
     """The class of a worker's error: those that take a text and a hint."""
     known = (errors.TemplateError, errors.FormatError, errors.ModelFileError, errors.StoreError)
-    return next((each for each in known if each.__name__ == name), errors.RequestError)
+    return next((each for each in known if each.__name__ in names), errors.RequestError)

@@ -1,0 +1,68 @@
+"""Go templates rendered where they keep nobody waiting: short work here, long work in the processes of a pool.
+
+A template says itself how long it takes, and so do the messages that it is given.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVarTuple
+
+from serow.errors import LimitExceeded, TemplateError
+from serow.gotemplate import Template
+from serow.gotemplate.budget import Budget, StepsExceeded
+from serow.inference.ask import Tool
+from serow.prompt import go
+from serow.prompt.turns import Turn
+from serow.workers.pool import Limits, Pool
+
+LIMITS = Limits(cpu=1.5, memory=256 << 20, wall=3.0)
+QUICK_STEPS = 1000  # a few milliseconds; a conversation of ten messages takes about as many
+QUICK_SOURCE = 4096  # characters, parsed in a few milliseconds
+
+_Ts = TypeVarTuple("_Ts")
+
+
+class Templates:
+    """One for a server, or without a pool for what has none."""
+
+    def __init__(self, pool: Pool | None = None) -> None:
+        self._pool = pool
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="templates")
+
+    async def ready(self, source: str) -> None:
+        """Have a template parsed, so that `go.parsed` returns at once. Raises TemplateError."""
+        if len(source) > QUICK_SOURCE and not go.is_parsed(source):
+            await asyncio.get_running_loop().run_in_executor(self._parser, go.parsed, source)
+
+    async def run(self, function: Callable[[Template, *_Ts, Budget], str], source: str, *args: *_Ts, client: str = "") -> str:
+        """What a function of `go` makes of a template; raises TemplateError."""
+        await self.ready(source)
+        template = go.parsed(source)
+        if self._pool is None:
+            return function(template, *args, Budget())
+        try:
+            return function(template, *args, Budget(QUICK_STEPS))
+        except StepsExceeded:
+            pass
+        try:
+            return await self._pool.run(go.run_named, function.__name__, source, args, client=client, limits=LIMITS)
+        except LimitExceeded as error:
+            raise TemplateError(f"template: {error.reason}") from None
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Go templates for one client."""
+
+    templates: Templates = field(default_factory=Templates)
+    client: str = ""
+
+    async def render(self, source: str, turns: Sequence[Turn], think: bool | str | None, tools: Sequence[Tool] = ()) -> str:
+        """The prompt of messages, as `go.render` has it."""
+        return await self.templates.run(go.render, source, tuple(turns), think, tuple(tools), client=self.client)
+
+    async def fill_in(self, source: str, prefix: str, suffix: str) -> str:
+        """The prompt of an insert template, as `go.fill_in` has it."""
+        return await self.templates.run(go.fill_in, source, prefix, suffix, client=self.client)
