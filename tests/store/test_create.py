@@ -87,12 +87,25 @@ def test_an_adapter_lies_over_a_model(store: Store, make: Make, zoo: Path, tmp_p
         ({"files": {"a.gguf": "sha256:../../x"}}, "^invalid digest format$"),
         ({"files": {"a.gguf": NOTHING}}, f"^a.gguf: no file of the digest {NOTHING} is here$"),
         ({"adapters": {"a.gguf": NOTHING}}, f"^a.gguf: no file of the digest {NOTHING} is here$"),
+        ({"license": tuple(map(str, range(101)))}, '^"license" holds 101 texts, more than the 100 allowed$'),
+        ({"license": ("w" * (17 << 20),)}, '^"license" holds 17825792 bytes, more than the 16777216 allowed$'),
+        ({"system": "é" * (9 << 20)}, '^"system" holds 18874368 bytes, more than the 16777216 allowed$'),
+        (
+            {"messages": ({"role": "user", "content": "x"},) * 1001},
+            '^"messages" holds 1001 messages, more than the 1000 allowed$',
+        ),
+        (
+            {"files": {f"{number}.gguf": NOTHING for number in range(1001)}},
+            '^"files" holds 1001 files, more than the 1000 allowed$',
+        ),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_changes_nothing(store: Store, make: Make, recipe: dict[str, Any], error: str) -> None:
+    before = set(store.blobs.root.iterdir())
     with pytest.raises(RequestError, match=error):
         make("made", **recipe)
     assert store.list() == []
+    assert set(store.blobs.root.iterdir()) == before
 
 
 def test_a_source_that_is_not_here_is_named(make: Make) -> None:

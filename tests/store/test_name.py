@@ -61,3 +61,10 @@ def test_a_name_that_parses_is_a_path_of_four_plain_parts(text: str) -> None:
     assert len(name.path.parts) == 4
     assert not {"..", ".", ""} & set(name.path.parts)
     assert Name.parse(str(name)) == name
+
+
+@pytest.mark.req("GEN-02")
+@pytest.mark.parametrize("text", [" " * 2000 + "a", "a" * 2000, "h" * 256 + "/a/b"])
+def test_a_text_longer_than_any_name_is_none(text: str) -> None:
+    with pytest.raises(InvalidModelName):
+        Name.parse(text)

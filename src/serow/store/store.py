@@ -355,8 +355,11 @@ def _digests(data: bytes) -> set[str]:
 
 def _spelled(directory: Path, part: str) -> str:
     """How a directory spells a name that it has in another case; the name itself when it has none."""
-    entries = directory.iterdir() if directory.is_dir() else ()
-    return next((entry.name for entry in entries if entry.name.lower() == part.lower()), part)
+    with suppress(*_ABSENT):  # of a last model that is just deleted, too
+        for entry in directory.iterdir():
+            if entry.name.lower() == part.lower():
+                return entry.name
+    return part
 
 
 def _remember(cache: dict[_Key, _Value], key: _Key, value: _Value) -> None:
