@@ -15,6 +15,7 @@ from serow.store.manifest import Layer
 from serow.system.lock import FileLock
 
 _HEX = re.compile(r"[0-9a-f]{64}")
+_BESIDE = (".journal", ".name", ".lock")  # one of these is beside every download of ours
 _LONGEST_NAME = 1024  # characters
 
 
@@ -49,8 +50,8 @@ class Downloads:
     def _partials(self) -> Iterator[Partial]:
         for path in self.folder.glob("sha256-*"):
             hexadecimal = path.name.removeprefix("sha256-")
-            has_lock = path.with_name(path.name + ".lock").is_file()  # every download of ours has one
-            if not _HEX.fullmatch(hexadecimal) or path.is_symlink() or not path.is_file() or not has_lock:
+            is_ours = any(path.with_name(path.name + suffix).is_file() for suffix in _BESIDE)
+            if not _HEX.fullmatch(hexadecimal) or path.is_symlink() or not path.is_file() or not is_ours:
                 continue
             status = path.stat()
             present = min(status.st_blocks * 512, status.st_size)
@@ -66,7 +67,7 @@ class Downloads:
         with disk_errors(), FileLock(path.with_name(path.name + ".lock")) as lock:
             if not lock.acquire():
                 return False
-            for each in (path, *(path.with_name(path.name + suffix) for suffix in (".journal", ".name"))):
+            for each in (path, *(path.with_name(path.name + suffix) for suffix in _BESIDE if suffix != ".lock")):
                 each.unlink(missing_ok=True)
             lock.remove()
         return True
