@@ -228,3 +228,37 @@ async def test_a_loaded_model_is_listed_and_forgotten_when_it_changes(client: ht
 async def test_an_editor_that_shows_the_basename_gets_one(client: httpx.AsyncClient, agent: str, basename: str | None) -> None:
     answer = await client.post("/api/show", json={"model": "zoo-think"}, headers={"User-Agent": agent})
     assert answer.json()["model_info"].get("general.basename") == basename
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/create", {"model": "made", "from": "zoo-think", "stream": False}),
+        ("POST", "/api/create", {"model": "made", "from": "zoo-think"}),
+        ("POST", "/api/show", {"model": "zoo-think"}),
+        ("POST", "/api/copy", {"source": "zoo-think", "destination": "copied"}),
+        ("DELETE", "/api/delete", {"model": "zoo-think"}),
+    ],
+)
+async def test_a_field_that_nothing_reads_is_told(
+    client: httpx.AsyncClient, method: str, path: str, body: dict[str, Any]
+) -> None:
+    answer = await client.request(method, path, json={**body, "nonsense": 1})
+    assert answer.status_code == 200
+    told = answer.headers.get("x-serow-warnings") or (await lines(answer))[-1]["warnings"][0]
+    assert told == 'unknown field "nonsense" was ignored'
+    plain = await client.request(method, path, json=body)
+    assert "x-serow-warnings" not in plain.headers and "warnings" not in plain.text
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("renderer", "qwen3-coder", "renderer: qwen3-coder is kept for Ollama; here templates make the prompts"),
+        ("parser", "none-such", "parser: none-such is kept for Ollama and not known here"),
+        ("parameters", {"draft_num_predict": 4}, "parameters: draft_num_predict has no effect, the engine drafts no tokens"),
+    ],
+)
+async def test_what_is_kept_and_not_used_is_told(client: httpx.AsyncClient, field: str, value: object, told: str) -> None:
+    answer = await client.post("/api/create", json={"model": "made", "from": "zoo-think", "stream": False, field: value})
+    assert answer.json() == {"status": "success", "warnings": [told]}

@@ -8,6 +8,7 @@ from typing import Any
 from serow import bounds
 from serow.errors import ModelFileError, RequestError
 from serow.options import parse_options
+from serow.output.known import FAMILIES
 from serow.store import manifest as media
 from serow.store.blobs import hex_of
 from serow.store.manifest import encode
@@ -70,6 +71,14 @@ class Recipe:
         """What is said and has no effect."""
         if self.source is not None and self.files:
             yield "files: 'from' names a model, its files are used"
+        if self.renderer:
+            yield f"renderer: {bounds.quoted(self.renderer)} is kept for Ollama; here templates make the prompts"
+        if self.parser and self.parser not in FAMILIES:
+            yield f"parser: {bounds.quoted(self.parser)} is kept for Ollama and not known here"
+        if self.draft_files:
+            yield "draft_files: kept for Ollama; no engine here guesses with a smaller model"
+        if self.parameters.get("draft_num_predict") is not None:
+            yield "parameters: draft_num_predict has no effect, the engine drafts no tokens"
         known = (*_INFO_TEXTS, *_INFO_NUMBERS, "capabilities")
         yield from (f"info: {bounds.quoted(name)} is not known" for name in self.info if name not in known)
 

@@ -50,6 +50,7 @@ class ShowResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     requires: str | UnsetType = UNSET
     remote_model: str | UnsetType = UNSET
     remote_host: str | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET  # of the request
 
 
 def show(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 
+from serow import bounds
 from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, TemplateError
 from serow.gotemplate import parse
 from serow.registries.address import literal
@@ -34,6 +36,7 @@ from serow.wire.json import convert, decode_object
 from serow.wire.models import Freed, PsModel, TagsModel
 
 _PLAIN_JSON = "application/json"  # progress that is not streamed comes without a charset, as from the peer
+_CONTROLS = dict.fromkeys((*range(32), 127), " ")  # which no header may hold
 _EDITOR = "GitHubCopilotChat"  # in the User-Agent of VS Code, which shows models by what show tells of their files
 _Body = TypeVar("_Body", bound=Struct)
 
@@ -165,51 +168,53 @@ async def ps(request: Request) -> Response:
 
 async def show_model(request: Request) -> Response:
     """POST /api/show: everything about one model."""
-    wanted = await _body(request, ShowRequest)
+    wanted, warnings = await _body(request, ShowRequest)
     require(wanted.text, "model is required")
     names_all = _EDITOR in request.headers.get("user-agent", "")
-    return json_response(await asyncio.to_thread(_show, context(request).store, wanted, names_all))
+    shown = await asyncio.to_thread(_show, context(request).store, wanted, names_all)
+    return json_response(msgspec.structs.replace(shown, warnings=warnings or msgspec.UNSET))
 
 
 async def copy(request: Request) -> Response:
     """POST /api/copy: a second name for a model."""
-    wanted = await _body(request, CopyRequest)
+    wanted, warnings = await _body(request, CopyRequest)
     source = _name(wanted.source, f'source "{wanted.source}" is invalid')
     destination = _name(wanted.destination, f'destination "{wanted.destination}" is invalid')
     await context(request).library.copy(source, destination, wanted.source)
-    return Response()
+    return _empty(warnings)
 
 
 async def delete(request: Request) -> Response:
     """DELETE /api/delete: a name, and what only it needed."""
-    wanted = await _body(request, DeleteRequest)
+    wanted, warnings = await _body(request, DeleteRequest)
     require(wanted.text, "model is required")
     name, library = _name(wanted.text, f'name "{wanted.text}" is invalid'), context(request).library
     if wanted.dry_run:
         return json_response(Freed(await library.freed(name, wanted.text)))
     await library.delete(name, wanted.text)
-    return Response()
+    return _empty(warnings)
 
 
 async def create(request: Request) -> Response:
     """POST /api/create: a model from another one or from uploaded files."""
-    wanted, recipe = await decoded(request, _read_recipe)
+    wanted, recipe, warnings = await decoded(request, _read_recipe)
     current().model = wanted.text
     source = Asked.parse(wanted.source, insecure=wanted.insecure, is_local=_is_local(request)) if wanted.source else None
-    return progress(context(request).library.create(Name.parse(wanted.text), recipe, source), wanted.stream)
+    made = context(request).library.create(Name.parse(wanted.text), recipe, source)
+    return progress(_telling(made, warnings), wanted.stream)
 
 
 async def pull_model(request: Request) -> Response:
     """POST /api/pull: a model from where models come from."""
-    wanted = await _body(request, PullRequest)
-    return progress(context(request).library.pull(wanted.asked(request)), wanted.stream)
+    wanted, warnings = await _body(request, PullRequest)
+    return progress(_telling(context(request).library.pull(wanted.asked(request)), warnings), wanted.stream)
 
 
 async def push_model(request: Request) -> Response:
     """POST /api/push: a model to the registry that its name says."""
-    wanted = await _body(request, PushRequest)
+    wanted, warnings = await _body(request, PushRequest)
     require(wanted.text, "model is required")
-    return progress(context(request).library.push(wanted.asked(request)), wanted.stream)
+    return progress(_telling(context(request).library.push(wanted.asked(request)), warnings), wanted.stream)
 
 
 async def head_blob(request: Request) -> Response:
@@ -232,20 +237,40 @@ async def create_blob(request: Request) -> Response:
     return Response(status_code=201)
 
 
-async def _body(request: Request, kind: type[_Body]) -> _Body:
-    body = await decoded(request, lambda data: convert(decode_object(data), kind))
+async def _body(request: Request, kind: type[_Body]) -> tuple[_Body, list[str]]:
+    """A body, and a warning for each field that nothing reads."""
+    body, warnings = await decoded(request, lambda data: _read(decode_object(data), kind))
     if isinstance(body, _Named):
         current().model = body.text
-    return body
+    return body, warnings
 
 
-def _read_recipe(body: bytes) -> tuple[CreateRequest, Recipe]:
-    """A body of /api/create, and the recipe in it."""
+def _read(fields: dict[str, Any], kind: type[_Body]) -> tuple[_Body, list[str]]:
+    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    return convert(fields, kind), bounds.ignored("field", [name for name in fields if name not in known])
+
+
+def _empty(warnings: list[str]) -> Response:
+    """An answer without a body, as the peer has it: its warnings stand in a header."""
+    told = "; ".join(warnings).encode("ascii", "replace").decode().translate(_CONTROLS)
+    return Response(headers={"X-Serow-Warnings": told} if warnings else None)
+
+
+async def _telling(records: AsyncGenerator[dict[str, Any], None], warnings: list[str]) -> AsyncGenerator[dict[str, Any], None]:
+    """Progress whose last record tells the warnings too."""
+    async with aclosing(records) as each:
+        async for record in each:
+            is_last = record.get("status") == "success"
+            yield {**record, "warnings": [*warnings, *record.get("warnings", ())]} if is_last and warnings else record
+
+
+def _read_recipe(body: bytes) -> tuple[CreateRequest, Recipe, list[str]]:
+    """A body of /api/create, the recipe in it, and its warnings."""
     fields = decode_object(body, nulls=DROPPABLE)
     dropped = frozenset(name for name, value in fields.items() if value is None)
-    wanted = convert({name: value for name, value in fields.items() if value is not None}, CreateRequest)
+    wanted, warnings = _read({name: value for name, value in fields.items() if value is not None}, CreateRequest)
     Name.parse(wanted.text)
-    return wanted, wanted.recipe(dropped)
+    return wanted, wanted.recipe(dropped), warnings
 
 
 def _is_local(request: Request) -> bool:
