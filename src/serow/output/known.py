@@ -62,10 +62,10 @@ HARMONY = CallFormat(
     ),
     written="<|channel|>commentary to=functions.",
     between=(
+        "<|constrain|>json<|message|>",
         "<|channel|>commentary json<|message|>",
         "<|channel|>commentary <|constrain|>json<|message|>",
         "<|channel|>commentary<|message|>",
-        "<|constrain|>json<|message|>",
         "json<|message|>",
         "code<|message|>",
         "<|message|>",
