@@ -107,7 +107,7 @@ async def test_a_call_that_is_a_must_begins_with_its_opening() -> None:
     said = await say(BODY, ["</tool_call>"], calls=calling(mode="required"))
     assert said.prompts[0] == "Q:<tool_call>\n" and said.grammars[0] == "CALL add now"
     assert len(said.folded.calls) == 1 and said.folded.text == ""
-    bare = await say(BODY, calls=calling(BARE, mode="required", parallel=False))
+    bare = await say(["\n", *BODY], calls=calling(BARE, mode="required", parallel=False))
     assert bare.prompts == ["Q:"] and bare.grammars == ["CALL add now"] and len(bare.folded.calls) == 1
 
 

@@ -141,7 +141,7 @@ class Completion:
                 return bool(chunk.text.strip())
             case _Kind.THINKING if not self._parser.is_thinking and self._answered:
                 return True
-            case _Kind.CALL if self._parser.call is None:
+            case _Kind.CALL if self._parser.call is None and chunk.text.strip():
                 return True
         return self._has_called
 

@@ -6,7 +6,7 @@ from serow.output.format import CallFormat, Kind
 from serow.output.thinking import CHANNELS, ThinkingTags
 
 HERMES = CallFormat(Kind.OBJECT, ("<tool_call>",), ("</tool_call>",), written="<tool_call>\n")
-LLAMA = CallFormat(Kind.OBJECT, closings=(";", "<|eom_id|>"), hidden=("<|python_tag|>",), arguments="parameters")
+LLAMA = CallFormat(Kind.OBJECT, closings=(";", ",", "<|eom_id|>"), hidden=("<|python_tag|>",), arguments="parameters")
 GRANITE = CallFormat(Kind.OBJECT, ("<|tool_call|>",), written="<|tool_call|>[", is_list=True)
 FIREFUNCTION = CallFormat(Kind.OBJECT, ("functools",), written="functools[", is_list=True)
 COHERE = CallFormat(
