@@ -525,3 +525,25 @@ async def test_conversations_run_together() -> None:
     async with flow(engine) as asked:
         records = await asyncio.gather(*(asked.reply(f"{number}") for number in range(8)))
     assert [record["message"]["content"] for record in records] == ["a"] * 8
+
+
+@pytest.mark.req("CHAT-12")
+@pytest.mark.parametrize(
+    ("messages", "fields"),
+    [(["x" * 1_000_000], {}), (["y" * 100] * 5000, {"truncate": False}), (["hi"], {"tools": [ADD | {"x": "z" * 1_000_000}]})],
+    ids=["one message", "many messages", "a tool"],
+)
+async def test_what_is_far_too_long_is_not_read_to_its_end(messages: list[str], fields: dict[str, Any]) -> None:
+    read = 0
+
+    class Reader(FakeEngine):
+        async def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+            nonlocal read
+            read += len(text)
+            return await super().tokenize(text, add_special=add_special)
+
+    engine = Reader(["x"], num_ctx=256, template=lambda messages, _: f"{messages}{engine.tools[-1]}")
+    async with flow(engine, *TOOLS) as asked:
+        with pytest.raises(PromptTooLong, match=r"has at least [0-9]+ tokens, the context holds 256"):
+            await asked.reply(*messages, **fields)
+    assert read < 100_000

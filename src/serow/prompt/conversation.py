@@ -17,6 +17,9 @@ from serow.runner.base import CompletionRequest, TextRunner
 from serow.store.model import Model
 
 _MOST_CHARACTERS = 24  # of a token, about: a conversation with more of them for each token can't fit and is not rendered whole
+_SAMPLE = 128 << 10  # characters of dropped texts whose tokens are counted; those of the rest are taken to be alike
+_USUAL_CHARACTERS = 3  # of a token
+_AROUND_MESSAGE = 30  # characters that a template puts around a message
 _USUAL_PICTURE = 768  # tokens, at most, of most models
 _PLACE = "serow-placeholder-place"
 
@@ -29,8 +32,15 @@ class Rendered:
     tokens: list[int]
     num_tokens: int
     pictures: tuple[int, ...]  # by their numbers among all of the request
+    is_counted: bool = True  # or else longer than its tokens say, which are too many as it is
     begun: str | None = None  # thinking of the client's that goes on
     continues: bool = False  # an answer of the client's goes on
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    ids: list[int]
+    is_all: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,15 +110,16 @@ class Fitter:
         self._check_tools(num_ctx)
         units = _units(self._turns)
         whole = None
-        if not truncate or not self._is_hopeless(num_ctx):
+        if not await self._is_hopeless(num_ctx):
             whole = await self._render(self._turns, num_ctx)
             if whole.num_tokens < num_ctx:
                 return Fitted(whole)
-        if not truncate and whole is not None:
-            raise PromptTooLong(whole.num_tokens, num_ctx, what="conversation")
+        if not truncate:
+            count, is_counted = (whole.num_tokens, whole.is_counted) if whole else (num_ctx, False)
+            raise PromptTooLong(count, num_ctx, what="conversation", is_least=not is_counted)
         num_kept, rendered = await self._largest(units, num_ctx)
         if must_fit and rendered.num_tokens >= num_ctx:
-            raise PromptTooLong(rendered.num_tokens, num_ctx, what="last message")
+            raise PromptTooLong(rendered.num_tokens, num_ctx, what="last message", is_least=not rendered.is_counted)
         dropped = [self._turns[number] for unit in units[: len(units) - num_kept] for number in unit]
         return Fitted(rendered, len(dropped), await self._lost(whole, rendered, dropped))
 
@@ -118,43 +129,64 @@ class Fitter:
         if num_least > num_ctx:
             raise PromptTooLong(num_least, num_ctx, what="list of tools", is_least=True)
 
-    def _is_hopeless(self, num_ctx: int) -> bool:
-        return sum(len(turn.content) + len(turn.thinking) for turn in self._turns) > num_ctx * _MOST_CHARACTERS
+    async def _is_hopeless(self, num_ctx: int) -> bool:
+        """Whether the texts alone are far too long, so that the whole need not be rendered to know it."""
+        text = "\n".join(turn.content for turn in self._turns)
+        return len(text) > num_ctx * _MOST_CHARACTERS and not (await self._tokens(text, num_ctx)).is_all
 
     async def _largest(self, units: list[list[int]], num_ctx: int) -> tuple[int, Rendered]:
-        """How many units at the end fit, by doubling and halving; with what they are rendered to."""
+        """How many units at the end fit, searched from a guess on; with what they are rendered to."""
         found: dict[int, Rendered] = {}
 
         async def fits(num_kept: int) -> bool:
             found[num_kept] = await self._render(_kept(self._turns, units, num_kept), num_ctx)
             return found[num_kept].num_tokens < num_ctx
 
-        if not await fits(0):
-            return 0, found[0]
-        low, high = 0, 1
-        while high < len(units) and await fits(high):
-            low, high = high, 2 * high
-        high = min(high, len(units))
+        low, high, step = -1, len(units) + 1, 1
+        guess = min(self._guess(units, num_ctx), len(units))
         while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if await fits(middle) else (low, middle)
+            low, high = (guess, high) if await fits(guess) else (low, guess)
+            is_bracketed = low >= 0 and high <= len(units)
+            guess = (low + high) // 2 if is_bracketed else max(0, guess - step) if low < 0 else min(len(units), guess + step)
+            step *= 2
+        low = max(low, 0)
         return low, found[low]
 
+    def _guess(self, units: list[list[int]], num_ctx: int) -> int:
+        """How many units at the end will about fit, by their characters."""
+        left = num_ctx * _USUAL_CHARACTERS
+        for num_kept, unit in enumerate(reversed(units)):
+            left -= sum(len(self._turns[number].content) + _AROUND_MESSAGE for number in unit)
+            if left < 0:
+                return num_kept
+        return len(units)
+
     async def _lost(self, whole: Rendered | None, rendered: Rendered, dropped: Sequence[Turn]) -> int:
-        if whole is not None:
+        if whole is not None and whole.is_counted:
             return whole.num_tokens - rendered.num_tokens
-        return len(await self._runner.tokenize("\n".join(turn.content for turn in dropped), add_special=False))
+        text = "\n".join(turn.content for turn in dropped)
+        sample = text[:_SAMPLE]
+        return len(await self._runner.tokenize(sample, add_special=False)) * len(text) // max(1, len(sample))
 
     async def _render(self, turns: Sequence[Turn], num_ctx: int) -> Rendered:
         shown, pictures = _marked(turns)
         text, begun = await self._text(shown)
-        tokens = await tokens_of([], text, self._runner)
-        num_tokens = len(tokens)
-        if pictures:
+        tokens = await self._tokens(text, num_ctx)
+        num_tokens, is_counted = len(tokens.ids), tokens.is_all
+        if pictures and is_counted:
             bare, _ = with_media(text, [self._images[number] for number in pictures], "")
-            num_tokens = len(await tokens_of([], bare, self._runner)) + await self._size_of(pictures, num_ctx - len(tokens))
+            num_tokens = len(await tokens_of([], bare, self._runner)) + await self._size_of(pictures, num_ctx - num_tokens)
         continues = bool(turns) and turns[-1].is_open and bool(turns[-1].content)
-        return Rendered(text, tokens, num_tokens, pictures, begun, continues)
+        return Rendered(text, tokens.ids, num_tokens, pictures, is_counted, begun, continues)
+
+    async def _tokens(self, text: str, num_ctx: int) -> "_Tokens":
+        """The tokens of a text; of one that is far too long only those of its beginning, where these are too many."""
+        most = num_ctx * _MOST_CHARACTERS
+        if len(text) > most:
+            ids = await tokens_of([], text[:most], self._runner)
+            if len(ids) >= num_ctx:
+                return _Tokens(ids, is_all=False)
+        return _Tokens(await tokens_of([], text, self._runner))
 
     async def _text(self, turns: Sequence[Turn]) -> tuple[str, str | None]:
         if not self._template:

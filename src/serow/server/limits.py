@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from serow import bounds
 from serow.errors import RequestError
-from serow.inference.ask import Ask, Conversation, Image, Inputs, Insert, Nothing, Picture, Raw, Single
+from serow.inference.ask import Ask, Conversation, Image, Inputs, Insert, Message, Nothing, Picture, Raw, Single
 from serow.settings import Settings
 
 Size = tuple[str, int, str]  # what, how much of what
@@ -43,9 +43,15 @@ def _sizes(ask: Ask) -> Iterator[Size]:
             yield "template", len(template), "characters"
         case Picture(prompt, images=images):
             yield from (("prompt", len(prompt), "characters"), ("images", len(images), "pictures"))
-        case Conversation(messages):
+        case Conversation(messages, tools):
             parts = [part for message in messages for part in message.content]
-            yield "messages", sum(len(message.text) + len(message.thinking) for message in messages), "characters"
+            yield "messages", sum(map(_size, messages)), "characters"
+            yield "tools", sum(len(str(tool.definition)) for tool in tools), "characters"
             yield "messages", sum(isinstance(part, Image) for part in parts), "pictures"
         case Inputs(inputs):
             yield from (("input", len(each), "characters" if isinstance(each, str) else "tokens") for each in inputs)
+
+
+def _size(message: Message) -> int:
+    """Characters of a message, its calls included."""
+    return len(message.text) + len(message.thinking) + sum(len(call.arguments) for call in message.tool_calls)
