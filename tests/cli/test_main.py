@@ -140,3 +140,17 @@ def test_a_setting_that_does_not_fit_is_said(capsys: pytest.CaptureFixture[str],
     code, _, err = run(capsys, "list")
     assert code == 1
     assert err.startswith("error: SEROW_HOST=")
+
+
+def test_a_fault_of_ours_is_told_without_commanding_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fall(*_: object) -> None:
+        raise ArithmeticError("\x1b]52;c;RVZJTA==\x07")
+
+    monkeypatch.setattr("serow.cli.state.shown", fall)
+    monkeypatch.setattr("serow.cli.background.running", fall)
+    code, out, err = run(capsys, "server", "list")
+    assert (code, out) == (1, "")
+    assert "ArithmeticError: \\x1b]52;c;RVZJTA==\\x07\n" in err
+    assert err.splitlines()[-2:] == ["error: this is a fault of serow", "hint: please report it with the lines above"]

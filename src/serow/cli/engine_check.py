@@ -11,7 +11,7 @@ from serow import settings
 from serow.cli import progress
 from serow.cli.completion import completer, engine_names, model_names
 from serow.cli.table import columns
-from serow.cli.terminal import say, tell
+from serow.cli.terminal import Handler, say, tell
 
 if TYPE_CHECKING:
     from serow.engines.checks import Check
@@ -38,7 +38,7 @@ def check(context: click.Context, name: str, models: tuple[str, ...], verbose: b
     from serow.engines.home import EngineHome
     from serow.errors import EngineError
 
-    logging.basicConfig(level=logging.WARNING if verbose else logging.CRITICAL, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING if verbose else logging.CRITICAL, handlers=[Handler()], format="%(message)s")
     configured = settings.load()
     engine = EngineHome(configured.engines).find(name)
     passed = []

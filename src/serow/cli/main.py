@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -97,6 +98,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except (OutputClosed, BrokenPipeError):
         abandon()
         sys.exit(_CLOSED)
+    except Exception:  # noqa: BLE001 (the top: a fault of ours, and what it quotes may come from a server)
+        say(traceback.format_exc().rstrip(), err=True)
+        _fail("this is a fault of serow", "please report it with the lines above")
 
 
 def _run(args: Sequence[str] | None) -> NoReturn:

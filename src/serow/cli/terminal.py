@@ -6,6 +6,7 @@ another program stay as they are.
 """
 
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -72,6 +73,14 @@ def tell(kind: str, text: str) -> None:
     line = wrap.feed(escaped(f"{kind}: {text}")) + wrap.flush()
     is_yellow = kind == "warning" and not is_plain(err=True)
     _print(click.style(line, fg="yellow") if is_yellow else line, err=True)
+
+
+class Handler(logging.Handler):
+    """Shows log records on stderr: they may quote an engine, and an engine its model."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record."""
+        say(self.format(record), err=True)
 
 
 def command(sequence: str) -> None:

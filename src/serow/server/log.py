@@ -27,7 +27,7 @@ _faults = logging.getLogger("serow")
 _MAX_FILE = 10_000_000  # bytes
 _LOGGERS_OF_REQUESTS = ("serow", "uvicorn.error")  # others speak of engines and connections, which outlive a request
 _LONGEST = 200  # characters of what a client made up, in a line
-_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # and what reorders letters
 _PLAIN = re.compile(r"[!-~]+")  # printable ASCII without a space
 
 
@@ -118,7 +118,7 @@ class TextFormatter(logging.Formatter):
         said = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
         parts = (_time(record), record.levelname, _indented(record.getMessage()), said)
         line = " ".join(part for part in parts if part)
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{_written_out(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 class JSONFormatter(logging.Formatter):
@@ -150,4 +150,8 @@ def _quoted(value: Any) -> str:
 
 def _indented(text: str) -> str:
     """What follows a line break is set apart from lines of ours; other control characters are written out."""
-    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text).replace("\n", "\n    ")
+    return _written_out(text).replace("\n", "\n    ")
+
+
+def _written_out(text: str) -> str:
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
