@@ -5,7 +5,7 @@ from msgspec import UNSET, Struct, UnsetType
 from serow.store.model import ModelDetails
 
 
-class TagsModel(Struct, frozen=True, kw_only=True):
+class TagsModel(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model of /api/tags. `size` in bytes."""
 
     name: str
@@ -15,6 +15,8 @@ class TagsModel(Struct, frozen=True, kw_only=True):
     digest: str
     details: ModelDetails
     capabilities: list[str]
+    remote_model: str | UnsetType = UNSET
+    remote_host: str | UnsetType = UNSET
 
 
 class PsModel(Struct, frozen=True, kw_only=True):

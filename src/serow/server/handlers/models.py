@@ -323,6 +323,8 @@ def _tags_model(model: Model) -> TagsModel:
         digest=model.digest,
         details=details,
         capabilities=list(model.capabilities),
+        remote_model=model.remote_model or msgspec.UNSET,
+        remote_host=model.remote_host or msgspec.UNSET,
     )
 
 
