@@ -49,6 +49,8 @@ def test_a_body_is_read_as_go_reads_it(body: bytes, expected: dict[str, Any]) ->
         (b'"x"', "must be a JSON object, not a string"),
         (b'{"a":' * 100_000, "nested too deeply"),
         (b'{"a":' + b"9" * 10_000 + b"}", "a number of more than 300 digits"),
+        (b'{"b":"' + b"x" * ((1 << 20) - 200) + b'", "a":' + b"9" * 301 + b"}", "a number of more than 300 digits"),
+        (bytearray(b'{"a":' + b"9" * 10_000 + b"}"), "a number of more than 300 digits"),
         (b'{"a": [' + b"1," * 1_000_001 + b"1]}", "holds 1000001 values, more than the 1000000 allowed"),
         (b'{"a": [' + b"{}," * 100_001 + b"1]}", "objects and lists, more than the 100000 allowed"),
         (b'{"a": {' + b'"":1,' * 100_001 + b'"b":1}}', "keys, more than the 100000 allowed"),

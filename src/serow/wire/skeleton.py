@@ -10,12 +10,13 @@ from serow.errors import RequestError
 _DIGITS = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))  # every digit a zero, all else a space
 _TOO_LONG = b"0" * (bounds.DIGITS.limit + 1)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_PIECE = 1 << 20  # bytes
 _NAME = "the request body"
 
 
 def check(body: bytes) -> None:
     """Raise RequestError for a body that holds more than the bounds of `values` to `escapes` allow."""
-    has_long_number = len(body) > bounds.DIGITS.limit and _TOO_LONG in body.translate(_DIGITS)
+    has_long_number = _has_long_number(body)
     bounds.ESCAPES.check(body.count(b"\\"), _NAME)
     is_small = body.count(b",") <= bounds.VALUES.limit and body.count(b":") <= bounds.KEYS.limit
     if is_small and not has_long_number and body.count(b"{") + body.count(b"[") <= bounds.DEPTH.limit:
@@ -24,9 +25,17 @@ def check(body: bytes) -> None:
     bounds.VALUES.check(skeleton.count(b","), _NAME)
     bounds.KEYS.check(skeleton.count(b":"), _NAME)
     bounds.CONTAINERS.check(skeleton.count(b"{") + skeleton.count(b"["), _NAME)
-    if has_long_number and _TOO_LONG in skeleton.translate(_DIGITS):
+    if has_long_number and _has_long_number(skeleton):
         raise RequestError(f"{_NAME} holds a number of more than {bounds.DIGITS.limit} digits")
     _check_depth(skeleton.translate(None, _NO_BRACKETS))
+
+
+def _has_long_number(text: bytes) -> bool:
+    """Whether there are more digits in a row than a number may have, seen in pieces of a millisecond each."""
+    size = bounds.DIGITS.limit
+    return len(text) > size and any(
+        _TOO_LONG in text[start : start + _PIECE + size].translate(_DIGITS) for start in range(0, len(text), _PIECE)
+    )
 
 
 def _outside_strings(body: bytes) -> bytes:
