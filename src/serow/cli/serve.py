@@ -56,16 +56,27 @@ def _check_address(host: str, port: int) -> None:
 
 def _who_answers(port: int) -> str:
     """Who has the port on one of this machine's own addresses: "localhost" may mean either, so two servers would share it."""
+    for host in ("127.0.0.1", "::1"):
+        try:
+            socket.create_connection((host, port), _PATIENCE).close()
+        except OSError:
+            continue  # nobody, as nearly always: httpx need not be imported
+        if who := _name_of(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"):
+            return who
+    return ""
+
+
+def _name_of(address: str) -> str:
+    """What kind of model server answers there, "" for none."""
     import httpx
 
-    for host in ("127.0.0.1", "[::1]"):
-        try:
-            answer = httpx.get(f"http://{host}:{port}/api/version", timeout=_PATIENCE, trust_env=False).json()
-        except (httpx.HTTPError, ValueError):
-            continue
-        if isinstance(answer, dict) and "version" in answer:
-            return "a server of Serow" if "serow" in answer else "Ollama"
-    return ""
+    try:
+        answer = httpx.get(f"http://{address}/api/version", timeout=_PATIENCE, trust_env=False).json()
+    except (httpx.HTTPError, ValueError):
+        return ""
+    if not isinstance(answer, dict) or "version" not in answer:
+        return ""
+    return "a server of Serow" if "serow" in answer else "Ollama"
 
 
 def _make_store(models: Path) -> None:
