@@ -1,0 +1,108 @@
+"""Real programs talk to the server: SDKs and frameworks, each in the environment that `scripts/clients` made for it.
+
+A program that is not installed is skipped. What each one must bring is here; how it asks is in its file.
+"""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent / "programs"
+ENVIRONMENTS = Path(__file__).parents[3] / ".clients"
+DEADLINE = 100  # seconds
+
+SUM = "37 + 85 = 122."
+ADDED = "23 + 68 = 91."
+NUMBERS = {"a": 23, "b": 68}
+THOUGHT = [True, True, SUM]
+
+OPENAI: dict[str, Any] = {
+    "chat": [SUM, "stop", 35],
+    "stream": [SUM, True, 76],
+    "tools": ["tool_calls", NUMBERS, ADDED],
+    "streamed_tools": {"a": 37, "b": 85},
+    "completions": " 122",
+    "embeddings": [2, True],
+    "streamed_responses": ["response.completed", NUMBERS, ADDED],
+}
+ANTHROPIC: dict[str, Any] = {
+    "message": [SUM, "end_turn", 13],
+    "stream": [SUM, "end_turn"],
+    "thinking": THOUGHT,
+    "tools": ["tool_use", NUMBERS, ADDED],
+    "streamed_tools": {"a": 37, "b": 85},
+    "count_tokens": True,
+    "models": True,
+}
+EXPECTED: dict[str, dict[str, Any]] = {
+    "openai_python.py": {
+        **OPENAI,
+        "parse": ["Sum", 37],
+        "choices": [[0, SUM], [1, SUM]],
+        "tool_choice": "add",
+        "models": [True, "zoo-think"],
+        "responses": [SUM, "5 + 6 = 11.", SUM],
+        "errors": [
+            [404, "model_not_found", "model"],
+            [400, "invalid_value", "temperature"],
+            [404, "model_not_found", "model"],
+            [400, "previous_response_not_found", "previous_response_id"],
+        ],
+    },
+    "openai_js.mjs": {
+        **OPENAI,
+        "abort": True,
+        "models": "zoo-think",
+        "responses": [SUM, "5 + 6 = 11."],
+        "errors": [[404, "model_not_found", "model"], [400, "invalid_value", "temperature"]],
+    },
+    "anthropic_python.py": {
+        **ANTHROPIC,
+        "stop_sequence": ["37 + 85 ", "stop_sequence", "="],
+        "tool_runner": "23 + 68 =",
+        "parse": ["Sum", 37],
+        "errors": [
+            [404, "model 'nobody' not found", True],
+            [400, "messages is required", True],
+            [404, "model 'nobody' not found", True],
+        ],
+    },
+    "anthropic_js.mjs": {
+        **ANTHROPIC,
+        "errors": [[404, "model 'nobody' not found"], [400, "messages is required"]],
+    },
+    "ai_sdk.mjs": {
+        **{f"{name}{kind}": SUM for name in ("responses", "chat", "compatible", "anthropic") for kind in ("", " streamed")},
+        **{f"{name} tools": [2, "23 + 68 ="] for name in ("responses", "chat", "compatible", "anthropic")},
+        "object": ["a", "b"],
+        "embedMany": 2,
+        "error": [404, "model 'nobody' not found"],
+    },
+}
+
+
+def run(program: str, url: str) -> dict[str, Any]:
+    """What a program prints; skips where it is not installed."""
+    name, _, kind = program.partition(".")
+    environment = ENVIRONMENTS / name.removesuffix("_python").replace("_", "-")
+    if not (environment / "installed").exists() or (kind == "mjs" and shutil.which("node") is None):
+        pytest.skip(f"{environment.name} is not installed: scripts/clients {environment.name}")
+    runtime = ["node"] if kind == "mjs" else [str(environment / "venv" / "bin" / "python")]
+    argv = [*runtime, str(HERE / program), url, *([str(environment)] if kind == "mjs" else [])]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("program", EXPECTED)
+def test_a_program_is_served(program: str, server: str) -> None:
+    assert run(program, server) == EXPECTED[program]
+
+
+def test_every_program_is_expected_to_bring_something() -> None:
+    assert {path.name for path in HERE.iterdir() if path.suffix in (".py", ".mjs")} == EXPECTED.keys()
