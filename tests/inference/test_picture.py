@@ -4,7 +4,9 @@ import base64
 
 import pytest
 
-from tests.support.engine import PNG, FakePainter
+from serow.errors import RequestError
+from serow.inference.ask import Ask, Picture
+from tests.support.engine import PNG, FakeEngine, FakePainter
 from tests.support.flow import flow
 
 
@@ -38,6 +40,22 @@ async def test_the_requests_numbers_lie_over_its_options_and_these_over_the_mode
         await asked.whole("a cat", steps=3, options={"height": 32, "steps": 6})
     (wanted,) = painter.requests
     assert (wanted.width, wanted.height, wanted.steps, wanted.guidance, wanted.seed) == (64, 32, 3, 4.0, None)
+
+
+@pytest.mark.req("CHAT-02")
+@pytest.mark.parametrize("messages", [[], ["a cat"]])
+async def test_an_image_model_does_not_chat(messages: list[str]) -> None:
+    painter = FakePainter()
+    async with flow(painter) as asked:
+        with pytest.raises(RequestError, match='"m" does not support chat'):
+            await asked.chat(*messages)
+    assert painter.num_loads == 0
+
+
+async def test_only_an_image_model_draws() -> None:
+    async with flow(FakeEngine(["x"])) as asked:
+        with pytest.raises(RequestError, match='"m" does not support image generation'):
+            await anext(asked.inference.answer(Ask(model="m", prompt=Picture("a cat"))))
 
 
 async def test_an_empty_prompt_loads_and_keep_alive_zero_unloads() -> None:

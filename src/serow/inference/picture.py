@@ -74,7 +74,7 @@ def _wanted(ask: Ask) -> Picture:
         case Nothing():
             return Picture("")
         case _:
-            raise RequestError(f'"{ask.model}" does not support chat')
+            raise RequestError(f'"{ask.model}" is an image model: it draws what one text describes')
 
 
 async def answer(task: Task, runner: ImageRunner, load_duration: int) -> AsyncGenerator[Event, None]:

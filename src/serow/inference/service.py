@@ -16,7 +16,7 @@ from serow.constraints import Constraints
 from serow.errors import ModelFileError, RequestError
 from serow.images import MAX_PIXELS, Pictures
 from serow.inference import picture, text
-from serow.inference.ask import Ask, Inputs, Nothing
+from serow.inference.ask import Ask, Inputs, Nothing, Picture
 from serow.inference.calling import Toolbox
 from serow.inference.embedding import embed
 from serow.inference.events import Done, Event, Usage, Vectors
@@ -173,11 +173,16 @@ def _embeds_anyway(task: Task) -> list[str]:
 
 
 def _check_kind(task: Task) -> None:
-    """An embedding model completes nothing; any other text model embeds in a child started for it (RES-08, EMB-05)."""
+    """An embedding model completes nothing, an image model does not talk and no other one draws (RES-08, CHAT-02).
+
+    Any text model embeds, in a child started for it (EMB-05).
+    """
     purpose = task.ask.purpose
     if isinstance(task.ask.prompt, Nothing) and task.ask.keep_alive == 0:
         return
     if purpose != "embed" and "embedding" in task.model.capabilities:
         raise RequestError(f'"{task.ask.model}" does not support {purpose}')
-    if purpose == "embed" and task.model.is_image:
-        raise RequestError(f'"{task.ask.model}" does not support embeddings')
+    if purpose in ("embed", "chat") and task.model.is_image:
+        raise RequestError(f'"{task.ask.model}" does not support {"embeddings" if purpose == "embed" else purpose}')
+    if isinstance(task.ask.prompt, Picture) and not task.model.is_image:
+        raise RequestError(f'"{task.ask.model}" does not support image generation')
