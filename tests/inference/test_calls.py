@@ -112,12 +112,14 @@ async def test_a_call_that_is_a_must_begins_with_its_opening() -> None:
 
 
 @pytest.mark.req("TOOL-07")
-async def test_a_must_that_can_not_be_held_is_begun_and_told_when_it_fails() -> None:
-    only = TOOLS[:1]
-    said = await say(["1</parameter></function>"], calls=calling(QWEN_CODER, tools=only, mode="required"))
-    assert said.prompts == ["Q:<tool_call>\n<function=add>"] and said.warnings[-1].startswith("tool_choice")
-    said = await say(["\n<parameter=a>1</parameter></function>"], calls=calling(QWEN_CODER, tools=only, mode="required"))
+async def test_a_must_whose_arguments_can_not_be_held_has_a_name_that_is_and_is_told_when_it_fails() -> None:
+    said = await say(["add"], ["1</parameter></function>"], calls=calling(QWEN_CODER, mode="required"))
+    assert said.prompts == ["Q:<tool_call>\n<function=", "Q:<tool_call>\n<function=add>"]
+    assert said.grammars[0].endswith('start: "add" | "now"') and said.warnings[-1].startswith("tool_choice")
+    said = await say(["add"], ["\n<parameter=a>1</parameter></function>"], calls=calling(QWEN_CODER, mode="required"))
     assert said.folded.calls == [("add", '{"a": 1}')] and said.warnings == []
+    python = await say(["now"], [")]"], calls=calling(LFM, mode="required"))
+    assert python.prompts[1] == "Q:<|tool_call_start|>[now(" and python.folded.calls == [("now", "{}")]
 
 
 @pytest.mark.req("TOOL-07")

@@ -261,8 +261,14 @@ class Completion:
         self._write(format.written)
         if calling.can_bind or not format.openings:
             return await self._call(calling)
-        if len(calling.tools) == 1:
-            self._write(calling.tools[0].name + format.behind_name)
+        return _Run(await self._next(calling.names(len(self.calls))), self._begun)
+
+    async def _begun(self) -> _Run | None:
+        """The name of a call is written that runs free from there on."""
+        if self._is_over():
+            return None
+        assert self._plan.calling is not None
+        self._write(self._plan.calling.format.behind_name)
         return await self._free()
 
     async def _call(self, calling: Calling) -> _Run:

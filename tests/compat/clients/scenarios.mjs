@@ -8,6 +8,11 @@ const client = new Ollama({ host });
 const model = "zoo-think";
 const prompt = "What is 12 + 34?";
 const options = { temperature: 0, num_predict: 150 };
+const question = { role: "user", content: prompt };
+const sum = { role: "user", content: "What is 37 + 85?" };
+const integer = { type: "integer" };
+const parameters = { type: "object", properties: { a: integer, b: integer }, required: ["a", "b"] };
+const tools = [{ type: "function", function: { name: "add", description: "Add two numbers", parameters } }];
 const sides = ({ response, thinking }) => ({ response, thinking: thinking ?? "" });
 
 async function streamed(request) {
@@ -65,6 +70,43 @@ const scenarios = {
   async logprobs() {
     const answer = await client.generate({ model, prompt, options, think: false, logprobs: true, top_logprobs: 2 });
     return { text: answer.logprobs.map((each) => each.token).join(""), top: answer.logprobs[0].top_logprobs.length };
+  },
+  async chat() {
+    const { message, done_reason } = await client.chat({ model, messages: [question], options });
+    return { content: message.content, thinking: message.thinking, done_reason };
+  },
+  async chat_stream() {
+    const joined = { content: "", thinking: "", done: false };
+    let records = 0;
+    for await (const part of await client.chat({ model, messages: [question], options, stream: true })) {
+      joined.content += part.message.content;
+      joined.thinking += part.message.thinking ?? "";
+      joined.done = part.done;
+      records += 1;
+    }
+    return { ...joined, many: records > 60 };
+  },
+  async tools() {
+    const first = (await client.chat({ model, messages: [sum], tools, options, think: false })).message;
+    const { name, arguments: given } = first.tool_calls[0].function;
+    const result = { role: "tool", tool_name: name, content: String(given.a + given.b) };
+    const second = await client.chat({ model, messages: [sum, first, result], tools, options, think: false });
+    return [name, given, first.content, second.message.content];
+  },
+  async tools_stream() {
+    const found = { calls: [], content: "", "with the end": 0 };
+    for await (const part of await client.chat({ model, messages: [sum], tools, options, think: false, stream: true })) {
+      const calls = part.message.tool_calls ?? [];
+      found.calls.push(...calls.map((call) => [call.function.name, call.function.arguments]));
+      found.content += part.message.content;
+      found["with the end"] = calls.length;
+    }
+    return found;
+  },
+  async embed() {
+    const { embeddings } = await client.embed({ model, input: ["one", "two"] });
+    const lengths = embeddings.map((vector) => vector.reduce((sum, each) => sum + each * each, 0));
+    return [embeddings.length, lengths.every((length) => Math.abs(length - 1) < 1e-3), String(embeddings[0]) !== String(embeddings[1])];
   },
   async keep_alive() {
     const load = await client.generate({ model, prompt: "", keep_alive: "10m" });

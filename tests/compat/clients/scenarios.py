@@ -10,6 +10,13 @@ from ollama import Client, GenerateResponse, ResponseError
 MODEL = "zoo-think"
 PROMPT = "What is 12 + 34?"
 OPTIONS = {"temperature": 0, "num_predict": 150}
+SUM = {"role": "user", "content": "What is 37 + 85?"}
+INTEGER = {"type": "integer"}
+PARAMETERS = {"type": "object", "properties": {"a": INTEGER, "b": INTEGER}, "required": ["a", "b"]}
+ADD: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "add", "description": "Add two numbers", "parameters": PARAMETERS},
+}
 
 
 def sides(answer: GenerateResponse) -> dict[str, str]:
@@ -64,6 +71,40 @@ class Scenarios:
         answer = self._client.generate(MODEL, PROMPT, options=OPTIONS, think=False, logprobs=True, top_logprobs=2)
         found = list(answer.logprobs or ())
         return {"text": "".join(each.token for each in found), "top": len(found[0].top_logprobs or ())}
+
+    def chat(self) -> Any:
+        answer = self._client.chat(MODEL, [{"role": "user", "content": PROMPT}], options=OPTIONS)
+        message = answer.message
+        return {"content": message.content, "thinking": message.thinking, "done_reason": answer.done_reason}
+
+    def chat_stream(self) -> Any:
+        parts = list(self._client.chat(MODEL, [{"role": "user", "content": PROMPT}], options=OPTIONS, stream=True))
+        content = "".join(part.message.content or "" for part in parts)
+        thinking = "".join(part.message.thinking or "" for part in parts)
+        return {"content": content, "thinking": thinking, "done": parts[-1].done, "many": len(parts) > 60}
+
+    def tools(self) -> Any:
+        """A call, and the answer that is made of its result, given back as the client has the message."""
+        first = self._client.chat(MODEL, [SUM], tools=[ADD], options=OPTIONS, think=False).message
+        (call,) = first.tool_calls or ()
+        name, arguments = call.function.name, dict(call.function.arguments)
+        result = {"role": "tool", "tool_name": name, "content": str(sum(arguments.values()))}
+        second = self._client.chat(MODEL, [SUM, first, result], tools=[ADD], options=OPTIONS, think=False).message
+        return [name, arguments, first.content, second.content]
+
+    def tools_stream(self) -> Any:
+        parts = list(self._client.chat(MODEL, [SUM], tools=[ADD], options=OPTIONS, think=False, stream=True))
+        calls = [call.function for part in parts for call in part.message.tool_calls or ()]
+        return {
+            "calls": [[call.name, dict(call.arguments)] for call in calls],
+            "content": "".join(part.message.content or "" for part in parts),
+            "with the end": len(parts[-1].message.tool_calls or ()),
+        }
+
+    def embed(self) -> Any:
+        vectors = self._client.embed(MODEL, ["one", "two"]).embeddings
+        lengths = [sum(each * each for each in vector) for vector in vectors]
+        return [len(vectors), all(abs(length - 1) < 1e-3 for length in lengths), vectors[0] != vectors[1]]
 
     def keep_alive(self) -> Any:
         load = self._client.generate(MODEL, "", keep_alive="10m").done_reason
