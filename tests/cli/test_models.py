@@ -110,6 +110,17 @@ def test_create_takes_a_model_and_its_projector(serow: Serow, home: Path, zoo: P
     serow("rm", "test/sees")
 
 
+def test_create_tells_what_is_kept_and_not_used(serow: Serow, home: Path) -> None:
+    (home / "Modelfile").write_text("FROM zoo-think\nRENDERER none-such\nPARSER none-such\n")
+    code, _, err = serow("create", "test/kept")
+    assert code == 0
+    assert err.endswith(
+        "success\nwarning: renderer: none-such is kept for Ollama; here templates make the prompts\n"
+        "warning: parser: none-such is kept for Ollama and not known here\n"
+    )
+    assert serow("rm", "test/kept").code == 0
+
+
 def test_create_takes_a_modelfile_that_windows_wrote(serow: Serow, home: Path) -> None:
     (home / "Modelfile").write_bytes("\ufeffFROM zoo-think\r\nSYSTEM Grüße\r\n".encode("utf-16-le"))
     assert serow("create", "test/utf16").code == 0

@@ -1,12 +1,12 @@
 """Progress records of pull and create, as bars on a terminal, as plain lines elsewhere."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from serow.cli.terminal import escaped, is_plain, say
+from serow.cli.terminal import escaped, is_plain, say, tell
 from serow.system.units import human_bytes
 
 _STEPS = 10  # lines for a download
@@ -111,7 +111,11 @@ def bar(*, is_bytes: bool = True) -> Iterator[Bar]:
 
 
 def show(records: Iterable[Any], *, quiet: bool = False) -> None:
-    """Show the progress records of the official client until they end."""
+    """Show the progress records of the official client until they end, then what the last one warns of."""
+    warnings: Sequence[str] = ()
     with nullcontext(_Silence()) if quiet else bar() as shown:
         for record in records:
             shown.update(record.status or "", record.completed, record.total, record.digest or "")
+            warnings = getattr(record, "warnings", None) or ()
+    for warning in warnings:
+        tell("warning", warning)

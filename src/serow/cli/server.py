@@ -31,7 +31,17 @@ class ChatRecord(ollama.ChatResponse):
     format_valid: bool | None = None
 
 
-_RECORDS: dict[Any, Any] = {ollama.GenerateResponse: Record, ollama.ChatResponse: ChatRecord}
+class ProgressRecord(ollama.ProgressResponse):
+    """A record of /api/create and the like, with what the last one may warn of."""
+
+    warnings: Sequence[str] = ()
+
+
+_RECORDS: dict[Any, Any] = {
+    ollama.GenerateResponse: Record,
+    ollama.ChatResponse: ChatRecord,
+    ollama.ProgressResponse: ProgressRecord,
+}
 
 
 class Client(ollama.Client):
