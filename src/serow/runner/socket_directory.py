@@ -46,7 +46,8 @@ def sweep() -> None:
 
 
 def _is_made(name: str) -> bool:
-    return name == SOCKET
+    """Whether an engine has put it there: its socket, or one of its own beside it."""
+    return name.endswith(".sock")
 
 
 def _parent() -> Path:
