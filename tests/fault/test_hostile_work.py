@@ -159,6 +159,21 @@ async def test_a_small_picture_is_read_while_large_ones_are(server: Running) -> 
         assert (status, time.monotonic() - start < LIMIT) == (200, True)
 
 
+@pytest.mark.req("GEN-08")
+async def test_a_slow_template_over_a_thousand_messages_is_refused_and_nobody_waits(server: Running) -> None:
+    called = '{{ define "t" }}{{ if eq .Prompt .Prompt }}{{ end }}{{ end }}'
+    template = called + '{{ template "t" . }}' * 1200 + "{{ .Prompt }}{{ .Response }}"
+    messages = [{"role": ("user", "assistant")[number % 2], "content": "x"} for number in range(1000)]
+    made = {"model": "slow", "from": "zoo-think", "template": template, "messages": messages, "stream": False}
+    async with server.session.post("/api/create", json=made) as response:
+        assert response.status == 200, await response.text()
+    async with others_are_served(server):
+        start = time.monotonic()
+        status, record = await generate(server, model="slow")
+        assert (status, record["error"][:14]) == (400, "template: took")
+        assert time.monotonic() - start < LIMIT
+
+
 async def test_a_safetensors_head_of_a_million_numbers_is_refused_and_nobody_waits(server: Running) -> None:
     head = json.dumps({"a": {"dtype": "F32", "shape": [9] * 1_000_000, "data_offsets": [0, 4]}}).encode()
     digest = await upload(server, len(head).to_bytes(8, "little") + head + bytes(4))

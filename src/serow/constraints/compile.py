@@ -25,7 +25,7 @@ PRELOAD = ("jsonschema_rs", "llguidance", "llguidance.gbnf_to_lark")  # imported
 MAX_BYTES = 1 << 20  # of a format as JSON
 _MOST_SHOWN = 100  # characters of a wrong format in the message
 _MOST_PLACES = 3  # named for each keyword in a warning
-_BUDGET = 0.4  # seconds until only the quick ways are taken, and as much again until a schema is refused
+_BUDGET = 0.25  # seconds until only the quick ways are taken, and as much again until a schema is refused
 
 
 def compile_format(format: Any) -> Constraint | None:
