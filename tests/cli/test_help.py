@@ -2,8 +2,9 @@
 
 import click
 import pytest
+from rich.console import Console
 
-from serow.cli import help, repl_help, table
+from serow.cli import bars, help, repl_help, table
 from serow.cli.main import cli, main
 from serow.cli.wrap import fold
 
@@ -69,3 +70,16 @@ def test_a_cell_is_one_line_and_wide_letters_take_two_columns() -> None:
 def test_a_word_that_is_too_long_is_broken() -> None:
     assert fold("registry.example/name", 10) == ["registry.e", "xample/nam", "e"]
     assert fold("日本語です", 4) == ["日本", "語で", "す"]
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize("is_bytes", [True, False])
+def test_a_bar_is_one_line_and_cuts_no_number(monkeypatch: pytest.MonkeyPatch, columns: int, is_bytes: bool) -> None:
+    monkeypatch.setattr("serow.cli.bars.width", lambda **_: columns)
+    shown = bars.progress(is_bytes=is_bytes)
+    total, amount = (2_000_000_000, "0.9/2.0 GB") if is_bytes else (200, " 90/200")
+    shown.add_task("hashing a-very-long-name-of-a-model-Q4_K_M.gguf", total=total, completed=total * 9 // 20)
+    [line] = Console(width=columns).render_lines(next(iter(shown.get_renderables())), pad=False)
+    text = "".join(segment.text for segment in line)
+    assert amount in text
+    assert len(text) <= columns
