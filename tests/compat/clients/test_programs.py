@@ -82,6 +82,26 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "embedMany": 2,
         "error": [404, "model 'nobody' not found"],
     },
+    "langchain_python.py": {
+        **dict.fromkeys(("openai", "openai stream", "openai responses", "ollama"), SUM),
+        "openai tools": ["add", NUMBERS, ADDED],
+        "openai structured": 37,
+        "openai embeddings": 2,
+        "ollama tools": ["add", NUMBERS],
+        "ollama embeddings": 2,
+    },
+    "litellm_python.py": {
+        **{name: [SUM, SUM] for name in ("ollama_chat", "openai", "anthropic")},
+        **{f"{name} tools": {"a": 37, "b": 85} for name in ("ollama_chat", "openai", "anthropic")},
+        "openai embedding": 2,
+    },
+    "pydantic_ai_python.py": {"text": SUM, "tools": ["23 + 68 =", 1], "native output": "Sum"},
+    "instructor_python.py": {"JSON": "Sum", "TOOLS": "Sum", "JSON_SCHEMA": "Sum"},
+    "openai_agents_python.py": {
+        **dict.fromkeys(("responses", "chat"), "23 + 68 ="),
+        **{f"{name} streamed": ["23 + 68 =", True] for name in ("responses", "chat")},
+    },
+    "llm_python.py": {"models": True, "prompt": True, "schema": ["a", "b"]},
 }
 
 

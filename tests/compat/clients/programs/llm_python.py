@@ -18,10 +18,12 @@ def ask(url: str, *arguments: str) -> str:
 
 
 def run(url: str) -> dict[str, object]:
-    schema = json.loads(ask(url, "-m", "zoo-think", "--schema", "a int, b int", "-o", "temperature", "0", "What is 37 + 85?"))
+    schema = json.loads(
+        ask(url, "-m", "ollama/zoo-think", "--schema", "a int, b int", "-o", "temperature", "0", "What is 37 + 85?")
+    )
     return {
         "models": "zoo-think" in ask(url, "models"),
-        "prompt": ask(url, "-m", "zoo-think", "-o", "temperature", "0", "What is 37 + 85?").endswith("37 + 85 = 122."),
+        "prompt": ask(url, "-m", "ollama/zoo-think", "-o", "temperature", "0", "What is 37 + 85?").endswith("37 + 85 = 122."),
         "schema": sorted(schema),
     }
 

@@ -30,7 +30,7 @@ def run(url: str) -> Any:
     native: Any = Agent(model, model_settings=settings, output_type=NativeOutput(Sum))
     return {
         "text": plain.output,
-        "tools": [called.output[:9], called.usage().tool_calls if callable(called.usage) else called.usage.tool_calls],
+        "tools": [called.output[:9], called.usage.tool_calls],
         "native output": type(native.run_sync("What is 37 + 85? Answer in JSON.").output).__name__,
     }
 
