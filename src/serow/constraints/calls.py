@@ -23,6 +23,27 @@ class Shape(Struct, frozen=True):
     is_id_last: bool = False
 
 
+_NOTES = frozenset({"description", "title", "examples", "default", "$comment", "deprecated", "readOnly", "writeOnly"})
+_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+
+
+def without_notes(schema: Any) -> Any:
+    """The schema without what is said to readers only: tools have much of it, and it constrains nothing."""
+    if isinstance(schema, list):
+        return [without_notes(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {name: _part(name, value) for name, value in schema.items() if name not in _NOTES}
+
+
+def _part(name: str, value: Any) -> Any:
+    if name in ("const", "enum"):
+        return value
+    if name in _MAPS and isinstance(value, dict):
+        return {key: without_notes(each) for key, each in value.items()}
+    return without_notes(value)
+
+
 def called(tools: Sequence[tuple[str, dict[str, Any]]], shape: Shape) -> list[dict[str, Any]]:
     """Schemas of a call of one of the tools, by name and parameters: the whole one, and one that holds names only.
 
@@ -36,7 +57,7 @@ def called(tools: Sequence[tuple[str, dict[str, Any]]], shape: Shape) -> list[di
 
 def _called(shape: Shape, number: int, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """A call of one tool; an identifier of its own keeps the references inside its schema there."""
-    own = {"$id": f"tool:{number}", "type": "object", **parameters}
+    own = {"$id": f"tool:{number}", "type": "object", **without_notes(parameters)}
     return _object(_members(shape, {"const": name}, own) if shape.name else {name: own})
 
 

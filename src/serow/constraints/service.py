@@ -72,12 +72,12 @@ class Constraints:
 
     async def arguments_of(self, parameters: dict[str, Any], client: str = "") -> Constraint | None:
         """What the arguments of a tool are, behind white space; any object where its schema can't be followed."""
-        return await self._first_of([{"type": "object", **parameters}, {"type": "object"}], client)
+        return await self._first_of([{"type": "object", **calls.without_notes(parameters)}, {"type": "object"}], client)
 
     async def fits(self, parameters: dict[str, Any], arguments: str, client: str = "") -> bool:
         """Whether arguments fit the parameters of their tool, as far as that can be found out."""
         try:
-            constraint = await self.compile({"type": "object", **parameters}, client)
+            constraint = await self.compile({"type": "object", **calls.without_notes(parameters)}, client)
         except FormatError:
             return True
         verdict = await self.judge(constraint, client, arguments) if constraint else Verdict(True)
