@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "exchanges.jsonl"
 _SLOW = ("num_ctx", "keep_alive", "num_predict")  # changing them in most requests would only measure loads
 DEADLINE = 5.0  # seconds until a client leaves
 ENGINES = ("the engine ", "could not load the model", "the model did not load", "model requires more system memory")
-FETCHING = ("/api/pull", "/api/push")
+FETCHING = ("/api/pull", "/api/push", "/api/create")  # what is not there may be said with a status above 499
 ODD_HEADERS = (
     b"Host: evil.example", b"Host: localhost\r\nHost: localhost", b"Origin: http://evil.example", b"Origin: null",
     b"Content-Encoding: gzip", b"Content-Encoding: br", b"Content-Encoding: zstd", b"Content-Type: text/\xff",
