@@ -17,8 +17,9 @@ from serow.errors import NotFound, RequestError
 from serow.library.downloads import Downloads
 from serow.runner.engine import WHEEL
 from serow.runner.slots import SlotCache
-from serow.store import blobs
+from serow.store.prune import prune
 from serow.store.store import Store
+from serow.system import disk
 from tests.conftest import create
 from tests.pictures import SHAPES, create_pipeline
 from tests.runner.engines import load_request
@@ -55,6 +56,7 @@ def use_the_store(root: Path, weights: Path) -> None:
     for name in ("a", "drawing"):
         store.delete(store.resolve(name).name)
     store.sweep()
+    prune(store, 0.0, dry_run=False)
 
 
 def sweep_downloads(root: Path, _: Path) -> None:
@@ -85,7 +87,7 @@ PLACES = {
     ),
     "partial files": Place(
         "models/blobs",
-        (".notes-partial", "-partial", ".serow-notes-partial", ".serow-0123abcd-partial.txt", f"sha256-{HEX * 4}-partial"),
+        (".notes-partial", "-partial", ".serow-notes-partial", ".serow-0123abcd-partial.txt"),
         use_the_store,
     ),
     "partial manifests": Place(
@@ -158,8 +160,8 @@ def test_a_pipelines_folder_goes_with_its_last_model(tmp_path: Path) -> None:
 
 def test_our_own_unfinished_files_are_known_by_their_names(tmp_path: Path) -> None:
     for _ in range(50):
-        _, name = blobs._open_partial(tmp_path)
-        assert blobs._IS_PARTIAL.fullmatch(Path(name).name)
+        _, path = disk.open_partial(tmp_path)
+        assert disk.PARTIAL.fullmatch(path.name)
 
 
 def test_engines_that_an_earlier_version_built_stay_ours(tmp_path: Path) -> None:

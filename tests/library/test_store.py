@@ -218,7 +218,7 @@ async def test_what_belongs_to_nothing_is_found_and_removed_on_request(library: 
     make(store, "kept")
     orphan, _ = store.blobs.put(b"orphan")
     young, _ = store.blobs.put(b"young")
-    partial = store.blobs.root / ".x-partial"
+    partial = store.blobs.root / ".serow-01234567-partial"
     partial.write_bytes(b"half")
     (store.blobs.root / "somebody.txt").write_bytes(b"a stranger's")
     for path in (store.blobs.path(orphan), partial, store.blobs.root / "somebody.txt"):
@@ -229,7 +229,7 @@ async def test_what_belongs_to_nothing_is_found_and_removed_on_request(library: 
     found = await library.prune(HOUR, dry_run=True)
     assert {(waste.kind, waste.what) for waste in found} == {
         ("unreferenced", orphan),
-        ("partial", ".x-partial"),
+        ("partial", ".serow-01234567-partial"),
         ("broken", "registry.ollama.ai/library/broken/latest"),
     }
     assert store.blobs.has(orphan)

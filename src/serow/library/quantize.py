@@ -6,7 +6,6 @@ The process writes to `downloads/` of the store; what it has made is hashed, rea
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,8 @@ from serow.store.blobs import disk_errors
 from serow.store.create import Draft
 from serow.store.store import Store
 from serow.store.weights import describe
+from serow.system.disk import open_partial
+from serow.system.limits import clean_environment
 from serow.system.work import in_thread
 
 _PROGRAM = "serow.library.quantizer"
@@ -33,9 +34,8 @@ async def quantize(store: Store, draft: Draft, wanted: str, made: list[str]) -> 
     folder = store.root / "downloads"
     with disk_errors():
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", suffix="-partial", dir=folder)
+        handle, path = open_partial(folder)
         os.close(handle)
-    path = Path(name)
     try:
         async for completed in _run(source, path, wanted):
             yield _record(status, draft, completed)
@@ -68,6 +68,7 @@ async def _run(source: Path, target: Path, wanted: str) -> AsyncGenerator[int, N
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         limit=_LINE,
+        env=clean_environment(),
     )
     assert process.stdout is not None
     said, latest = "", -TICK

@@ -10,6 +10,7 @@ import os
 import secrets
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def _make(path: Path) -> SigningKey:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(_encode(key))
-        path.with_name(path.name + ".pub").write_text(key.line + "\n")
+        with suppress(FileExistsError), path.with_name(path.name + ".pub").open("x") as file:
+            file.write(key.line + "\n")
     except FileExistsError:  # another process was faster
         return load(path)
     except OSError as error:

@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,10 +18,8 @@ from types import TracebackType
 from typing import Self
 
 from serow.errors import ModelFileError, RequestError, StoreError
-from serow.system.disk import publish
+from serow.system.disk import PARTIAL, open_partial, publish
 
-_PARTIAL_NAME = (".serow-", "-partial")  # how the name of an unfinished file begins and ends
-_IS_PARTIAL = re.compile(r"\.serow-[a-z0-9_]{8}-partial")
 _PARTIAL_AGE = 3600.0  # seconds that an unfinished file is kept
 _BUFFER = 1 << 20  # bytes gathered before a write leaves the event loop
 _UMASK = os.umask(0o22)  # it can only be read by setting it, and only while there is one thread
@@ -137,8 +134,8 @@ class _Partial:
         self.size = 0
         with disk_errors():
             blobs.root.mkdir(parents=True, exist_ok=True)
-            handle, name = _open_partial(blobs.root)
-        self._file, self._path = os.fdopen(handle, "wb", buffering=0), Path(name)
+            handle, path = open_partial(blobs.root)
+        self._file, self._path = os.fdopen(handle, "wb", buffering=0), path
 
     def append(self, data: bytes) -> None:
         self._hash.update(data)
@@ -216,8 +213,7 @@ def mode_of_files() -> int:
 def write_atomic(path: Path, data: bytes, mode: int | None = None) -> None:
     """Put a small file in place in one step: a reader sees the old one, the new one, never half of either."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = _open_partial(path.parent)
-    partial = Path(name)
+    handle, partial = open_partial(path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -230,11 +226,6 @@ def write_atomic(path: Path, data: bytes, mode: int | None = None) -> None:
         raise
 
 
-def _open_partial(directory: Path) -> tuple[int, str]:
-    prefix, suffix = _PARTIAL_NAME
-    return tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=directory)
-
-
 def sweep(directory: Path, now: float | None = None) -> int:
     """Remove what killed writers left below a directory an hour before `now` (seconds since the epoch); returns how many.
 
@@ -242,10 +233,10 @@ def sweep(directory: Path, now: float | None = None) -> int:
     """
     oldest = (time.time() if now is None else now) - _PARTIAL_AGE
     num_removed = 0
-    for path in directory.rglob("".join((_PARTIAL_NAME[0], "*", _PARTIAL_NAME[1]))):
+    for path in directory.rglob(".serow-*-partial"):
         with suppress(OSError):
             status = path.lstat()
-            if _IS_PARTIAL.fullmatch(path.name) and stat.S_ISREG(status.st_mode) and status.st_mtime < oldest:
+            if PARTIAL.fullmatch(path.name) and stat.S_ISREG(status.st_mode) and status.st_mtime < oldest:
                 path.unlink()
                 num_removed += 1
     return num_removed

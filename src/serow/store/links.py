@@ -9,7 +9,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from serow.store.blobs import Blobs, write_atomic
+from serow.store.blobs import Blobs, mode_of_files, write_atomic
+from serow.system.disk import open_partial
 
 _FOLDER = "linked"
 _LONGEST = 100  # bytes of a record
@@ -66,11 +67,15 @@ def _clone(source: Path, target: Path) -> bool:
         return False
     import fcntl
 
-    partial = target.with_name(f".{target.name}-partial")
     try:
-        with source.open("rb") as read, partial.open("xb") as write:
+        handle, partial = open_partial(target.parent)
+    except OSError:
+        return False
+    try:
+        with source.open("rb") as read, os.fdopen(handle, "wb") as write:
             fcntl.ioctl(write.fileno(), _CLONE, read.fileno())
             os.fsync(write.fileno())
+        partial.chmod(mode_of_files())
         partial.replace(target)
     except OSError:
         with suppress(OSError):

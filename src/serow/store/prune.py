@@ -19,9 +19,10 @@ from serow.store.blobs import disk_errors
 from serow.store.manifest import decode_manifest
 from serow.store.name import Name
 from serow.store.store import Store
+from serow.system.disk import PARTIAL
 
 _BLOB = re.compile(r"sha256[-:]([0-9a-f]{64})")
-_PARTIAL = re.compile(r"\..*-partial|sha256-[0-9a-f]{64}-partial(-\d+)?")
+_PARTIAL = re.compile(rf"{PARTIAL.pattern}|sha256-[0-9a-f]{{64}}-partial(-\d+)?")
 
 Kind = Literal["unreferenced", "partial", "double", "broken"]
 

@@ -259,7 +259,7 @@ class Store:
 
     def sweep(self) -> int:
         """Remove what killed writers left more than an hour ago; returns how many files."""
-        return sum(blob.sweep(directory) for directory in (self.blobs.root, self._manifests))
+        return sum(blob.sweep(directory) for directory in (self.blobs.root, self._manifests, self.root / "downloads"))
 
     def _require_blobs(self, manifest: Manifest) -> None:
         for layer in (manifest.config, *manifest.layers):

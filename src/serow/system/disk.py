@@ -2,12 +2,14 @@
 
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 from threading import Lock
 
+PARTIAL = re.compile(r"\.serow-[a-z0-9_]{8}-partial")  # the name of a file of `open_partial`
 _BUFFER = 1 << 20  # bytes
 _UNKNOWN = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)  # of file systems that can't allocate
 
@@ -57,6 +59,12 @@ def allocate(file: int, size: int) -> None:
         os.ftruncate(file, size)
 
 
+def open_partial(directory: Path) -> tuple[int, Path]:
+    """A new file for what is not whole yet: its descriptor, and its path, by whose name a sweep knows it for ours."""
+    handle, name = tempfile.mkstemp(prefix=".serow-", suffix="-partial", dir=directory)
+    return handle, Path(name)
+
+
 def sync_folder(folder: Path) -> None:
     """Let the entries of a folder outlast a power cut, where folders can be synced."""
     if sys.platform == "win32":
@@ -83,14 +91,14 @@ def publish(path: Path, target: Path) -> None:
 
 
 def _copy(path: Path, target: Path) -> None:
-    handle, name = tempfile.mkstemp(prefix=".", suffix="-partial", dir=target.parent)
+    handle, partial = open_partial(target.parent)
     try:
         with os.fdopen(handle, "wb") as copy, path.open("rb") as file:
             shutil.copyfileobj(file, copy, _BUFFER)
             copy.flush()
             os.fsync(copy.fileno())
-        shutil.copymode(path, name)
-        Path(name).replace(target)
+        shutil.copymode(path, partial)
+        partial.replace(target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
