@@ -126,3 +126,11 @@ def test_a_server_that_was_killed_is_no_longer_listed(serow: Serow, free: str) -
     os.kill(server.record.pid, signal.SIGKILL)
     reaped(server.record.pid)
     assert len(serow("server", "list").out.splitlines()) == 1
+
+
+def test_a_state_directory_that_can_not_be_made_is_told(serow: Serow, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "file"))
+    code, _, err = serow("server", "list")
+    assert (code, err.splitlines()[0]) == (1, f"error: can't keep files in {home}/file: not a directory")
+    assert err.splitlines()[1] == "hint: choose another one in XDG_STATE_HOME"

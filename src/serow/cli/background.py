@@ -69,7 +69,7 @@ def start(client: "Client", address: str) -> None:
         hint = "to start one set SEROW_TLS_CERT and SEROW_TLS_KEY"
         raise ServerError(f"no server answers at {address}", hint=hint)
     path = _directory() / f"{httpx.URL(address).port}.json"
-    with _alone(path):
+    with state.disk_errors(path.parent), _alone(path):
         if _answers(client):
             return  # another command was quicker
         server = Running(_launch(client, address, path.with_suffix(".log")), path)
@@ -115,7 +115,8 @@ def end(server: Running) -> None:
 
 def _directory() -> Path:
     path = state.directory() / "servers"
-    path.mkdir(mode=0o700, exist_ok=True)
+    with state.disk_errors(path):
+        path.mkdir(mode=0o700, exist_ok=True)
     return path
 
 

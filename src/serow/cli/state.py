@@ -2,12 +2,15 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from serow.errors import SerowError
 
 
 def directory(environ: Mapping[str, str] = os.environ) -> Path:
-    """The user's state directory of Serow, made when it is not there; readable by its owner only."""
+    """The user's state directory of Serow, made when it is not there; readable by its owner only. Raises SerowError."""
     home = Path.home()
     if sys.platform == "win32":
         base = Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
@@ -16,8 +19,20 @@ def directory(environ: Mapping[str, str] = os.environ) -> Path:
     else:
         base = Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state")
     path = base / "serow"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with disk_errors(base):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Tell a disk that is full, read-only or not ours in words."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or "unknown fault").lower()
+        hint = "choose another directory in LOCALAPPDATA" if sys.platform == "win32" else "choose another one in XDG_STATE_HOME"
+        raise SerowError(f"can't keep files in {path}: {reason}", hint=hint) from error
 
 
 def shown(path: Path) -> str:
