@@ -145,6 +145,14 @@ def test_a_body_and_the_beginning_of_the_next_request_in_one_burst_are_answered(
     assert [status for status, _ in answers] == [404, 200]
 
 
+@pytest.mark.parametrize(("number", "are_answered"), [(60, True), (5000, False)])
+def test_few_requests_may_be_sent_ahead(process: Served, number: int, are_answered: bool) -> None:
+    last = VERSION.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    answers = talk(process, VERSION * number + last)
+    assert (len(answers) == number + 1) is are_answered
+    assert {status for status, _ in answers} <= {200}
+
+
 def test_the_next_request_s_endless_head_is_bounded_too(process: Served) -> None:
     with connect(process) as connection:
         connection.sendall(VERSION + b"GET / HTTP/1.1\r\nX-Much: ")

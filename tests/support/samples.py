@@ -4,6 +4,13 @@ from typing import Any
 
 _CALL = {"name": "add", "arguments": {"a": 1}}
 _TOOL = {"name": "add", "description": "adds", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}
+_SCHEMA = {
+    "type": "object",
+    "properties": {"a": {"type": "integer", "minimum": 1}, "b": {"type": ["string", "null"], "pattern": "^a{1,3}$"}},
+    "required": ["a"],
+    "allOf": [{"$ref": "#/$defs/c"}],
+    "$defs": {"c": {"not": {"enum": [1, "x"]}}},
+}
 SAMPLES: dict[str, dict[str, Any]] = {
     "/api/generate": {"model": "zoo-think", "prompt": "Hi", "stream": False, "options": {"num_predict": 2, "stop": ["x"]}},
     "/api/chat": {
@@ -45,7 +52,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         ],
         "tools": [{"type": "function", "function": _TOOL}],
         "tool_choice": {"type": "function", "function": {"name": "add"}},
-        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": _SCHEMA}},
         "stream_options": {"include_usage": True},
         "logit_bias": {"1": 2},
         "stop": ["x"],

@@ -21,6 +21,7 @@ from serow.server.address import network_of
 from serow.settings import Settings
 
 MIN_RATE = 500  # bytes a second that a body must bring
+MOST_AHEAD = 64  # requests that a client sends before it has the answer to the one before them
 WRITE_BUFFER = 16 << 10  # bytes of an answer that wait for a client, in the kernel and as many here
 _REFUSED_TIMEOUT = 1.0  # seconds in which a connection beyond the limit may still fetch its 503
 _Refusal = tuple[HTTPStatus, str]
@@ -164,6 +165,8 @@ class Connection(HttpToolsProtocol):
         """The request is known; a body may follow, with a clock of its own."""
         if self.parser.get_method() == b"CONNECT":
             self._refuse(HTTPStatus.BAD_REQUEST, "this server is no proxy: CONNECT is not served")
+        if len(self.pipeline) >= MOST_AHEAD:
+            self._refuse(HTTPStatus.BAD_REQUEST, f"more than {MOST_AHEAD} requests were sent ahead")
         self._is_declining = self.parser.should_upgrade()
         if self._is_declining:
             return
