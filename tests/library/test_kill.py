@@ -12,12 +12,13 @@ import pytest
 from serow.library import parts
 from serow.library.pull import Pulls
 from serow.store.store import Store
+from tests.store.files import MODEL, gguf_file
 
 from .busy_library import PART
 from .conftest import Registry, asked, digest_of, pulled
 
 KILLS = int(os.environ.get("SEROW_TEST_KILLS", "6"))
-WEIGHTS = random.Random(3).randbytes(8_000_000)
+WEIGHTS = gguf_file(MODEL.items(), data=random.Random(3).randbytes(8_000_000))
 
 
 async def killed(root: Path, host: str, after: float) -> None:
