@@ -50,11 +50,7 @@ class _Lines:
         now, layer = time.monotonic(), self._layers.get(key)
         if layer is None:
             layer = self._layers[key] = _Layer(now, completed, now, completed)
-            if completed >= total:
-                say(f"{status}: {human_bytes(total)}", err=True)
-            else:
-                resumed = f", resuming at {human_bytes(completed)}" if completed else ""
-                say(f"{status}: {human_bytes(total)}{resumed}", err=True)
+            say(f"{status}: {human_bytes(total)}", err=True)
         elif completed >= total > layer.told:
             layer.told = total
             say(f"{status}: {human_bytes(total)} in {max(1, round(now - layer.began))} s", err=True)

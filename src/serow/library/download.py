@@ -25,6 +25,7 @@ from serow.store.blobs import Blobs, disk_errors
 from serow.store.manifest import Layer
 from serow.system.disk import allocate, publish, write_all
 from serow.system.lock import FileLock
+from serow.system.units import human_bytes
 from serow.system.work import in_thread, together
 
 _JOURNALLED = 1 << 20  # bytes from which on a blob has a journal; a smaller one is fetched anew
@@ -53,7 +54,6 @@ class Download:
         self.layer = layer
         self.place = place
         self.completed = 0  # bytes, never less than before
-        self.resumed = 0  # bytes that were here from an earlier try
         self.notes: list[str] = []  # what people should know meanwhile
         self._blobs = blobs
         self._folder = folder
@@ -141,7 +141,9 @@ class Download:
             if number < len(self._parts) and await in_thread(self._fits, self._parts.part(number), sha256):
                 self._parts.keep(self._parts.part(number))
                 self._show()
-        self.resumed = self._parts.completed
+        if self._parts.completed:
+            done, size = human_bytes(self._parts.completed), human_bytes(self.layer.size)
+            self.notes.append(f"resuming at {done} of {size}")
 
     def _fits(self, part: Part, sha256: bytes) -> bool:
         """Whether a part's bytes are what the journal says. One that is next in order is hashed into the whole as well."""

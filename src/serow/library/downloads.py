@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serow.library.download import Download, Line
+from serow.library.journal import claimed
 from serow.library.sharing import Table, Ticket
 from serow.registries.base import Place
 from serow.store.blobs import Blobs, disk_errors
@@ -54,7 +55,9 @@ class Downloads:
             if not _HEX.fullmatch(hexadecimal) or path.is_symlink() or not path.is_file() or not is_ours:
                 continue
             status = path.stat()
-            present = min(status.st_blocks * 512, status.st_size)
+            present = claimed(path.with_name(f"{path.name}.journal"))
+            if present is None:
+                present = min(status.st_blocks * 512, status.st_size)
             yield Partial(
                 _name_beside(path), f"sha256:{hexadecimal}", status.st_size, present, max(0.0, time.time() - status.st_mtime)
             )

@@ -91,6 +91,17 @@ class Journal:
         os.fsync(self._file.fileno())
 
 
+def claimed(path: Path) -> int | None:
+    """How many bytes a journal says are whole; None when there is none."""
+    try:
+        with path.open("rb") as file:
+            magic, size, part_size = _HEAD.unpack(file.read(_HEAD.size))
+            count = (path.stat().st_size - _HEAD.size) // _RECORD.size
+    except (OSError, struct.error):
+        return None
+    return min(int(size), count * int(part_size)) if magic == _MAGIC else None
+
+
 def sha256_of(file: int, start: int, length: int, whole: "hashlib._Hash | None" = None) -> bytes:
     """The SHA-256 of a piece of an open file; `whole` is fed with the same bytes. A piece that is cut short fits nothing."""
     part = hashlib.sha256()

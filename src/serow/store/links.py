@@ -19,7 +19,11 @@ _CLONE = 0x40049409  # FICLONE of linux/fs.h
 
 def link(path: Path, root: Path, digest: str) -> bool:
     """Make a file a blob of the store, by a hard link or a clone of its bytes; whether that was possible."""
-    if not (root / "blobs").is_dir() or not os.access(root / "blobs", os.W_OK):
+    if not root.is_dir():
+        return False
+    try:
+        (root / "blobs").mkdir(exist_ok=True)
+    except OSError:
         return False
     source, target = path.resolve(), Blobs(root / "blobs").path(digest)
     try:
