@@ -134,10 +134,11 @@ class Fields:
             raise self.mistyped(name, "an object", value)
         return Fields(value, self.at(name), self.warnings)
 
-    def members(self, name: str) -> list["Fields"]:
-        """The fields of each object of a list."""
+    def members(self, name: str, null: Mapping[str, Any] | None = None) -> list["Fields"]:
+        """The fields of each object of a list; `null` is what a null among them stands for, if for anything."""
         found = []
-        for number, value in enumerate(self.items(name)):
+        for number, each in enumerate(self.items(name)):
+            value = null if each is None else each
             if not isinstance(value, dict):
                 raise self.mistyped(f"{name}[{number}]", "an object", value)
             found.append(Fields(value, f"{self.at(name)}[{number}]", self.warnings))

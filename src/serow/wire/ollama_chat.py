@@ -112,7 +112,7 @@ def decode_chat(body: bytes) -> Ask:
     """Validate a body of POST /api/chat; raises RequestError that names the field."""
     raw = decode_object(body)
     fields = Fields(raw)
-    messages = tuple(map(_message, fields.members("messages")))
+    messages = tuple(map(_message, fields.members("messages", null={})))
     tools = [_tool(each) for each in fields.members("tools")]
     choice = tool_choice_of(fields, tools)
     options, unknown = parse_options(fields.mapping("options") or {})

@@ -25,6 +25,9 @@ def check_schema(schema: Any, at: str) -> None:
             if inner is not None and not isinstance(inner, dict):
                 raise RequestError(f"{path}.{name} must be an object", param=f"{path}.{name}", code="invalid_value")
             left += [(each, f"{path}.{name}.{key}") for key, each in (inner or {}).items()]
+        for name in (*_LISTS, "enum", "required"):
+            if found.get(name) is not None and not isinstance(found[name], list):
+                raise RequestError(f"{path}.{name} must be an array", param=f"{path}.{name}", code="invalid_value")
         left += [(found[name], f"{path}.{name}") for name in _SCHEMAS if isinstance(found.get(name), dict)]
         for name in _LISTS:
             if isinstance(inner := found.get(name), list):
