@@ -8,12 +8,12 @@
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import cast
 
 from serow.constraints import Constraints
-from serow.errors import ModelFileError, RequestError
+from serow.errors import LoadError, ModelFileError, RequestError
 from serow.images import MAX_PIXELS, Pictures
 from serow.inference import picture, text
 from serow.inference.ask import Ask, Inputs, Nothing, Picture
@@ -22,6 +22,7 @@ from serow.inference.embedding import embed
 from serow.inference.events import Done, Event, Usage, Vectors
 from serow.inference.task import Task
 from serow.inference.timeline import Timeline
+from serow.inference.tokenizers import Tokenizers
 from serow.options import resolve_options
 from serow.prompt.templates import Rendering, Templates
 from serow.runner.base import ImageRunner, TextRunner
@@ -36,9 +37,17 @@ NUM_RETRIES = 3  # a finished text that fails its relaxed schema is sampled agai
 class Inference:
     """Answers Asks with the models of a store, on the engines of a scheduler; a pool does what clients decide."""
 
-    def __init__(self, store: Store, scheduler: Scheduler, pool: Pool, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        scheduler: Scheduler,
+        pool: Pool,
+        max_pixels: int = MAX_PIXELS,
+        tokenizers: Tokenizers | None = None,
+    ) -> None:
         self._store = store
         self._scheduler = scheduler
+        self._tokenizers = tokenizers
         self._constraints = Constraints(pool)
         self._templates = Templates(pool)
         self._toolbox = Toolbox(self._constraints, self._templates)
@@ -80,6 +89,10 @@ class Inference:
         task = await self._task(ask, client, Timeline())
         _check_kind(task)
         task = await self._prepared(task)
+        if self._tokenizers is not None and not ask.has_pictures:
+            with suppress(LoadError):  # a vocabulary that this can't be done with: the whole model counts
+                async with self._tokenizers.of(task.model) as runner:
+                    return await text.count(task, runner)
         async with self._lease(task) as lease:
             return await text.count(task, cast(TextRunner, lease.runner))
 

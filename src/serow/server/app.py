@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from serow.errors import SerowError
 from serow.inference.service import Inference
+from serow.inference.tokenizers import Tokenizers
 from serow.keys import KeyFile, Keyring
 from serow.library.library import Library
 from serow.metrics import Metrics
@@ -120,10 +121,14 @@ async def _lifespan(
     store = Store(settings.models, Heads(pool), may_prune=not settings.noprune)
     for sweep in (store.sweep, slots.sweep, socket_directory.sweep):
         await asyncio.to_thread(sweep)
-    async with pool, Scheduler(settings, start or partial(_start, settings, slots)) as scheduler:
+    async with (
+        pool,
+        Tokenizers(start or partial(LlamaRunner, settings=settings)) as tokenizers,
+        Scheduler(settings, start or partial(_start, settings, slots)) as scheduler,
+    ):
         library = Library(store, settings, partial(_forget, scheduler, slots))
         await asyncio.to_thread(library.sweep)
-        inference = Inference(store, scheduler, pool, settings.max_pixels)
+        inference = Inference(store, scheduler, pool, settings.max_pixels, tokenizers)
         app.state.context = Context(
             settings, store, slots, scheduler, library, inference, pool, counted, in_flight, recent, StoredAnswers()
         )

@@ -93,6 +93,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "litellm_python.py": {
         **{name: [SUM, SUM] for name in ("ollama_chat", "openai", "anthropic")},
         **{f"{name} tools": {"a": 37, "b": 85} for name in ("ollama_chat", "openai", "anthropic")},
+        "ollama": 1,
         "openai embedding": 2,
     },
     "pydantic_ai_python.py": {"text": SUM, "tools": ["23 + 68 =", 1], "native output": "Sum"},

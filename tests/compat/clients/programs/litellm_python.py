@@ -27,6 +27,7 @@ def run(url: str) -> Any:
         parts = litellm.completion(messages=SUM, temperature=0, stream=True, **mode)
         streamed = "".join(part.choices[0].delta.content or "" for part in parts)
         found[name] = [answer.choices[0].message.content, streamed]
+    found["ollama"] = len({text[:9] for text in found["ollama"]})  # it writes the conversation as one prompt of its own
     for name in ("ollama_chat", "openai", "anthropic"):
         call = litellm.completion(messages=SUM, temperature=0, tools=[ADD], **modes[name]).choices[0].message.tool_calls[0]
         found[f"{name} tools"] = json.loads(call.function.arguments)

@@ -1,0 +1,59 @@
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from serow.inference import tokenizers
+from serow.inference.tokenizers import MOST, Tokenizers
+from serow.runner.base import LoadRequest
+from serow.runner.llama import LlamaRunner
+from serow.settings import Settings
+from serow.store.model import Model
+from serow.store.store import Store
+from tests.support.engine import FakeEngine
+
+DEADLINE = 30.0  # seconds
+TEXT = "<|im_start|>user\nÜber 日本 😀 <tool_call>x<|im_end|>"
+
+
+def named(model: Model, name: str) -> Model:
+    return replace(model, weights=model.weights.with_name(f"{model.weights.name}-{name}"))
+
+
+@pytest.fixture
+def model(models: Path) -> Model:
+    return Store(models).resolve("zoo-think")
+
+
+@pytest.mark.req("ANT-10")
+async def test_a_vocabulary_alone_tokenizes_and_renders_as_the_model_does(model: Model) -> None:
+    whole = LlamaRunner(LoadRequest(model, tokenizers._OPTIONS, num_parallel=1), Settings())
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    async with asyncio.timeout(DEADLINE), Tokenizers(lambda request: LlamaRunner(request, Settings())) as alone:
+        await whole.load()
+        try:
+            async with alone.of(model) as runner:
+                for text in (TEXT, "", "a\r\n\tb"):
+                    tokens = await runner.tokenize(text, add_special=True)
+                    assert tokens == await whole.tokenize(text, add_special=True)
+                rendered = await runner.apply_template(messages, {"enable_thinking": False})
+                assert rendered == await whole.apply_template(messages, {"enable_thinking": False})
+        finally:
+            await whole.close()
+
+
+async def test_only_so_many_are_held_and_all_end_with_the_server(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizers, "write", lambda source, target: target.write_bytes(b""))
+    started: list[FakeEngine] = []
+
+    def start(_: LoadRequest) -> FakeEngine:
+        started.append(FakeEngine(["x"]))
+        return started[-1]
+
+    async with asyncio.timeout(DEADLINE), Tokenizers(start) as held:
+        for name in ("a", "b", "a", "c"):
+            async with held.of(named(model, name)) as runner:
+                assert await runner.tokenize("ab", add_special=True) == [97, 98]
+        assert [engine.is_alive for engine in started] == [True, False, True] and MOST == 2
+    assert not any(engine.is_alive for engine in started)
