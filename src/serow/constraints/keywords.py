@@ -137,17 +137,24 @@ def subschemas(node: dict[str, Any]) -> Iterator[tuple[str, str | int | None, An
 
 def rebuild(node: dict[str, Any], change: Callable[[Any, str], Any], pointer: str) -> dict[str, Any]:
     """The node with every schema right below replaced by what `change(schema, pointer)` makes of it."""
+    return remade(node, lambda child, *keys: change(child, step(pointer, *keys)))
+
+
+def remade(node: dict[str, Any], change: Callable[..., Any]) -> dict[str, Any]:
+    """The node with every schema right below replaced by what `change(schema, keyword)` makes of it.
+
+    Under a keyword that holds several it is `change(schema, keyword, name or index)`.
+    """
     out: dict[str, Any] = {}
     for key, value in node.items():
-        at = step(pointer, key)
         keyword = KEYWORDS.get(key)
         match keyword and keyword.shape:
             case "schema":
-                out[key] = change(value, at)
+                out[key] = change(value, key)
             case "schemas":
-                out[key] = [change(item, step(at, index)) for index, item in enumerate(value)]
+                out[key] = [change(item, key, index) for index, item in enumerate(value)]
             case "map":
-                out[key] = {name: change(item, step(at, name)) for name, item in value.items()}
+                out[key] = {name: change(item, key, name) for name, item in value.items()}
             case _:
                 out[key] = value
     return out

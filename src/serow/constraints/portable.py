@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from serow.constraints.dialect import Document
-from serow.constraints.keywords import Schema, rebuild, subschemas
+from serow.constraints.keywords import Schema, remade, subschemas
 from serow.constraints.patterns import is_above
 
 _MOST_REPEATED = 1000  # the product of nested ones is limited too
@@ -32,7 +32,7 @@ def _portable(node: Schema) -> Schema:
     if "pattern" in out:
         out["pattern"] = portable_pattern(out["pattern"])
     out = {key: value for key, value in out.items() if value is not None or key == "const"}
-    return rebuild(_without_false(out), lambda child, _: _portable(child), "")
+    return remade(_without_false(out), lambda child, *_: _portable(child))
 
 
 def _without_false(node: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 
 from serow.constraints.dialect import Document
 from serow.constraints.grammar import is_unsatisfiable, schema_refusal
-from serow.constraints.keywords import Schema, rebuild, step, subschemas
+from serow.constraints.keywords import Schema, rebuild, remade, step, subschemas
 from serow.constraints.relax import Relaxed
 from serow.errors import FormatError
 
@@ -85,9 +85,8 @@ class _Mender:
 def _without_references(node: Schema) -> Schema:
     if isinstance(node, bool):
         return node
-    return rebuild(
-        {key: value for key, value in node.items() if key != "$ref"}, lambda child, _: _without_references(child), ""
-    )
+    bare = {key: value for key, value in node.items() if key != "$ref"}
+    return remade(bare, lambda child, *_: _without_references(child))
 
 
 def find_unsatisfiable(node: Schema, pointer: str = "") -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from serow.constraints.dialect import Document
-from serow.constraints.keywords import KEYWORDS, UNCHECKED_PATTERN, Schema, rebuild, subschemas
+from serow.constraints.keywords import KEYWORDS, UNCHECKED_PATTERN, Schema, remade, subschemas
 
 MOST_REWRITTEN = 400  # schemas that it may take
 
@@ -44,7 +44,7 @@ def _tidy(node: Schema) -> Schema:
         return node
     if node == {"not": {}}:
         return False
-    out = rebuild(node, lambda child, _: _tidy(child), "")
+    out = remade(node, lambda child, *_: _tidy(child))
     names = out.get("propertyNames")
     if isinstance(names, dict) and "patternProperties" not in out:
         if names.keys() == {"enum"}:
@@ -88,7 +88,7 @@ def _in_order(node: Schema, order: dict[str, int]) -> Schema:
     """Properties in their first order: the rewritten form sorts them by name."""
     if isinstance(node, bool):
         return node
-    out = rebuild(node, lambda child, _: _in_order(child, order), "")
+    out = remade(node, lambda child, *_: _in_order(child, order))
     if "properties" in out:
         out["properties"] = dict(sorted(out["properties"].items(), key=lambda item: order.get(item[0], len(order))))
     return out

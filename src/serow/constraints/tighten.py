@@ -9,12 +9,16 @@ from collections.abc import Container, Iterator
 from typing import Any
 
 from serow.constraints.dialect import Document
-from serow.constraints.keywords import Schema, rebuild
+from serow.constraints.keywords import Schema, remade
 from serow.constraints.patterns import spelled_for_json
 
-LARGEST = 10**18 - 128  # of 18 digits, and a float
+LARGEST = 10**18  # numbers below it have 18 digits
 FRACTION = 1e-10  # the finest that the grammar compiler counts digits to
 ANY = "any"  # the definition of any value whose numbers end
+_NUMBER = {"type": "number", "exclusiveMinimum": -LARGEST, "exclusiveMaximum": LARGEST, "multipleOf": FRACTION}
+_INTEGER = {"type": "integer", "exclusiveMinimum": -LARGEST, "exclusiveMaximum": LARGEST}
+# numbers without bounds of their own refer to these: each range by itself takes the grammar compiler half a millisecond
+_SHARED = {"number": _NUMBER, "integer": _INTEGER}
 
 _BOUNDS = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
 _LEAST_STEPS = 100  # multiples of FRACTION that must fit between two bounds
@@ -35,14 +39,16 @@ class _Tightener:
     def document(self) -> Document:
         root = self._whole(self._document.root)
         defs = {name: self._whole(schema) for name, schema in self._document.defs.items()}
-        return Document(root, {**defs, **self._parts, ANY: _any()}, self._document.origins)
+        return Document(root, {**defs, **self._parts, **_SHARED, ANY: _any()}, self._document.origins)
 
     def _whole(self, node: Schema) -> Schema:
         """A schema that alone says what a value is."""
-        if isinstance(node, bool):
-            return {"$ref": f"#/$defs/{ANY}"} if node else False
-        if not node:
-            return {"$ref": f"#/$defs/{ANY}"}
+        if node is False:
+            return False
+        if node is True or not node:
+            return _refer(ANY)
+        if node.keys() == {"type"} and "minimum" not in self._given_up and _types(node) & _SHARED.keys():
+            return _of_types(_types(node))
         if node.keys() == {"$ref"}:
             return node
         if node.keys() == {"anyOf"}:
@@ -60,14 +66,14 @@ class _Tightener:
             return self._whole(node) if branch else False
         return self._whole({**node, "allOf": [*node.get("allOf", ()), branch]})
 
-    def _part(self, node: Schema, _: str = "") -> Any:
+    def _part(self, node: Schema, *_: object) -> Any:
         """A schema that is one of several about the same value."""
         if isinstance(node, bool):
             return node
         out = {key: value for key, value in node.items() if key in ("allOf", "anyOf")}
-        out = rebuild(out, self._part, "")
+        out = remade(out, self._part)
         rest = {key: value for key, value in node.items() if key not in out}
-        out = {**rebuild(rest, lambda child, _: self._whole(child), ""), **out}
+        out = {**remade(rest, lambda child, *_: self._whole(child)), **out}
         if "$ref" in node:
             out["$ref"] = self._part_of(node["$ref"].removeprefix("#/$defs/"))
         return _with_spelled_patterns(out)
@@ -87,9 +93,9 @@ class _Tightener:
         if "minimum" not in self._given_up and kinds & {"number", "integer"} and not node.keys() & {"$ref", "enum", "const"}:
             _end_numbers(out, kinds, [node, *self._parts_of(node)])
         if is_alone and "array" in kinds:
-            out.setdefault("items", {"$ref": f"#/$defs/{ANY}"})
+            out.setdefault("items", _refer(ANY))
         if is_alone and "object" in kinds and "patternProperties" not in out:
-            out.setdefault("additionalProperties", {"$ref": f"#/$defs/{ANY}"})
+            out.setdefault("additionalProperties", _refer(ANY))
         return out
 
     def _close(self, out: dict[str, Any], node: dict[str, Any]) -> None:
@@ -104,7 +110,7 @@ class _Tightener:
         if "additionalProperties" in node or max(part.get("minProperties", 0) for part in parts) > len(names):
             return
         own = out.get("properties", {})
-        out["properties"] = {**own, **{name: {"$ref": f"#/$defs/{ANY}"} for name in names if name not in own}}
+        out["properties"] = {**own, **{name: _refer(ANY) for name in names if name not in own}}
         out["additionalProperties"] = False
 
     def _parts_of(self, node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -157,9 +163,9 @@ def _end_numbers(out: dict[str, Any], kinds: set[str], parts: list[dict[str, Any
     lows, highs = ([part[key] for part in parts for key in pair if key in part] for pair in _BOUNDS)
     low, high = max(lows, default=-LARGEST), min(highs, default=LARGEST)
     if not lows and high > -LARGEST:
-        out["minimum"] = low
+        out["exclusiveMinimum"] = low
     if not highs and low < LARGEST:
-        out["maximum"] = high
+        out["exclusiveMaximum"] = high
     is_integer = "number" not in kinds or any("multipleOf" in part for part in parts)
     if not is_integer and high - low > _LEAST_STEPS * FRACTION:
         out["multipleOf"] = FRACTION
@@ -179,7 +185,23 @@ def _with_spelled_patterns(node: dict[str, Any]) -> dict[str, Any]:
 
 def _any() -> dict[str, Any]:
     """Any JSON value whose numbers end."""
-    again = {"$ref": f"#/$defs/{ANY}"}
-    number = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST, "multipleOf": FRACTION}
-    values = [{"type": "object", "additionalProperties": again}, {"type": "array", "items": again}]
-    return {"anyOf": [*values, {"type": "string"}, number, {"type": ["boolean", "null"]}]}
+    values = [{"type": "object", "additionalProperties": _refer(ANY)}, {"type": "array", "items": _refer(ANY)}]
+    return {"anyOf": [*values, {"type": "string"}, _refer("number"), {"type": ["boolean", "null"]}]}
+
+
+def _of_types(names: set[str]) -> dict[str, Any]:
+    """Values of types, numbers among them, and no more said of them."""
+    others = names - _SHARED.keys()
+    number = _refer("number" if "number" in names else "integer")
+    if not others:
+        return number
+    return {"anyOf": [number, *(_value_of(name) for name in sorted(others))]}
+
+
+def _value_of(name: str) -> dict[str, Any]:
+    inner = {"object": {"additionalProperties": _refer(ANY)}, "array": {"items": _refer(ANY)}}
+    return {"type": name, **inner.get(name, {})}
+
+
+def _refer(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/$defs/{name}"}
