@@ -128,6 +128,7 @@ BARE = CallFormat(Kind.OBJECT)
 
 SURE = (  # a text that only this family's template has; its probe would mislead
     ("to=functions.", HARMONY),
+    ("<|channel|>analysis<|message|>", HARMONY),
     ("<|tool_call_argument_begin|>", KIMI),
     ("<atem:invoke", GLIMMER),
     ('"parameters": dictionary of argument name', LLAMA),
@@ -139,9 +140,12 @@ FALLBACKS = (  # where the probe finds nothing; the last serves every template
     ("<arg_key>", GLM),
     ("<function=", QWEN_CODER),
     ("<tool_call>", HERMES),
+    ("xml_tools", HERMES),  # SmolLM3
     ("[TOOL_CALLS]", MISTRAL),
+    ("+ '```json' +", COGITO),  # DeepSeek R1
     ("<｜tool▁sep｜>", DEEPSEEK),
     ("<|tool_list_start|>", LFM),
+    ("List of tools: [", LFM),  # LFM2.5
     ("<function_calls>", OLMO),
     ("", BARE),
 )
