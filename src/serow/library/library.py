@@ -1,7 +1,8 @@
 """The library: one object that changes the models of a store, and tells those who have them loaded."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
 
@@ -90,6 +91,14 @@ class Library:
             async for record in records:
                 yield record
         yield {"status": "success"}
+
+    def notices(self) -> Iterator[str]:
+        """What whoever starts a server should know. Blocks."""
+        if shown := self.access.proxies.shown:
+            yield f"models are fetched through {shown}"
+        root = self.store.root
+        if root.exists() and not os.access(root, os.W_OK):
+            yield f"the model store in {root} can't be written: models run, none can be pulled or made"
 
     def sweep(self) -> int:
         """Remove what unfinished downloads have left that is too old; returns how many. Blocks."""

@@ -39,6 +39,7 @@ from serow.system.work import in_thread, together
 
 _MARGIN = 1 << 30  # bytes of disk that stay free
 _MARGIN_SHARE = 100  # or the hundredth part of a disk that is small
+_SOON = 3.0  # seconds
 _LARGE = 64 << 20  # bytes of weights whose beginning is looked at first
 _HEAD = 1 << 20  # bytes
 _MANY_LAYERS, _MANY_LANES = 64, 16  # thousands of small layers come over more connections
@@ -66,8 +67,8 @@ class Pulls:
                     yield record
             return
         try:
-            place, found = await self._resolve(asked)
-        except (NotAtRegistry, RegistryError) as error:
+            place, found = await self._resolve_soon(asked)
+        except RegistryError as error:
             if isinstance(error, RegistryRefused) or not sources.has(asked.name):
                 raise
             async with aclosing(self._from_catalog(asked, error)) as records:
@@ -91,6 +92,17 @@ class Pulls:
                         yield record
         except (PullError, NotFound) as error:
             raise first or error from error
+
+    async def _resolve_soon(self, asked: Asked) -> tuple[Place, Found]:
+        """As `_resolve`; a model that the package index has, too, is not waited for where nothing answers."""
+        if not sources.has(asked.name):
+            return await self._resolve(asked)
+        try:
+            async with asyncio.timeout(_SOON):
+                return await self._resolve(asked)
+        except TimeoutError:
+            host = asked.name.host
+            raise Unreachable(f'pull model manifest: Get "https://{host}/v2/": no answer in {_SOON:.0f} s') from None
 
     async def _resolve(self, asked: Asked) -> tuple[Place, Found]:
         """The first place that has the model, retained, and what it has.

@@ -19,6 +19,7 @@ from serow.registries.credentials import Login
 from serow.registries.http import BROKEN, Client, Response, architecture, origin, pieces, without_query
 from serow.registries.words import words
 from serow.store.manifest import MANIFEST_LIMIT, Layer
+from serow.system.work import in_thread
 
 _ERROR_LIMIT = 64 << 10  # bytes of an error's body that are read
 _TOLD = 500  # characters of an error that are told
@@ -72,12 +73,12 @@ class OciRegistry:
         """The manifest of the tag; raises NotAtRegistry, RegistryRefused, RegistryError."""
         try:
             data, content_type = await self._manifest(self.tag)
-            found = manifests.parse_object(data)
+            found = await in_thread(manifests.parse_object, data)
             if manifests.is_index(found, content_type):
                 data, _ = await self._manifest(manifests.choose(found, architecture()))
         except RegistryError as error:
             raise _about_manifest(error) from error
-        return Found(data, manifests.check(data))
+        return Found(data, await in_thread(manifests.check, data))
 
     async def _manifest(self, reference: str) -> tuple[bytes, str]:
         """Bytes and content type of a manifest. A busy registry or a broken connection is asked again, twice."""

@@ -128,6 +128,8 @@ async def _lifespan(
     ):
         library = Library(store, settings, partial(_forget, scheduler, slots))
         await asyncio.to_thread(library.sweep)
+        for notice in await asyncio.to_thread(lambda: list(library.notices())):
+            logger.warning(notice)
         inference = Inference(store, scheduler, pool, settings.max_pixels, tokenizers)
         app.state.context = Context(
             settings, store, slots, scheduler, library, inference, pool, counted, in_flight, recent, StoredAnswers()
