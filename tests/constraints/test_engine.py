@@ -1,6 +1,9 @@
 """The real engine holds what was compiled: its llguidance is of another build than ours, and fails in silence."""
 
 import asyncio
+import importlib.util
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,3 +114,17 @@ async def test_a_greedy_answer_is_as_recorded(engine: LlamaRunner) -> None:
     request = CompletionRequest(prompt, Options(temperature=0.0, seed=1), 100, grammar=compiled(schema).grammar)
     chunks = await chunks_of(engine, request)
     assert "".join(chunk.text for chunk in chunks) == '{"a": 37, "b": 85, "sum": 104}'
+
+
+def test_the_engine_reads_patterns_with_the_library_that_checks_them() -> None:
+    """llguidance does not say its version in a program; the library under it does."""
+    found = [_derivatives(name) for name in ("llguidance", "xllamacpp")]
+    assert found[0] and found[0] == found[1]
+
+
+def _derivatives(package: str) -> set[bytes]:
+    """Versions of derivre in the native part of a package."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.origin is not None
+    programs = [path for path in Path(spec.origin).parent.iterdir() if path.suffix in (".so", ".pyd", ".dylib")]
+    return {found for path in programs for found in re.findall(rb"derivre-\d+\.\d+\.\d+", path.read_bytes())}

@@ -12,7 +12,7 @@ from serow.workers.frames import HEAD, LENGTH, Call, Kind
 _MODULE = "serow.workers.child"
 _NICE = 10
 _MOST_REPLIED = 1 << 30  # bytes
-_TOO_SLOW = -int(getattr(signal, "SIGPROF", 0))
+_TOO_SLOW = -signal.SIGPROF if sys.platform != "win32" else None
 
 
 class Ended(Exception):
