@@ -155,6 +155,17 @@ def test_a_parser_of_the_peer_reads_its_family(name: str) -> None:
         assert found.text == ""
 
 
+@pytest.mark.req("TOOL-08")
+@pytest.mark.parametrize("name", sorted(name for name, family in PARSERS.items() if family.tags and name in PEERS_CALLS))
+def test_a_parser_of_the_peer_tells_thinking_from_calls(name: str) -> None:
+    family = PARSERS[name]
+    assert family.tags is not None
+    text = f"{family.tags.opening}\nHm.{family.tags.closing}\n{PEERS_CALLS[name]}"
+    for size in SIZES:
+        found = parse(text, family.format, size=size, tags=family.tags)
+        assert (found.thinking, found.text, len(found.calls)) == ("Hm.", "", 1)
+
+
 def test_a_template_without_calls_is_read_by_what_it_is_most_like() -> None:
     rows = (("<arg_key>", PARSERS["glm-4.7"].format), ("", PARSERS["qwen3"].format))
     known = tuple((text, format) for text, format in rows if format)

@@ -416,3 +416,29 @@ def _seconds(pieces: list[str], tools: list[Tool]) -> float:
         parser.feed(piece)
     parser.finish()
     return time.process_time() - start
+
+
+ANALYSIS = "<|channel|>analysis<|message|>Hm.<|end|>"
+COMMENTARY = "<|start|>assistant<|channel|>commentary"
+FINAL = "<|start|>assistant<|channel|>final<|message|>"
+CHANNEL_CALL = ' to=functions.add <|constrain|>json<|message|>{"a": 1}<|call|>'
+
+
+@pytest.mark.req("TOOL-08")
+@pytest.mark.parametrize(
+    ("text", "thinking", "content", "calls"),
+    [
+        (f"{ANALYSIS}{COMMENTARY}{CHANNEL_CALL}", "Hm.", "", 1),
+        (f"{ANALYSIS}<|start|>assistant{CHANNEL_CALL}", "Hm.", "", 1),
+        (f"{ANALYSIS}{COMMENTARY}<|message|>I add.<|end|>{COMMENTARY}{CHANNEL_CALL}", "Hm.", "I add.", 1),
+        (f"{ANALYSIS}{FINAL}Hello", "Hm.", "Hello", 0),
+        (f"<|channel|>commentary{CHANNEL_CALL}", "", "", 1),
+        ('<|channel|>commentary to=functions.add<|channel|>commentary json<|message|>{"a": 1}', "", "", 1),
+        ("<|channel|>final<|message|>Hello", "", "Hello", 0),
+    ],
+)
+def test_channels_are_thinking_text_and_calls(text: str, thinking: str, content: str, calls: int) -> None:
+    family = FAMILIES["harmony"]
+    for size in SIZES:
+        found = parse(text, family.format, size=size, tags=family.tags)
+        assert (found.thinking, found.text, len(found.calls)) == (thinking, content, calls)

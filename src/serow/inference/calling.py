@@ -80,7 +80,7 @@ class Calling:
 
     async def unfit(self, calls: Sequence[ToolCallEnd]) -> list[str]:
         """What is to be said of calls that were not held to their tools and do not fit them."""
-        if self.can_bind:
+        if self.can_bind and not self.format.is_list:  # of a list only the first is held
             return []
         parameters = {tool.name: tool.parameters for tool in self.tools}
         found = []
