@@ -324,3 +324,19 @@ def test_an_answer_under_a_format_ends_with_its_context(wire: Wire, small_contex
     options = {**NO_END, "num_ctx": 256, "num_predict": -1, "think_budget": 300}
     record = wire.generate("zoo-think", SUM, options, format={"choice": ["yes", "no"]})
     assert (record["done_reason"], record["eval_count"], record["response"]) == ("length", 256 - 18, "")
+
+
+@pytest.mark.req("GEN-08")
+@pytest.mark.parametrize(
+    ("template", "ignored"),
+    [
+        ("{{ .Prompt }}", ["system"]),
+        ("{{ .System }}", ["prompt"]),
+        ("fixed", ["prompt", "system"]),
+        ("{{ .System }}{{ .Prompt }}", []),
+        ("{{ range .Messages }}{{ .Content }}{{ end }}", []),
+    ],
+)
+def test_a_text_that_the_template_has_no_place_for_is_told(wire: Wire, template: str, ignored: list[str]) -> None:
+    record = wire.generate("zoo-think", "Hi", {"num_predict": 1}, template=template, system="S")
+    assert [warning.split('"')[1] for warning in record.get("warnings", ())] == ignored

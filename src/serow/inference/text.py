@@ -18,7 +18,7 @@ from serow.inference.task import DecodeImages, Task
 from serow.options import PICTURE_OPTIONS
 from serow.prompt.conversation import renderer_of
 from serow.prompt.prompt import Prompt, Wanted, make, num_tokens, rendered
-from serow.prompt.render import has_template, supports_insert, tags_of, template_of
+from serow.prompt.render import has_template, supports_insert, tags_of, template_of, unplaced
 from serow.runner.base import LARGEST_SEED, RANDOM_SEED, TextRunner
 
 SHIFTED = "the context was full: its oldest half was dropped while generating"
@@ -239,6 +239,9 @@ def _unused(task: Task) -> list[str]:
     if isinstance(ask.prompt, Insert):
         given = [name for name in ("context", "images", "system") if name in ask.given]
         unused += [f'"{name}" was ignored: fill in the middle does not use it' for name in given]
-    if isinstance(ask.prompt, Single) and ask.prompt.system and not has_template(model, ask.prompt):
-        unused.append(f'"system" was ignored: "{ask.model}" has no template that could place it')
-    return unused
+    lacks = (
+        "has no template that could place it"
+        if not has_template(model, ask.prompt)
+        else "has a template without a place for it"
+    )
+    return [*unused, *(f'"{name}" was ignored: "{ask.model}" {lacks}' for name in unplaced(model, ask.prompt))]

@@ -5,7 +5,7 @@ engine's process, never in ours.
 """
 
 from serow.gotemplate import thinking_tags
-from serow.inference.ask import Insert, Raw, Single
+from serow.inference.ask import Conversation, Insert, Raw, Single
 from serow.inference.ask import Prompt as AskPrompt
 from serow.output.known import FAMILIES
 from serow.output.thinking import CHANNELS, KNOWN_TAGS, ThinkingTags, tags_of_jinja
@@ -37,6 +37,20 @@ def template_of(model: Model, prompt: AskPrompt) -> str:
 def has_template(model: Model, prompt: AskPrompt) -> bool:
     """Whether messages can be told apart, and a system text placed."""
     return bool(template_of(model, prompt) or model.chat_template)
+
+
+def unplaced(model: Model, prompt: AskPrompt) -> list[str]:
+    """Which texts of a client nothing places: `prompt`, `system`, `system messages`."""
+    template = template_of(model, prompt)
+    uses = go.parsed(template).uses if template else None
+    if isinstance(prompt, Raw | Insert) or (uses and uses("Messages")):
+        return []
+    has_system = bool(uses("System") if uses else model.chat_template)
+    if isinstance(prompt, Single):
+        given = ("prompt", prompt.prompt, not uses or uses("Prompt")), ("system", prompt.system, has_system)
+        return [name for name, text, is_placed in given if text and not is_placed]
+    messages = prompt.messages if isinstance(prompt, Conversation) else ()
+    return ["system messages"] if not has_system and any(each.role == "system" for each in messages) else []
 
 
 def supports_insert(model: Model, prompt: Insert) -> bool:
