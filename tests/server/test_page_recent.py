@@ -32,6 +32,13 @@ def test_an_error_is_told_with_the_id_that_finds_it_in_the_log() -> None:
     )
 
 
+@pytest.mark.parametrize(("status", "words"), [(404, "not found"), (405, "method not allowed"), (403, "forbidden")])
+def test_what_is_refused_without_a_sentence_is_no_fault_of_ours(status: int, words: str) -> None:
+    kept = Recent()
+    kept.observe(exchange(status))
+    assert [failure.error for failure in kept.errors()] == [words]
+
+
 def test_a_client_that_left_and_an_answer_are_no_errors() -> None:
     kept = Recent()
     kept.observe(exchange(499))

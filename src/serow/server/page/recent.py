@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 from msgspec import Struct
 
@@ -57,7 +58,7 @@ class Recent:
             self._answers.append(_Answer(timeline.first_token_at / 1e9, timeline.last_token_at / 1e9, timeline.eval_count))
         if exchange.status >= 400 and exchange.status != CLIENT_LEFT:
             moment = datetime.now(UTC)
-            text = str(exchange.error) if isinstance(exchange.error, SerowError) else "internal error"
+            text = _words(exchange)
             at = moment.isoformat(timespec="seconds").replace("+00:00", "Z")
             failure = Failure(at, exchange.status, exchange.route, text[:_LONGEST_TEXT], exchange.id)
             self._failed.append(_Failed(moment.timestamp(), exchange.client, failure))
@@ -88,3 +89,10 @@ def _shares(answer: _Answer, start: float) -> Iterator[tuple[int, float]]:
     for index in range(int(begin / STEP), int(end / STEP) + 1):
         overlap = min(end, (index + 1) * STEP) - max(begin, index * STEP)
         yield index, (overlap / duration if end > begin else 1.0)
+
+
+def _words(exchange: Exchange) -> str:
+    """What went wrong, as far as the client was told."""
+    if isinstance(exchange.error, SerowError):
+        return str(exchange.error)
+    return "internal error" if exchange.status >= 500 else HTTPStatus(exchange.status).phrase.lower()
