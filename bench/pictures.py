@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 import psutil
 
-from serow.runner.image_worker import SPINCOUNT
+from serow.engines.diffusers.worker import SPINCOUNT
 from serow.store.create import Recipe
 from serow.store.name import Name
 from serow.store.pipeline import files_of

@@ -25,8 +25,8 @@ import uvicorn
 import uvloop
 from aiohttp import web
 
-from serow.runner.base import Chunk, CompletionRequest, LoadRequest
-from serow.runner.llama_events import ChunkBuilder, EventReader
+from serow.engines.base import Chunk, CompletionRequest, LoadRequest
+from serow.engines.llamacpp.events import ChunkBuilder, EventReader
 from serow.server.app import create_app
 from serow.server.connection import bounded
 from serow.settings import Settings

@@ -28,12 +28,12 @@ from jsonschema import Draft202012Validator
 from jsonschema.validators import validator_for
 
 from serow.constraints import compile_format
+from serow.engines.base import CompletionRequest, LoadRequest
 from serow.engines.home import forced
+from serow.engines.kinds import WHEEL
+from serow.engines.llamacpp.runner import LlamaRunner
 from serow.errors import FormatError
 from serow.options import LoadOptions, Options
-from serow.runner.base import CompletionRequest, LoadRequest
-from serow.runner.engine import WHEEL
-from serow.runner.llama import LlamaRunner
 from serow.settings import load
 from serow.store.model import Model
 from serow.store.name import Name

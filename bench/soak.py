@@ -36,7 +36,7 @@ import psutil
 
 from bench import hostile
 from bench.wishes import ENDLESS, ZOO, Crowd, Wish
-from serow.runner.image import PACKAGES
+from serow.engines.diffusers.runner import PACKAGES
 from serow.store.create import Recipe
 from serow.store.name import Name
 from serow.store.pipeline import files_of

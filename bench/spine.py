@@ -29,12 +29,12 @@ import aiohttp
 import psutil
 
 from serow import settings as serow_settings
+from serow.engines.base import CompletionRequest, LoadRequest
 from serow.engines.home import forced
+from serow.engines.kinds import WHEEL
+from serow.engines.llamacpp.request import completion_body
+from serow.engines.llamacpp.runner import LlamaRunner
 from serow.options import LoadOptions, resolve_options
-from serow.runner.base import CompletionRequest, LoadRequest
-from serow.runner.engine import WHEEL
-from serow.runner.llama import LlamaRunner
-from serow.runner.llama_request import completion_body
 from serow.store.create import Recipe
 from serow.store.model import Model
 from serow.store.name import Name

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serow.runner.image import PACKAGES
+from serow.engines.diffusers.runner import PACKAGES
 from serow.store.create import Recipe
 from serow.store.name import Name
 from serow.store.pipeline import files_of

@@ -108,7 +108,7 @@ def picture_of(record: dict[str, Any]) -> Image.Image:
 def worker() -> psutil.Process:
     """The process that draws here: the youngest, for servers of other tests may still have theirs."""
     children = psutil.Process().children(recursive=True)
-    drawing_ones = [child for child in children if "serow.runner.image_worker" in child.cmdline()]
+    drawing_ones = [child for child in children if "serow.engines.diffusers.worker" in child.cmdline()]
     return max(drawing_ones, key=psutil.Process.create_time)
 
 

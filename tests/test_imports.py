@@ -13,7 +13,7 @@ LAYERS = (
     ("settings", "keys", "options", "gotemplate", "workers"),
     ("store", "output.thinking", "output.tags", "output.format", "output.known", "constraints", "images"),
     ("output.source", "output.typed"),
-    ("registries", "runner"),
+    ("registries",),
     ("engines", "inference.ask", "inference.events", "inference.timeline"),
     ("scheduler", "library", "output"),
     ("prompt", "metrics"),

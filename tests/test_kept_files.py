@@ -5,7 +5,7 @@ import pytest
 from msgspec import Struct
 
 from serow.cli.background import Record
-from serow.engines.checks import Check
+from serow.engines.check.checks import Check
 from serow.engines.home import Build
 from serow.keys import Key
 

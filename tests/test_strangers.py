@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 
 from serow.cli import picture
-from serow.engines.checks import Checks
+from serow.engines.check.checks import Checks
 from serow.engines.home import EngineHome
+from serow.engines.kinds import WHEEL
+from serow.engines.llamacpp.slot_cache import SlotCache
 from serow.errors import NotFound, RequestError
 from serow.library.downloads import Downloads
-from serow.runner.engine import WHEEL
-from serow.runner.slots import SlotCache
 from serow.store.prune import prune
 from serow.store.store import Store
 from serow.system import disk
 from tests.conftest import create
+from tests.engines.llamacpp.engines import load_request
 from tests.pictures import SHAPES, create_pipeline
-from tests.runner.engines import load_request
 
 HEX = "0123456789abcdef"
 LONG_AGO = (1000, 1000)

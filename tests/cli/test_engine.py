@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from serow.cli.main import main
-from serow.engines import sources
+from serow.engines.build import sources
+from serow.engines.build.tools import CMAKE, NINJA
 from serow.engines.home import Build, EngineHome
-from serow.engines.tools import CMAKE, NINJA
 from tests.engines.fake import FILENAME, GATE, PROGRAM, Fake, make_sdist
 
 from .terminal import Terminal

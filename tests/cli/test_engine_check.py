@@ -10,12 +10,12 @@ import psutil
 import pytest
 
 from serow.cli.main import main
-from serow.engines.checks import Checks
+from serow.engines.check.checks import Checks
 from serow.engines.home import Build, EngineHome
-from serow.runner.engine import LLAMA_CPP, FlagSet
+from serow.engines.kinds import LLAMA_CPP, FlagSet
 from serow.store.store import Store
 from tests.conftest import create
-from tests.engines.test_check import make_executable
+from tests.engines.check.test_check import make_executable
 
 DEADLINE = 60.0  # seconds
 Run = Callable[..., tuple[int, str, str]]

@@ -104,7 +104,7 @@ def engines() -> list[int]:
     found = []
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if "serow.runner.llama_worker" in child.cmdline():
+            if "serow.engines.llamacpp.worker" in child.cmdline():
                 found.append(child.pid)
     return found
 

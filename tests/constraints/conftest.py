@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest_asyncio
 
 from serow.constraints import Constraints
-from serow.runner.llama import LlamaRunner
+from serow.engines.llamacpp.runner import LlamaRunner
 from serow.settings import Settings
 from serow.workers.pool import Pool
-from tests.runner.engines import load_request
+from tests.engines.llamacpp.engines import load_request
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from serow.constraints import Constraint
+from serow.engines.base import CompletionRequest
+from serow.engines.llamacpp.runner import LlamaRunner
 from serow.options import Options
-from serow.runner.base import CompletionRequest
-from serow.runner.llama import LlamaRunner
 from tests.constraints.sampling import compiled, fits
-from tests.runner.engines import chat, chunks_of
+from tests.engines.llamacpp.engines import chat, chunks_of
 
 pytestmark = pytest.mark.req("GEN-12")
 

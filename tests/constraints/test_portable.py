@@ -8,12 +8,12 @@ import pytest
 import pytest_asyncio
 
 from serow.constraints.portable import portable_pattern
+from serow.engines.base import CompletionRequest
+from serow.engines.llamacpp.runner import LlamaRunner
 from serow.options import Options
-from serow.runner.base import CompletionRequest
-from serow.runner.llama import LlamaRunner
 from serow.settings import Settings
 from tests.constraints.sampling import compiled
-from tests.runner.engines import EXECUTABLES, chat, chunks_of, engine_of, load_request
+from tests.engines.llamacpp.engines import EXECUTABLES, chat, chunks_of, engine_of, load_request
 
 pytestmark = pytest.mark.req("GEN-12")
 

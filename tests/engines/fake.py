@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serow.cli.main import main
-from serow.engines import sources
-from serow.engines.edit import Edit
-from serow.engines.sources import Backend, Recipe
+from serow.engines.build import sources
+from serow.engines.build.edit import Edit
+from serow.engines.build.sources import Backend, Recipe
 from serow.registries.package_index.distribution import Distribution
 
 PROJECT, TOP = "fake-engine", "fake_engine-1.0"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from serow.engines.home import EXECUTABLE, Build, EngineHome, disk_errors, forced
+from serow.engines.kinds import IK, LLAMA_CPP, WHEEL, Engine
 from serow.errors import NotFound, RequestError, StoreError
-from serow.runner.engine import IK, LLAMA_CPP, WHEEL, Engine
 from serow.settings import Settings
 
 BUILD = Build(sha256="ab" * 32, source="ik.tar.gz", built_at="2026-01-02T03:04:05+00:00")

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from serow.engines.checks import Checks, Speeds
+from serow.engines.check.checks import Checks, Speeds
 from serow.engines.home import Build, EngineHome
+from serow.engines.kinds import IK, LLAMA_CPP, Engine, Feature, FlagSet
 from serow.engines.selection import WHEEL_CHOICE, Choice, Selection
 from serow.errors import RequestError, StoreError
-from serow.runner.engine import IK, LLAMA_CPP, Engine, Feature, FlagSet
 from serow.settings import Settings
-from tests.engines.test_checks import FLASH, A, result
+from tests.engines.check.test_checks import FLASH, A, result
 from tests.scheduler.machine import model
 
 NOTHING: frozenset[Feature] = frozenset()

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from serow.runner.socket_directory import SOCKET
+from serow.engines.socket_directory import SOCKET
 from serow.scheduler.resident import State
 from serow.settings import Settings
 from tests.support.server import ENDLESS, Running, running, until

@@ -14,7 +14,7 @@ import aiohttp
 import httpx
 import pytest
 
-from tests.runner.engines import ends
+from tests.engines.llamacpp.engines import ends
 from tests.support.server import END_DEADLINE, ENDLESS, Served, served, until
 
 TALK = {"model": "zoo-think", "prompt": "Hello", "options": ENDLESS}

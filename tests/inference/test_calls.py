@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 
 from serow.constraints import Constraint, Constraints, Shape
+from serow.engines.base import CompletionRequest
 from serow.inference.ask import Tool, ToolChoice
 from serow.inference.calling import Calling
 from serow.inference.completion import Completion
@@ -16,7 +17,6 @@ from serow.options import Options
 from serow.output.format import CallFormat
 from serow.output.known import BARE, HERMES, KIMI, LFM, MISTRAL, QWEN_CODER
 from serow.output.thinking import ThinkingTags
-from serow.runner.base import CompletionRequest
 from tests.output.families import TOOLS, Folded
 from tests.support.engine import FakeEngine, Piece, Script
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from serow.engines.base import CompletionRequest
 from serow.errors import InvalidModelName, ModelNotFound, PromptTooLong, RequestError
-from serow.runner.base import CompletionRequest
 from serow.store.model import Capability
 from tests.support.engine import FakeEngine
 from tests.support.flow import flow

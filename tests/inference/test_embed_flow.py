@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from serow.engines.kinds import Feature
 from serow.errors import RequestError
 from serow.inference.ask import Ask, Inputs, Nothing, Prompt
 from serow.inference.events import Done, Event, Vectors
-from serow.runner.engine import Feature
 from serow.store.model import Capability
 from tests.support.engine import FakeEngine
 from tests.support.flow import flow

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from serow.constraints import Constraints
+from serow.engines.llamacpp.runner import LlamaRunner
 from serow.inference.ask import Tool, ToolChoice
 from serow.inference.calling import Calling
 from serow.inference.completion import Completion
@@ -23,12 +24,11 @@ from serow.options import Options
 from serow.output.probe import find_format
 from serow.prompt.probing import probe
 from serow.prompt.templates import Rendering
-from serow.runner.llama import LlamaRunner
 from serow.settings import Settings
 from serow.workers.pool import Pool
 from tests.conftest import pulled
+from tests.engines.llamacpp.engines import load_request
 from tests.output.families import Folded
-from tests.runner.engines import load_request
 
 MODELS = ("zoo-think", "smollm2:135m", "qwen2.5-coder:0.5b")
 NUMBERS = {"a": {"type": "integer"}, "b": {"type": "integer"}}

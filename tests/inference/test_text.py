@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from serow.engines.base import CompletionRequest
 from serow.errors import EngineDied, RequestError, TemplateError
-from serow.runner.base import CompletionRequest
 from serow.store.model import Capability
 from tests.support.engine import MEDIA_MARKER, FakeEngine
 from tests.support.flow import flow, model

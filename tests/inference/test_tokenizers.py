@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from serow.engines.base import LoadRequest
+from serow.engines.llamacpp.runner import LlamaRunner
 from serow.inference import tokenizers
 from serow.inference.tokenizers import MOST, Tokenizers
-from serow.runner.base import LoadRequest
-from serow.runner.llama import LlamaRunner
 from serow.settings import Settings
 from serow.store.model import Model
 from serow.store.store import Store

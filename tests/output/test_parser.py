@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serow.engines.base import Logprob
 from serow.inference.ask import Tool
 from serow.inference.events import Delta, ToolCallArguments, ToolCallEnd, ToolCallStart
 from serow.output.format import CallFormat, Kind
 from serow.output.known import BARE, FAMILIES, HERMES, LFM, MISTRAL, QWEN_CODER
 from serow.output.parser import OutputParser
 from serow.output.thinking import ThinkingTags
-from serow.runner.base import Logprob
 from tests.output.families import ADD, NOW, TOOLS, Folded, parse
 
 THINK = ThinkingTags("<think>", "</think>")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from serow.engines.base import ImageChunk, ImageRequest
 from serow.errors import EngineDied
-from serow.runner.base import ImageChunk, ImageRequest
 from serow.settings import Settings
 from serow.store.store import Store
 from tests.conftest import create

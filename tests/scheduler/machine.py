@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from serow.engines.base import LoadRequest
+from serow.engines.kinds import Feature
 from serow.engines.selection import Selection
 from serow.options import LoadOptions
-from serow.runner.base import LoadRequest
-from serow.runner.engine import Feature
 from serow.scheduler.devices import Devices
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, Scheduler

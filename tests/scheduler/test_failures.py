@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from serow.engines.kinds import Feature
 from serow.engines.selection import Selection
 from serow.errors import EngineDied, LoadError
 from serow.options import LoadOptions
-from serow.runner.engine import Feature
 from serow.scheduler.resident import Demand
-from tests.engines.test_checks import result
+from tests.engines.check.test_checks import result
 from tests.engines.test_selection import Place
 from tests.scheduler.machine import GIB, Machine, Request, model, names
 from tests.scheduler.virtual import settle, virtual_time

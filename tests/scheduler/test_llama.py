@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from serow.engines.llamacpp.runner import LlamaRunner
 from serow.errors import EngineDied, LoadError
 from serow.options import LoadOptions
-from serow.runner.llama import LlamaRunner
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Scheduler
 from serow.settings import Settings

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from serow.engines.base import LoadRequest
+from serow.engines.kinds import IK, WHEEL, Engine, Feature, FlagSet
+from serow.engines.llamacpp.spec import prompt_cache_size
 from serow.engines.selection import WHEEL_CHOICE, Choice
 from serow.options import LoadOptions
-from serow.runner.base import LoadRequest
-from serow.runner.engine import IK, WHEEL, Engine, Feature, FlagSet
-from serow.runner.llama_spec import prompt_cache_size
 from serow.scheduler.placement import Decision, Load, Refuse, Use, Wait, fits, memory_needed, plan, resolve
 from serow.scheduler.resident import Demand, Resident, State
 from serow.settings import Settings

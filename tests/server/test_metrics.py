@@ -9,8 +9,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serow.engines.base import Usage
 from serow.inference.timeline import BOUNDS, Timeline
-from serow.runner.base import Usage
 
 Labels = frozenset[tuple[str, str]]
 ASK = {"model": "zoo-think", "prompt": "hi", "stream": False, "options": {"num_predict": 8, "temperature": 0}}

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serow.runner.llama_spec import physical_cores
+from serow.engines.llamacpp.spec import physical_cores
 from serow.server.app import create_app
 from serow.settings import Settings
 from serow.store.store import Store

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from serow.engines.base import LoadRequest
+from serow.engines.child import Listen
+from serow.engines.llamacpp.flags import ik_flags, llama_cpp_flags
+from serow.engines.llamacpp.params import common_params, describe
+from serow.engines.llamacpp.slot_cache import _key
 from serow.errors import ModelFileError
 from serow.options import LoadOptions
-from serow.runner.base import LoadRequest
-from serow.runner.child import Listen
-from serow.runner.llama_flags import ik_flags, llama_cpp_flags
-from serow.runner.llama_params import common_params, describe
-from serow.runner.slots import _key
 from serow.scheduler.resident import key_of
 from serow.store import gguf
 from serow.store.adapter import check_fit

@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Protocol
 
-from serow.runner.base import Chunk, CompletionRequest, ImageChunk, ImageRequest, LoadRequest, Logprob, Usage
+from serow.engines.base import Chunk, CompletionRequest, ImageChunk, ImageRequest, LoadRequest, Logprob, Usage
 
 Piece = str | Exception | asyncio.Event  # a token; what goes wrong instead; what has to happen before it goes on
 Template = Callable[[Sequence[dict[str, Any]], dict[str, Any]], str]

@@ -165,7 +165,7 @@ class Served:
         """Its engines, and what they started: no workers, which stay for the next job."""
         found: list[psutil.Process] = []
         for child in psutil.Process(self.process.pid).children():
-            if any(word.startswith("serow.runner.") for word in child.cmdline()):
+            if any(word.startswith("serow.engines.") for word in child.cmdline()):
                 found += (child, *child.children(recursive=True))
         return found
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from serow.engines.base import Logprob, TokenLogprob
 from serow.errors import EngineDied, ModelNotFound, PromptTooLong, RequestError
 from serow.inference.ask import Conversation, Image, Message, Text, ToolCall, ToolChoice
 from serow.inference.events import Delta, Event, Prompted, Rendered
-from serow.runner.base import Logprob, TokenLogprob
 from serow.wire.openai_answer import error_body
 from serow.wire.openai_chat import ChatRequest, ChatStream, decode, whole
 from tests.wire.streams import CUT, DONE, TEXT, THOUGHT, call, data_of, folded, sent

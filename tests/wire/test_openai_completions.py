@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from serow.engines.base import Logprob, TokenLogprob
 from serow.errors import RequestError
 from serow.inference.ask import Insert, Raw
 from serow.inference.events import Delta, Echo, Event, Prompted
-from serow.runner.base import Logprob, TokenLogprob
 from serow.wire.openai_completions import CompletionRequest, CompletionStream, decode, whole
 from tests.wire.streams import CUT, DONE, TEXT, data_of, folded, sent
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from serow.engines.base import Logprob
 from serow.errors import EngineDied, NotFound, RequestError
 from serow.inference.ask import Conversation, Image, Message, Text, ToolCall, ToolChoice
 from serow.inference.events import Delta, Event, Prompted
-from serow.runner.base import Logprob
 from serow.wire.responses import Memory, ResponsesRequest, decode, whole
 from serow.wire.responses_stream import ResponseStream
 from tests.wire.streams import CUT, DONE, TEXT, THOUGHT, call, data_of, folded, sent

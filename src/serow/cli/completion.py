@@ -126,7 +126,7 @@ def key_names() -> list[str]:
 
 def engine_names() -> list[str]:
     """The engines that can be built."""
-    from serow.runner.engine import KINDS, WHEEL
+    from serow.engines.kinds import KINDS, WHEEL
 
     return [name for name in KINDS if name != WHEEL.name]
 

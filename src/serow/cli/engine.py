@@ -17,7 +17,7 @@ from serow.cli.table import columns, human_time
 from serow.cli.terminal import say, tell
 
 if TYPE_CHECKING:
-    from serow.engines.build import Progress, Workshop
+    from serow.engines.build.build import Progress, Workshop
     from serow.engines.home import EngineHome
 
 _AUTOMATIC = "auto"
@@ -47,7 +47,7 @@ def engine() -> None:
 @engine.command("list")
 def list_engines() -> None:
     """List the engines, and say which one is in use."""
-    from serow.runner.engine import KINDS
+    from serow.engines.kinds import KINDS
 
     rows = [_row(name) for name in KINDS]
     say(columns([("NAME", "BUILD", "SOURCE", "BACKENDS", "BUILT"), *rows], spare=(3, 4, 1)))
@@ -55,7 +55,7 @@ def list_engines() -> None:
 
 
 def _row(name: str) -> tuple[str, ...]:
-    from serow.runner.engine import WHEEL
+    from serow.engines.kinds import WHEEL
 
     if name == WHEEL.name:
         return name, version("xllamacpp"), "xllamacpp", "", ""
@@ -96,9 +96,9 @@ def build(name: str, cpu_only: bool) -> None:
     """
     import asyncio
 
-    from serow.engines.build import Plan, Workshop
-    from serow.engines.sources import find
-    from serow.engines.toolchain import find_toolchain
+    from serow.engines.build.build import Plan, Workshop
+    from serow.engines.build.sources import find
+    from serow.engines.build.toolchain import find_toolchain
 
     plan = Plan(name, find(name), find_toolchain(cpu_only=cpu_only))
     say(f"building {name} from {plan.recipe.sdist.filename}", err=True)

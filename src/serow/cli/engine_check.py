@@ -14,8 +14,8 @@ from serow.cli.table import columns
 from serow.cli.terminal import Handler, say, tell
 
 if TYPE_CHECKING:
-    from serow.engines.checks import Check
-    from serow.runner.engine import Engine, FlagSet
+    from serow.engines.check.checks import Check
+    from serow.engines.kinds import Engine, FlagSet
     from serow.settings import Settings
     from serow.store.model import Model
 
@@ -54,7 +54,7 @@ def check(context: click.Context, name: str, models: tuple[str, ...], verbose: b
 
 def _find(names: Sequence[str], configured: "Settings") -> "list[Model]":
     """The models of these names; without one all language models, each file once."""
-    from serow.engines.checks import model_key
+    from serow.engines.check.checks import model_key
     from serow.errors import NotFound
     from serow.store.store import Store
 
@@ -69,8 +69,8 @@ def _find(names: Sequence[str], configured: "Settings") -> "list[Model]":
 
 async def _check(engine: "Engine", model: "Model", configured: "Settings") -> bool:
     """Check one model, keep and show the results; whether one has passed."""
-    from serow.engines.check import check
-    from serow.engines.checks import Checks
+    from serow.engines.check.check import check
+    from serow.engines.check.checks import Checks
 
     name, kept, results = model.name.display_shortest, Checks(configured.engines), []
     with progress.bar(is_bytes=False) as bar:
@@ -109,8 +109,8 @@ def _multiples(result: "Check") -> list[str]:
 
 def _outcome(model: "Model", configured: "Settings") -> str:
     """What a server makes of it."""
+    from serow.engines.kinds import WHEEL
     from serow.engines.selection import Selection
-    from serow.runner.engine import WHEEL
 
     choice = Selection(configured).choose(model, frozenset())
     name = model.name.display_shortest

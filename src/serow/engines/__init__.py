@@ -1,1 +1,9 @@
-"""Engines beside the wheel: how they get onto this machine, what they were seen to do, and which one a model runs on."""
+"""What runs models: child processes behind one protocol, how each is started and spoken to, and which one a model gets.
+
+base        the protocol, and the values that cross it
+kinds       the engines that there are, and how they differ
+process     a child process and its whole life
+llamacpp    language models          diffusers   pictures
+build       engines compiled here    check       what they were seen to do
+selection   which one a model runs on
+"""

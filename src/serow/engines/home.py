@@ -20,8 +20,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from serow.engines.kinds import KINDS, LLAMA_CPP, WHEEL, Engine, find_kind
 from serow.errors import NotFound, RequestError
-from serow.runner.engine import KINDS, LLAMA_CPP, WHEEL, Engine, find_kind
 from serow.settings import Settings
 from serow.store import blobs
 from serow.system import owned

@@ -3,10 +3,10 @@
 import logging
 from dataclasses import dataclass
 
-from serow.engines.checks import Check, Checks
+from serow.engines.check.checks import Check, Checks
 from serow.engines.home import EngineHome, forced
+from serow.engines.kinds import DEFAULT_FLAGS, WHEEL, Engine, Feature, FlagSet
 from serow.errors import RequestError, StoreError
-from serow.runner.engine import DEFAULT_FLAGS, WHEEL, Engine, Feature, FlagSet
 from serow.settings import Settings
 from serow.store.model import Model
 

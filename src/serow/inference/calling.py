@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serow.constraints import Constraint, Constraints, Shape, one_of
+from serow.engines.base import TextRunner
 from serow.inference.ask import Conversation, Tool, ToolChoice
 from serow.inference.events import ToolCallEnd
 from serow.output.format import CallFormat, Kind
@@ -14,7 +15,6 @@ from serow.output.known import BARE, FAMILIES
 from serow.output.probe import Prober
 from serow.prompt.probing import probe
 from serow.prompt.templates import Rendering, Templates
-from serow.runner.base import TextRunner
 from serow.store.model import Model
 
 _MOST_CHECKED = 16  # calls of one answer

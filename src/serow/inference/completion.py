@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from serow.constraints import Constraint
+from serow.engines.base import Chunk, CompletionRequest, Logprob, TextRunner, Usage
 from serow.errors import EngineError
 from serow.inference.calling import Calling
 from serow.inference.events import Delta, Event, ToolCallEnd
@@ -23,7 +24,6 @@ from serow.inference.timeline import Timeline
 from serow.output.format import Kind
 from serow.output.parser import OutputParser
 from serow.prompt.truncation import truncate
-from serow.runner.base import Chunk, CompletionRequest, Logprob, TextRunner, Usage
 
 _BEHIND_THINKING = "\n\n"
 _NOT_CALLED = "tool_choice asks for a call, and the model wrote none"

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from serow.engines.base import CompletionRequest, Logprob, TextRunner
 from serow.inference.ask import Raw
 from serow.inference.events import Echo
 from serow.options import Options
-from serow.runner.base import CompletionRequest, Logprob, TextRunner
 
 _AT_ONCE = 256  # tokens of one grammar
 _PLAIN = Options(temperature=0.0, repeat_penalty=1.0)

@@ -6,9 +6,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from serow.engines.base import TextRunner
 from serow.errors import EngineError, RequestError
 from serow.inference.ask import Inputs
-from serow.runner.base import TextRunner
 from serow.store.model import Model
 
 _FLOAT32_DIGITS = range(6, 10)  # that tell every float32 from its neighbours

@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from serow.runner.base import Logprob
+from serow.engines.base import Logprob
 
 DoneReason = Literal["stop", "length", "load", "unload"]
 

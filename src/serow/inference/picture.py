@@ -5,14 +5,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from serow.engines.base import RANDOM_SEED, ImageRequest, ImageRunner
+from serow.engines.diffusers.runner import require_packages
 from serow.errors import RequestError
 from serow.inference import events
 from serow.inference.ask import Ask, Insert, Nothing, Picture, Raw, Single
 from serow.inference.events import Event
 from serow.inference.task import DecodeImages, Task
 from serow.options import PICTURE_OPTIONS, LoadOptions, Options
-from serow.runner.base import RANDOM_SEED, ImageRequest, ImageRunner
-from serow.runner.image import require_packages
 
 _USED = ("model", "prompt", "stream", "images", "options", "keep_alive", "width", "height", "steps")
 _USED_OPTIONS = (*PICTURE_OPTIONS, "seed", "num_gpu", "main_gpu", "num_thread")

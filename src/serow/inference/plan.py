@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from serow.constraints import Constraint
+from serow.engines.base import CompletionRequest
 from serow.inference.calling import Calling
 from serow.options import Options
 from serow.output.thinking import ThinkingTags
-from serow.runner.base import CompletionRequest
 
 
 @dataclass(frozen=True)

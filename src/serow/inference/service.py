@@ -13,6 +13,7 @@ from functools import partial
 from typing import cast
 
 from serow.constraints import Constraints
+from serow.engines.base import ImageRunner, TextRunner
 from serow.errors import LoadError, ModelFileError, RequestError
 from serow.images import MAX_PIXELS, Pictures
 from serow.inference import picture, text
@@ -25,7 +26,6 @@ from serow.inference.timeline import Timeline
 from serow.inference.tokenizers import Tokenizers
 from serow.options import resolve_options
 from serow.prompt.templates import Rendering, Templates
-from serow.runner.base import ImageRunner, TextRunner
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, Scheduler
 from serow.store.store import Store

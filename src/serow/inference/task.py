@@ -8,12 +8,12 @@ from typing import Self
 import msgspec
 
 from serow.constraints import Constraint, Verdict
+from serow.engines.kinds import Feature
 from serow.inference.ask import Ask, Raw
 from serow.inference.timeline import Timeline
 from serow.options import Options
 from serow.output.thinking import ThinkingTags
 from serow.prompt.templates import Rendering
-from serow.runner.engine import Feature
 from serow.store.model import Model
 
 DecodeImages = Callable[[Sequence[str]], Awaitable[list[bytes]]]  # base64 or data URIs to PNG

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from serow.constraints import Constraints, Verdict
+from serow.engines.base import LARGEST_SEED, RANDOM_SEED, TextRunner
 from serow.errors import PromptTooLong, RequestError
 from serow.inference.ask import Ask, Conversation, Image, Insert, Nothing, Raw, Single
 from serow.inference.calling import Calling, Toolbox
@@ -19,7 +20,6 @@ from serow.options import PICTURE_OPTIONS
 from serow.prompt.conversation import renderer_of
 from serow.prompt.prompt import Prompt, Wanted, make, num_tokens, rendered
 from serow.prompt.render import has_template, supports_insert, tags_of, template_of, unplaced
-from serow.runner.base import LARGEST_SEED, RANDOM_SEED, TextRunner
 
 SHIFTED = "the context was full: its oldest half was dropped while generating"
 _MOST_CONTEXTS = 10  # num_predict -1 ends after as many times num_ctx, as in the peer

@@ -3,7 +3,7 @@
 import time
 from bisect import bisect_left
 
-from serow.runner.base import Usage
+from serow.engines.base import Usage
 
 BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between two pieces of text
 _BOUNDS_NS = tuple(round(bound * 1e9) for bound in BOUNDS)

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
+from serow.engines.base import LoadRequest, Runner, TextRunner
 from serow.options import LoadOptions
-from serow.runner.base import LoadRequest, Runner, TextRunner
 from serow.store.model import Model
 from serow.store.tokenizer_file import write
 

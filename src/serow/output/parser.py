@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 
 import msgspec
 
+from serow.engines.base import Logprob
 from serow.inference.ask import Tool
 from serow.inference.events import Delta, Event, ToolCallStart
 from serow.output.calls import Call
@@ -19,7 +20,6 @@ from serow.output.source import Ended, Reading, Source, Unreadable
 from serow.output.tagged import read_tagged
 from serow.output.tags import TagFinder
 from serow.output.thinking import ThinkingParser, ThinkingTags
-from serow.runner.base import Logprob
 
 CUT = "a tool call was cut off"
 _READERS: dict[Kind, Callable[[Source, CallFormat, Call], Reading]] = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from serow.engines.base import CompletionRequest, TextRunner
 from serow.errors import PromptTooLong
 from serow.inference.ask import Conversation, Tool
 from serow.options import Options
@@ -13,7 +14,6 @@ from serow.prompt import go, jinja
 from serow.prompt.media import with_image_markers, with_media
 from serow.prompt.templates import Rendering
 from serow.prompt.turns import Turn, turns_of
-from serow.runner.base import CompletionRequest, TextRunner
 from serow.store.model import Model
 
 _MOST_CHARACTERS = 24  # of a token, about: a conversation with more of them for each token can't fit and is not rendered whole

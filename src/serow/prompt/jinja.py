@@ -5,10 +5,10 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from serow.engines.base import TextRunner
 from serow.inference.ask import Conversation, Tool
 from serow.output.thinking import ThinkingTags
 from serow.prompt.turns import Turn, check_end
-from serow.runner.base import TextRunner
 
 _ANSWER = "serow-placeholder-answer"
 _NEXT = Turn("user", "serow-placeholder-question")

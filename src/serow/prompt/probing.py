@@ -3,12 +3,12 @@
 import json
 from typing import Any
 
+from serow.engines.base import TextRunner
 from serow.inference.ask import Tool, ToolCall
 from serow.output.probe import Render
 from serow.prompt import jinja
 from serow.prompt.templates import Rendering
 from serow.prompt.turns import Turn
-from serow.runner.base import TextRunner
 
 
 def probe(template: str, rendering: Rendering, runner: TextRunner) -> Render:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from serow.engines.base import TextRunner
+from serow.engines.llamacpp.spec import whole_blocks
 from serow.errors import PromptTooLong
 from serow.inference.ask import Ask, Conversation, Raw, Single
 from serow.options import Options
@@ -13,8 +15,6 @@ from serow.prompt.render import render
 from serow.prompt.templates import Rendering
 from serow.prompt.truncation import truncate
 from serow.prompt.turns import unknown_roles
-from serow.runner.base import TextRunner
-from serow.runner.llama_spec import whole_blocks
 from serow.store.model import Model
 
 

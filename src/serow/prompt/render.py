@@ -4,6 +4,7 @@ A request's or model's TEMPLATE is Go's text/template and runs here, bounded; a 
 engine's process, never in ours.
 """
 
+from serow.engines.base import TextRunner
 from serow.gotemplate import thinking_tags
 from serow.inference.ask import Conversation, Insert, Raw, Single
 from serow.inference.ask import Prompt as AskPrompt
@@ -13,7 +14,6 @@ from serow.prompt import go, jinja
 from serow.prompt.media import with_image_markers
 from serow.prompt.templates import Rendering
 from serow.prompt.turns import Turn
-from serow.runner.base import TextRunner
 from serow.store.model import Model
 
 

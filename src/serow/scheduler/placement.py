@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from serow.engines.llamacpp.spec import prompt_cache_size, whole_blocks
 from serow.engines.selection import WHEEL_CHOICE, Choice
 from serow.options import LoadOptions
-from serow.runner.llama_spec import prompt_cache_size, whole_blocks
 from serow.scheduler.resident import Demand, Resident, State
 from serow.settings import Settings
 from serow.store.model import Model

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from serow.engines.base import LoadRequest, Runner
+from serow.engines.kinds import Feature
 from serow.errors import SerowError
 from serow.options import LoadOptions
-from serow.runner.base import LoadRequest, Runner
-from serow.runner.engine import Feature
 from serow.store.model import Model
 
 Key = tuple[Path | bool | None, ...]

@@ -17,9 +17,9 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from serow.engines.base import LoadRequest, Runner
 from serow.engines.selection import Choice, Selection
 from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, RequestError, Unavailable
-from serow.runner.base import LoadRequest, Runner
 from serow.scheduler.backoff import Backoff
 from serow.scheduler.counts import Counts
 from serow.scheduler.devices import Devices

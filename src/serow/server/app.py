@@ -17,17 +17,17 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
+from serow.engines import socket_directory
+from serow.engines.base import LoadRequest, Runner
+from serow.engines.diffusers.runner import ImageRunner
+from serow.engines.llamacpp.runner import LlamaRunner
+from serow.engines.llamacpp.slot_cache import SlotCache
 from serow.errors import SerowError
 from serow.inference.service import Inference
 from serow.inference.tokenizers import Tokenizers
 from serow.keys import KeyFile, Keyring
 from serow.library.library import Library
 from serow.metrics import Metrics
-from serow.runner import socket_directory
-from serow.runner.base import LoadRequest, Runner
-from serow.runner.image import ImageRunner
-from serow.runner.llama import LlamaRunner
-from serow.runner.slots import SlotCache
 from serow.scheduler.scheduler import RunnerFactory, Scheduler
 from serow.server import bind, log, metrics
 from serow.server.body import InFlight

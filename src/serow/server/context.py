@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
+from serow.engines.llamacpp.slot_cache import SlotCache
 from serow.inference.service import Inference
 from serow.library.library import Library
 from serow.metrics import Metrics
-from serow.runner.slots import SlotCache
 from serow.scheduler.scheduler import Scheduler
 from serow.server.page.recent import Recent
 from serow.server.stored import StoredAnswers

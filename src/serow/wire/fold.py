@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from serow.engines.base import Logprob
 from serow.inference.events import (
     Delta,
     Done,
@@ -17,7 +18,6 @@ from serow.inference.events import (
     Usage,
     Vectors,
 )
-from serow.runner.base import Logprob
 
 
 @dataclass

@@ -8,11 +8,11 @@ from msgspec import UNSET, Struct, UnsetType
 
 from serow import bounds
 from serow.duration import parse_keep_alive
+from serow.engines.base import Logprob
 from serow.errors import RequestError, SerowError
 from serow.inference.ask import Ask, Insert, Nothing, Prompt, Raw, Single, ThinkLevel
 from serow.inference.events import Delta, Done, Event, Picture, Rendered, Step, Usage
 from serow.options import LARGEST_SIDE, MOST_STEPS, parse_options
-from serow.runner.base import Logprob
 from serow.wire.fold import Fold
 from serow.wire.json import convert, decode_object, encode_line, now
 

@@ -9,6 +9,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from serow import bounds
 from serow.duration import parse_keep_alive
+from serow.engines.base import Logprob
 from serow.errors import RequestError, SerowError
 from serow.inference.ask import (
     Ask,
@@ -26,7 +27,6 @@ from serow.inference.ask import (
 )
 from serow.inference.events import Delta, Done, Event, Rendered, ToolCallArguments, ToolCallEnd, ToolCallStart
 from serow.options import parse_options
-from serow.runner.base import Logprob
 from serow.wire.chat_messages import parts_of
 from serow.wire.fields import Fields
 from serow.wire.fold import Fold

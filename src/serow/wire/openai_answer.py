@@ -6,10 +6,10 @@ from typing import Any
 
 from msgspec import UNSET
 
+from serow.engines.base import Logprob
 from serow.errors import SerowError
 from serow.inference.ask import Ask
 from serow.inference.events import Done
-from serow.runner.base import Logprob
 from serow.wire.fold import Fold
 
 FINGERPRINT = "fp_ollama"

@@ -7,10 +7,10 @@ from typing import Any
 
 from msgspec import UNSET
 
+from serow.engines.base import Logprob
 from serow.errors import SerowError
 from serow.inference.ask import Ask, Insert, Raw
 from serow.inference.events import Chosen, Delta, Done, Echo
-from serow.runner.base import Logprob
 from serow.wire import server_sent
 from serow.wire.fields import Fields
 from serow.wire.fold import Fold

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from serow.engines.base import Logprob
 from serow.errors import RequestError
 from serow.inference.ask import Ask, Conversation, Message, Text, Tool, ToolChoice
 from serow.inference.events import Done, ToolCallEnd, Usage
-from serow.runner.base import Logprob
 from serow.wire.chat_messages import is_begun
 from serow.wire.fields import Fields
 from serow.wire.fold import Fold, Part

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from serow.engines.base import Logprob
 from serow.errors import SerowError
 from serow.inference.events import Chosen, Delta, Done, ToolCallArguments, ToolCallEnd, ToolCallStart
-from serow.runner.base import Logprob
 from serow.wire import server_sent
 from serow.wire.openai_answer import new_id
 from serow.wire.responses import (

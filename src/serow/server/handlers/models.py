@@ -13,14 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serow import bounds
+from serow.engines.base import LoadRequest
+from serow.engines.llamacpp.params import describe
+from serow.engines.llamacpp.spec import batch_size, draft_sizes
 from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, TemplateError
 from serow.gotemplate import parse
 from serow.registries.address import literal
 from serow.registries.asked import Asked
 from serow.registries.credentials import Login
-from serow.runner.base import LoadRequest
-from serow.runner.llama_params import describe
-from serow.runner.llama_spec import batch_size, draft_sizes
 from serow.server.body import content, decoded
 from serow.server.context import context
 from serow.server.exchange import current

@@ -1,0 +1,1 @@
+"""How engines get onto this machine: fetched, edited, compiled, tried."""

@@ -1,0 +1,256 @@
+"""What we change in the sources of ik_llama.cpp before they are built.
+
+Its server is older than llama.cpp's and was made for one user: with several slots it loses answers or aborts, and some of
+its events lack what ours are made of. Each edit says why it is there. The check of an engine is what proves them.
+"""
+
+from serow.engines.build.edit import Edit
+
+_SERVER = "examples/server/server-context.cpp"
+_QUEUE = "examples/server/server-queue.cpp"
+_ATTENTION = "ggml/src/iqk/fa/iqk_fa_templates.h"
+
+
+def _skip(num_queries: str) -> str:
+    """Go on to the next block of keys when nobody may see this one."""
+    return (
+        f"            if (is_masked({num_queries}, k_step, stride_m, mr, 0)) {{\n"
+        "                kh.next_block(k_step); vh.next_block(k_step); mr += k_step*sizeof(ggml_half);\n"
+        "                continue;\n"
+        "            }\n"
+    )
+
+
+_EVENTS = (
+    # Events say which token it is and how many there are, as llama.cpp's do.
+    Edit(
+        _SERVER,
+        '        {"multimodal", false}\n    };\n    slot.update_chat_msg',
+        '        {"tokens", json::array({tkn.tok})},\n        {"tokens_predicted", slot.n_decoded}\n'
+        "    };\n    slot.update_chat_msg",
+    ),
+    # Log-probabilities in llama.cpp's shape.
+    Edit(
+        _SERVER,
+        "= probs_vector_to_json(ctx, res->probs_output)",
+        "= completion_token_output::probs_vector_to_json(res->probs_output, slot.params.post_sampling_probs)",
+        count=2,
+    ),
+    # What a slot does and how many tokens it holds, by llama.cpp's names.
+    Edit(
+        _SERVER,
+        '            slot_data["state"] = slot.state;\n',
+        '            slot_data["state"] = slot.state;\n'
+        '            slot_data["is_processing"] = slot.is_processing();\n'
+        '            slot_data["n_prompt_tokens"] = slot.cache_tokens.size();\n',
+    ),
+    # A long prompt would be read in silence, as if the engine hung.
+    Edit(
+        _SERVER,
+        "                if (slot.command == SLOT_COMMAND_LOAD_PROMPT) {\n                    if (slot.do_checkpoint) {\n",
+        "                if (slot.command == SLOT_COMMAND_LOAD_PROMPT) {\n"
+        "                    if (slot.task && slot.params.stream) {\n"
+        "                        auto progress = std::make_unique<server_task_result_cmpl_partial>();\n"
+        "                        progress->id = slot.id_task;\n"
+        "                        progress->id_multi = slot.id_multi;\n"
+        "                        progress->index = slot.task->index;\n"
+        "                        progress->final_result = progress->error = progress->stop = false;\n"
+        "                        progress->stream = true;\n"
+        '                        progress->data = {{"prompt_progress", {{"processed", slot.n_prompt_tokens_processed}}}};\n'
+        "                        queue_results.send(std::move(progress));\n"
+        "                    }\n"
+        "                    if (slot.do_checkpoint) {\n",
+    ),
+)
+
+_CANCELLING = (
+    # A client that leaves while its prompt is read would stop the decoding of all slots, and nobody is told.
+    Edit("src/llama.cpp", "    stop_internal_decode = true;\n", ""),
+    # A slot that reads its prompt would not be released, but read on and answer nobody.
+    Edit(
+        _SERVER,
+        "void server_slot::release() {\n    if (state == SLOT_STATE_PROCESSING) {",
+        "void server_slot::release() {\n    if (is_processing()) {",
+    ),
+    # Whether the client is still there would be asked only after a second without news of any slot.
+    Edit(
+        _QUEUE,
+        "recv_with_timeout(const std::unordered_set<int>& id_tasks, int timeout) {\n",
+        "recv_with_timeout(const std::unordered_set<int>& id_tasks, int timeout) {\n"
+        "    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(timeout);\n",
+    ),
+    Edit(
+        _QUEUE,
+        "condition_results.wait_for(lock, std::chrono::seconds(timeout))",
+        "condition_results.wait_until(lock, deadline)",
+    ),
+)
+
+_REFUSALS = (
+    # A grammar that does not parse would leave the text unbound.
+    Edit(
+        "common/sampling.cpp",
+        "    result->grammar = grmr;\n",
+        "    if (!params.grammar.empty() && grmr == nullptr) {\n        delete result;\n        return nullptr;\n    }\n"
+        "    result->grammar = grmr;\n",
+    ),
+    # A schema that can't be converted would end the process.
+    Edit(
+        _SERVER,
+        'throw std::runtime_error(std::string("\\"json_schema\\": ") + e.what());',
+        'send_error(task, std::string("\\"json_schema\\": ") + e.what(), ERROR_TYPE_INVALID_REQUEST);\n'
+        "            return false;",
+    ),
+    # So would a token that the model does not have.
+    Edit(
+        "examples/server/server-common.cpp",
+        "        std::vector<llama_token> tmp = json_prompt.get<std::vector<llama_token>>();\n",
+        "        std::vector<llama_token> tmp = json_prompt.get<std::vector<llama_token>>();\n"
+        "        for (auto token : tmp) {\n"
+        '            if (token < 0 || token >= llama_vocab_n_tokens(vocab)) throw std::runtime_error("invalid tokens");\n'
+        "        }\n",
+    ),
+)
+
+_SLOTS = (
+    # The end of the used cells is looked for in steps: with holes among several slots, cells behind it would be forgotten.
+    Edit("src/llama.cpp", "llama_kv_cache_cell_max(kv_self, pad);", "llama_kv_cache_cell_max(kv_self);"),
+    # Flash attention takes a block of keys for masked when the last query can't see the first key: true for one slot only.
+    Edit(
+        _ATTENTION,
+        "template <int q_step_in, int k_step_in>\nstruct FlashMS {",
+        "static inline bool is_masked(int num_queries, int num_keys, int stride_m, const char * mask, int first) {\n"
+        "    for (int j = 0; j < num_queries; ++j) {\n"
+        "        auto row = (const uint16_t *)(mask + j*stride_m) + first;\n"
+        "        for (int l = 0; l < num_keys; ++l) if (row[l] == 0) return false;\n"
+        "    }\n"
+        "    return true;\n"
+        "}\n\n"
+        "template <int q_step_in, int k_step_in>\nstruct FlashMS {",
+    ),
+    Edit(
+        _ATTENTION,
+        "; ik >=0 && Mc[ik] != 0; ik -= k_step);",
+        "; ik >=0 && is_masked(q_step, k_step, stride_m, mr, ik); ik -= k_step);",
+        count=4,
+    ),
+    # Most blocks of a shared cache belong to other slots.
+    Edit(
+        _ATTENTION,
+        "for (int k1 = 0; k1 < ik/k_step; ++k1) {\n",
+        "for (int k1 = 0; k1 < ik/k_step; ++k1) {\n" + _skip("q_step"),
+        count=4,
+    ),
+    Edit(
+        _ATTENTION,
+        "for (int k1 = 0; k1 < nk1/k_step; ++k1) {\n",
+        "for (int k1 = 0; k1 < nk1/k_step; ++k1) {\n" + _skip("n_left"),
+        count=3,
+    ),
+    # A sliding window is taken for the end of the cache, which is another slot's; the mask says it rightly.
+    Edit("ggml/src/iqk/iqk_flash_attn.cpp", "if (n_swa > 0 && mask) {", "if (false) {"),
+)
+
+
+def _unpush(indent: int) -> Edit:
+    """The token that ended an answer was sampled, not decoded: kept in the cache it would leave a hole behind the answer."""
+    start = "\n" + " " * indent
+    end = f"{start}send_final_response(slot);"
+    return Edit(_SERVER, f"{start}slot.cache_tokens.push_back(slot.sampled);{start}slot.n_past++;{end}", end)
+
+
+_CACHE = (
+    *(_unpush(indent) for indent in (20, 12, 8)),
+    # An answer that comes before it is waited for would be lost, and its thread with it: saving a slot takes microseconds.
+    Edit(
+        "examples/server/server.cpp",
+        "const int id_task = ctx_server.queue_tasks.post(std::move(task));\n"
+        "        ctx_server.queue_results.add_waiting_task_id(id_task);\n",
+        "const int id_task = task.id = ctx_server.queue_tasks.get_new_id();\n"
+        "        ctx_server.queue_results.add_waiting_task_id(id_task);\n"
+        "        ctx_server.queue_tasks.post(std::move(task));\n",
+        count=7,
+    ),
+    # That a file can't be restored would be told to nobody.
+    Edit(
+        _SERVER,
+        '            send_error(task, "Unable to restore slot, no available space in KV cache or invalid slot save file", '
+        "ERROR_TYPE_INVALID_REQUEST);\n",
+        "            server_task_result refusal;\n"
+        "            refusal.id = task.id;\n"
+        "            refusal.stop = true;\n"
+        "            refusal.error = true;\n"
+        '            refusal.data = format_error_response("invalid slot save file", ERROR_TYPE_INVALID_REQUEST);\n'
+        "            queue_results.send(refusal);\n",
+    ),
+)
+
+_KERNELS = (
+    # It works in steps of 128 and leaves out what is left of a row: the last 64 of SmolLM2's 576 weights.
+    Edit(
+        "ggml/src/iqk/iqk_gemm_legacy_quants.cpp",
+        "            IQK_SET_MUL_MAT_FUNCTIONS(mul_mat_q8_1_r8_q8_2, kernels)",
+        "            if (ne00%(4*QK8_0) != 0) return false;\n"
+        "            IQK_SET_MUL_MAT_FUNCTIONS(mul_mat_q8_1_r8_q8_2, kernels)",
+    ),
+)
+
+_MEMORY = (
+    # Clearing the key-value cache takes longer than all else of a load, and claims all its memory: fresh memory is empty
+    # already, and what a cell held when it is free nobody looks at.
+    Edit("ggml/src/ggml-backend.cpp", "    void * data = malloc(size); // TODO", "    void * data = calloc(1, size); // TODO"),
+    Edit(
+        "src/llama.cpp",
+        '            ggml_backend_buffer_clear(buf, 0);\n            LLAMA_LOG_INFO("%s: %10s KV',
+        "            const bool is_fresh = ggml_backend_buffer_get_type(buf) == ggml_backend_cpu_buffer_type();\n"
+        "            if (!is_fresh) ggml_backend_buffer_clear(buf, 0);\n"
+        '            LLAMA_LOG_INFO("%s: %10s KV',
+    ),
+    Edit(
+        "src/llama.cpp",
+        "    cache.used = 0;\n\n    for (auto & buf : cache.bufs) {\n        ggml_backend_buffer_clear(buf, 0);\n    }\n",
+        "    cache.used = 0;\n",
+    ),
+)
+
+_DYING = (
+    # An abort would start a debugger, which keeps the dead process for seconds.
+    Edit(
+        "ggml/src/ggml.c",
+        '    fprintf(stderr, "\\n");\n\n    ggml_print_backtrace();\n    abort();',
+        '    fprintf(stderr, "\\n");\n    abort();',
+    ),
+)
+
+_DRAFTS = (
+    # How much was guessed, and rightly.
+    Edit(
+        _SERVER,
+        '        {"prompt_ms",              t_prompt_processing},\n',
+        '        {"prompt_ms",              t_prompt_processing},\n'
+        '        {"draft_n",                n_draft_total},\n'
+        '        {"draft_n_accepted",       n_draft_accepted},\n',
+    ),
+    # A batch of guesses comes without log-probabilities; and who guesses wrong three times in four only loses time.
+    Edit(
+        _SERVER,
+        "    if (!can_speculate()) {\n        return 0;",
+        "    const bool mostly_fail = n_draft_total >= 64 && n_draft_accepted < n_draft_total/4;\n"
+        "    if (!can_speculate() || sparams.n_probs > 0 || mostly_fail) {\n        return 0;",
+    ),
+    # Without a guess it goes the way of everybody else.
+    Edit(
+        _SERVER,
+        "if (slot.params.speculative.n_min > (int)draft.size()) {",
+        "if (draft.empty() || slot.params.speculative.n_min > (int)draft.size()) {",
+    ),
+    # Tokens are counted as they are told: all at once they would be over the limit before the first of them is.
+    Edit(_SERVER, "        slot.n_decoded += ids.size();\n", ""),
+    Edit(
+        _SERVER,
+        "            result.tok = ids[i];\n",
+        "            result.tok = ids[i];\n            slot.n_decoded += 1;\n",
+    ),
+)
+
+IK_EDITS = (*_EVENTS, *_CANCELLING, *_REFUSALS, *_SLOTS, *_CACHE, *_KERNELS, *_MEMORY, *_DYING, *_DRAFTS)

@@ -1,0 +1,43 @@
+"""What crosses the socket between the ImageRunner and its child.
+
+`GET /health` answers 200. `POST /draw` takes a `base.ImageRequest` as JSON and answers with one `Event` a line: one for each
+step, then one with the picture or with a fault. Blank lines say that the child still works.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from serow.engines.base import ImageChunk
+
+INTERVAL = 0.05  # seconds; steps that come faster are told together, so that telling them takes nothing from the drawing
+HEARTBEAT = 15.0  # seconds of silence before a blank line; a step of a large model on a CPU takes minutes
+FAULT = "fault: "  # begins the line on the child's stderr that says why the pipeline could not be loaded
+
+
+class ImageSpec(Struct, frozen=True, kw_only=True):
+    """Which pipeline to load, and where. The numbers are those of `LoadOptions`."""
+
+    folder: str
+    num_gpu: int = -1
+    main_gpu: int = 0
+    num_thread: int = 0
+
+
+class Fault(Struct, frozen=True):
+    """Why there is no picture: the request's fault, not enough memory, or the pipeline's."""
+
+    kind: Literal["request", "memory", "engine"]
+    message: str
+
+
+class Event(Struct, frozen=True, omit_defaults=True):
+    """One line of an answer."""
+
+    chunk: ImageChunk | None = None
+    fault: Fault | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing follows it."""
+        return self.chunk is None or self.chunk.image is not None

@@ -1,0 +1,122 @@
+"""A text-to-image pipeline in a child process of its own: the ImageRunner."""
+
+import importlib.util
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import aiohttp
+import msgspec
+
+from serow.engines.base import ImageChunk, ImageRequest, LoadRequest
+from serow.engines.diffusers.protocol import FAULT, HEARTBEAT, Event, ImageSpec
+from serow.engines.process import ChildProcess, explain_exit
+from serow.errors import EngineError, NotEnoughMemory, RequestError
+from serow.settings import Settings
+
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
+_LONGEST_LINE = 128 << 20  # bytes; a picture of 4096x4096 pixels takes at most 64 MiB as base64
+_FAULTS = {"request": RequestError, "memory": NotEnoughMemory, "engine": EngineError}
+
+
+def require_packages() -> None:
+    """Raise RequestError unless the packages that draw are installed; none of them is imported."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RequestError(
+            f'image models need the package {missing[0]}: in the folder of Serow\'s sources, pip install ".[image]"',
+            hint='in the folder of Serow\'s sources: pip install ".[image]"; then start the server again',
+        )
+
+
+class ImageRunner:
+    """diffusers on torch. One picture at a time; a second request waits for the first."""
+
+    def __init__(self, request: LoadRequest, settings: Settings) -> None:
+        options = request.options
+        spec = ImageSpec(
+            folder=str(request.model.weights),
+            num_gpu=options.num_gpu,
+            main_gpu=options.main_gpu,
+            num_thread=options.num_thread,
+        )
+        self._child = ChildProcess(
+            "serow.engines.diffusers.worker",
+            spec,
+            load_timeout=settings.load_timeout,
+            stall_timeout=max(settings.stall_timeout, 2 * HEARTBEAT),
+            explain=explain_load,
+        )
+        self._is_spent = False
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can draw. A pipeline that ran out of memory is to be loaded anew."""
+        return self._child.is_alive and not self._is_spent
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._child.pid
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the pipeline holds."""
+        return self._child.size
+
+    async def load(self) -> None:
+        """Start the child and wait until the pipeline is in memory; raises RequestError, LoadError."""
+        require_packages()
+        await self._child.start()
+
+    async def close(self) -> None:
+        """End the child; returns when its process is gone."""
+        await self._child.close()
+
+    async def draw(self, request: ImageRequest) -> AsyncGenerator[ImageChunk, None]:
+        """Yield a chunk after every step, the last with the picture. Closing the iterator stops the work after its step.
+
+        Raises RequestError before the first chunk for what is the request's fault; NotEnoughMemory, EngineDied, EngineError.
+        """
+        if not self.is_alive:
+            raise await self._child.gone()
+        try:
+            async with self._child.session.post("/draw", data=msgspec.json.encode(request)) as response:
+                async for line in _lines(response.content):
+                    chunk = self._chunk(msgspec.json.decode(line, type=Event))
+                    yield chunk
+                    if chunk.image is not None:
+                        return
+        except TimeoutError:
+            self._child.kill("the engine does not answer")
+            raise await self._child.gone() from None
+        except aiohttp.ClientError:
+            raise await self._child.gone() from None
+        except msgspec.DecodeError:
+            raise EngineError("the engine sent something that is not an answer") from None
+        raise await self._child.gone()
+
+    def _chunk(self, event: Event) -> ImageChunk:
+        if event.fault is not None:
+            self._is_spent = event.fault.kind == "memory"
+            raise _FAULTS[event.fault.kind](event.fault.message)
+        if event.chunk is None:
+            raise EngineError("the engine sent something that is not an answer")
+        return event.chunk
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """The lines of an answer, without the blank ones."""
+    rest = bytearray()
+    async for piece in content.iter_any():
+        rest += piece
+        if len(rest) > _LONGEST_LINE:
+            raise EngineError("the engine sent a picture that is too large")
+        if b"\n" in piece:
+            *lines, rest = rest.split(b"\n")
+            for line in filter(None, lines):
+                yield bytes(line)
+
+
+def explain_load(returncode: int, stderr: str) -> str:
+    """The sentence for a pipeline that could not be loaded: the child's own, if it came to say one."""
+    said = [line.removeprefix(FAULT) for line in stderr.splitlines() if line.startswith(FAULT)]
+    return said[-1] if said else explain_exit(returncode, stderr)

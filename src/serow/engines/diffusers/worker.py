@@ -1,0 +1,173 @@
+"""The child that draws: `python -m serow.engines.diffusers.worker`, see `process` and `image_protocol`."""
+
+import asyncio
+import os
+import secrets
+import sys
+import threading
+import time
+import traceback
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from serow.engines.base import ImageChunk, ImageRequest
+from serow.engines.child import Listen, adopt
+from serow.engines.diffusers.protocol import FAULT, HEARTBEAT, INTERVAL, Event, Fault, ImageSpec
+from serow.errors import LoadError, RequestError, SerowError
+from serow.store.pipeline import check_folder
+
+if TYPE_CHECKING:
+    from serow.engines.diffusers.pipeline import Pipeline
+
+SPINCOUNT = "10000"  # OpenMP's own 300,000 make a drawing ten times slower beside another busy process
+_LARGEST_REQUEST = 128 << 20  # bytes; a picture to start from comes as base64 of at most 64 MiB
+
+
+class Abandoned(Exception):
+    """Nobody waits for the picture any more."""
+
+
+class Worker:
+    """Draws one picture after the other, in the thread that loaded the pipeline, and tells the client of every step."""
+
+    def __init__(self, pipeline: "Pipeline", thread: ThreadPoolExecutor) -> None:
+        self._pipeline = pipeline
+        self._thread = thread
+
+    async def health(self, _: web.Request) -> web.Response:
+        """It answers, so the pipeline is in memory."""
+        return web.Response()
+
+    async def draw(self, request: web.Request) -> web.StreamResponse:
+        """Send events as they come. A client that leaves has this cancelled, and the drawing ends after its step."""
+        wanted = msgspec.json.decode(await request.read(), type=ImageRequest)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        async with aclosing(self._events(wanted)) as batches:
+            async for events in batches:
+                await response.write(b"\n".join((*map(msgspec.json.encode, events), b"")) or b"\n")
+        return response
+
+    async def _events(self, wanted: ImageRequest) -> AsyncGenerator[list[Event], None]:
+        """An event for each step, then the picture or a fault; an empty list when nothing happened for a while."""
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[list[Event]] = asyncio.Queue()  # bounded by the number of steps
+        drawing = _Drawing(lambda events: loop.call_soon_threadsafe(queue.put_nowait, events))
+        future = loop.run_in_executor(self._thread, drawing.run, self._pipeline, wanted)
+        future.add_done_callback(lambda done: queue.put_nowait([self._outcome(done)]))
+        events: list[Event] = []
+        try:
+            while not (events and events[-1].is_last):
+                try:
+                    events = await asyncio.wait_for(queue.get(), HEARTBEAT)
+                except TimeoutError:
+                    events = []
+                yield events
+        finally:
+            drawing.is_abandoned.set()
+            future.cancel()
+
+    def _outcome(self, drawing: asyncio.Future[ImageChunk]) -> Event:
+        """The last event. What nobody expected is written to stderr and told only by its kind."""
+        error = Abandoned() if drawing.cancelled() else drawing.exception()
+        if error is None:
+            return Event(chunk=drawing.result())
+        if isinstance(error, RequestError):
+            return Event(fault=Fault("request", str(error)))
+        if shortage := self._pipeline.explain_shortage(error):
+            return Event(fault=Fault("memory", shortage))
+        if not isinstance(error, Abandoned):
+            traceback.print_exception(error)
+        return Event(fault=Fault("engine", f"the pipeline failed to draw this ({type(error).__name__})"))
+
+
+class _Drawing:
+    """One picture in the making: `run` in the thread, `is_abandoned` set from outside ends it after its step."""
+
+    def __init__(self, post: Callable[[list[Event]], object]) -> None:
+        self.is_abandoned = threading.Event()
+        self._post = post
+        self._last = ImageChunk(0, 0)
+        self._untold: list[Event] = []
+        self._told_at = 0.0
+
+    def run(self, pipeline: "Pipeline", wanted: ImageRequest) -> ImageChunk:
+        """Draw; returns the last chunk, the others are posted."""
+        started = time.perf_counter_ns()
+        image, warnings = pipeline.draw(wanted, self._on_step)
+        duration = time.perf_counter_ns() - started
+        self._tell()
+        return ImageChunk(self._last.completed, self._last.total, image, warnings, duration)
+
+    def _on_step(self, completed: int, total: int) -> None:
+        if self.is_abandoned.is_set():
+            raise Abandoned
+        self._last = ImageChunk(completed, total)
+        self._untold.append(Event(chunk=self._last))
+        if time.monotonic() - self._told_at > INTERVAL:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._post(self._untold)
+        self._untold, self._told_at = [], time.monotonic()
+
+
+def _asks_for(key: str) -> Middleware:
+    """Middleware: 401 without the key."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "")
+        if not secrets.compare_digest(given.encode(), f"Bearer {key}".encode()):
+            return web.Response(status=401)
+        return await handler(request)
+
+    return check
+
+
+async def _serve(worker: Worker, listen: Listen) -> None:
+    app = web.Application(client_max_size=_LARGEST_REQUEST, middlewares=[_asks_for(listen.key)])
+    app.add_routes([web.get("/health", worker.health), web.post("/draw", worker.draw)])
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, listen.host, listen.port) if listen.port else web.UnixSite(runner, listen.host)
+    await site.start()
+    await asyncio.Event().wait()
+
+
+def _load(spec: ImageSpec) -> "Pipeline":
+    """Load the pipeline; raises ModelFileError or LoadError with a sentence, what is behind it goes to stderr before."""
+    count = check_folder(Path(spec.folder))
+    from serow.engines.diffusers import pipeline as image_pipeline
+
+    try:
+        return image_pipeline.load(spec, count)
+    except image_pipeline.LOAD_ERRORS as error:
+        traceback.print_exception(error)
+        raise LoadError(image_pipeline.explain_load(error)) from error
+
+
+def main() -> None:
+    """Draw until stdin ends."""
+    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", TQDM_DISABLE="1")
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINCOUNT)
+    listen, spec = adopt(ImageSpec)
+    # All of torch in one thread: for a second one OpenMP starts more threads than there are cores, and everything takes half
+    # as long again.
+    thread = ThreadPoolExecutor(max_workers=1)
+    try:
+        pipeline = thread.submit(_load, spec).result()
+    except SerowError as error:
+        sys.exit(f"{FAULT}{error}")
+    asyncio.run(_serve(Worker(pipeline, thread), listen))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Language models in llama.cpp's server: that of the wheel, and executables that were built."""

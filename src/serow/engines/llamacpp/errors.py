@@ -1,0 +1,48 @@
+"""What llama.cpp says when it fails, as sentences of ours: without its JSON, paths or function names."""
+
+import logging
+import re
+
+from serow.engines.llamacpp.events import Fault
+from serow.engines.process import explain_exit
+from serow.errors import EngineError, FormatError, RequestError, SerowError
+
+_log = logging.getLogger(__name__)
+
+_LOAD_REASONS = (  # the first that matches counts
+    (r"FileNotFoundError|PermissionError|Exec format error", "the engine's executable can't be started"),
+    (r"invalid argument: (--[\w-]+)", "the llama-server executable is too old, it does not know {0}"),
+    (r"unknown model architecture: '([\w.-]+)'", "the engine does not know the architecture {0}"),
+    (r"unknown pre-tokenizer|vocab type|cannot find tokenizer", "the engine does not know the model's tokenizer"),
+    (r"invalid value for main_gpu", "there is no GPU with the number that main_gpu names"),
+    (r"(failed|unable) to allocate|out of ?(device)? ?memory", "there is not enough memory for the model"),
+    (r"mtmd_init|failed to load (clip|multimodal) model|and mmproj", "the projector does not fit the model"),
+    (r"lora adapter|lora tensor", "the adapter does not fit the model"),
+    (r"invalid magic|failed to open GGUF", "the model file is not a GGUF file"),
+    (r"gguf_init_from|error loading model", "the model file is broken"),
+)
+
+
+def explain_load(returncode: int, stderr: str) -> str:
+    """Why the model did not load, from the end of the engine's log."""
+    _log.warning("the engine ended with status %d; its last words:\n%s", returncode, stderr)
+    for pattern, reason in _LOAD_REASONS:
+        if match := re.search(pattern, stderr, re.IGNORECASE):
+            return "could not load the model: " + reason.format(*match.groups())
+    return "could not load the model: " + explain_exit(returncode, stderr)
+
+
+def refusal(fault: Fault) -> SerowError:
+    """The error to raise for one of the engine's: the request's fault or its own."""
+    _log.info("the engine refused a request: %d %s %s", fault.code, fault.type, fault.message)
+    if fault.type == "exceed_context_size_error":
+        return RequestError(f"the prompt has {fault.n_prompt_tokens} tokens, the context holds {fault.n_ctx}")
+    if "grammar" in fault.message or "json_schema" in fault.message:
+        return FormatError("the engine does not accept the grammar of the format")
+    if "invalid tokens" in fault.message:
+        return RequestError("the prompt holds token ids that the model does not have")
+    if "image" in fault.message or "bitmap" in fault.message:
+        return RequestError("the engine can't read one of the images")
+    if fault.code == 400:
+        return RequestError("the engine does not accept the request")
+    return EngineError("the engine failed to answer the request")

@@ -1,0 +1,70 @@
+"""A LlamaSpec as the arguments of a `llama-server` executable: llama.cpp's, and ik_llama.cpp's.
+
+The key that the server is to ask for stands on no command line where that can be helped: llama.cpp takes it from the
+environment, ik_llama.cpp from its standard input.
+"""
+
+import sys
+from collections.abc import Iterator
+
+from serow.engines.child import Listen
+from serow.engines.llamacpp.spec import DEFAULT_BATCH, LlamaSpec, batch_size, draft_sizes, whole_blocks
+
+
+def llama_cpp_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
+    """The spec as arguments of llama.cpp's `llama-server`."""
+    shared = _shared_flags(spec, listen, has_gpu, "--spec-ngram-simple-size")
+    yield from _spell(shared | {"--fit": "off", "--log-verbosity": 1})
+    yield from _adapters(spec)
+    if spec.use_mmap is not None:
+        yield "--mmap" if spec.use_mmap else "--no-mmap"
+    yield from ("--no-kv-unified", "--context-shift", "--jinja", "--slots", "--metrics", "--no-webui", "--offline")
+
+
+def ik_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
+    """The spec as arguments of ik_llama.cpp's `llama-server`, which has other names for some things and lacks others."""
+    key: dict[str, str | int] = {"--api-key": listen.key} if sys.platform == "win32" else {"--api-key-file": "/dev/stdin"}
+    context = {"--ctx-size": whole_blocks(spec.num_ctx) * spec.num_parallel}  # it divides what it gets among its slots
+    yield from _spell(_shared_flags(spec, listen, has_gpu, "--spec-ngram-size") | context | {"--webui": "none"} | key)
+    yield from _adapters(spec)
+    if spec.use_mmap is False:
+        yield "--no-mmap"
+    yield from ("--context-shift", "on", "--jinja", "--metrics")
+
+
+def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool, draft_size: str) -> dict[str, str | int]:
+    """What both call by the same name, and drafts, the names of whose sizes begin with `draft_size`; "" is left out."""
+    batch = batch_size(spec, has_gpu=has_gpu)
+    num_lookup, num_draft = draft_sizes(spec, batch)
+    return {
+        "--model": spec.weights,
+        "--mmproj": spec.projector,
+        "--chat-template": spec.chat_template,
+        "--host": listen.host,
+        "--port": listen.port or "",
+        "--ctx-size": spec.num_ctx * spec.num_parallel,
+        "--parallel": spec.num_parallel,
+        "--batch-size": batch,
+        "--ubatch-size": min(batch, DEFAULT_BATCH),
+        "--n-gpu-layers": spec.num_gpu if spec.num_gpu >= 0 else "",
+        "--main-gpu": spec.main_gpu,
+        "--threads": spec.num_thread,
+        "--threads-batch": spec.num_thread_batch,
+        "--cache-ram": spec.prompt_cache,
+        "--slot-save-path": spec.slots,
+        "--flash-attn": spec.flash_attention_word,
+        "--spec-type": "ngram-simple" if num_draft else "",
+        f"{draft_size}-n": num_lookup or "",
+        f"{draft_size}-m": num_draft or "",
+    }
+
+
+def _adapters(spec: LlamaSpec) -> Iterator[str]:
+    for path in spec.adapters:
+        yield from ("--lora", path)
+
+
+def _spell(values: dict[str, str | int]) -> Iterator[str]:
+    for name, value in values.items():
+        if value != "":
+            yield from (name, str(value))

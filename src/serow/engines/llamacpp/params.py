@@ -1,0 +1,105 @@
+"""A request to load as a LlamaSpec, and that as the wheel's parameters."""
+
+from typing import Any
+
+from serow.engines.base import LoadRequest
+from serow.engines.child import Listen
+from serow.engines.llamacpp.spec import (
+    DEFAULT_BATCH,
+    NUM_DRAFT,
+    SMALLEST_BATCH,
+    LlamaSpec,
+    batch_size,
+    memory_limit,
+    physical_cores,
+    usable_cores,
+)
+
+_MIB = 1 << 20
+_INT32 = 2**31 - 1
+
+
+def describe(request: LoadRequest, slots: str = "", chat_template: str = "") -> LlamaSpec:
+    """The spec for a request to load; numbers out of range become the nearest that works. For the rest see LlamaSpec."""
+    options = request.options
+    num_thread = min(options.num_thread, usable_cores()) if options.num_thread > 0 else physical_cores()
+    checked = request.flags.num_thread if options.num_thread <= 0 else 0  # a wish comes before what was checked
+    return LlamaSpec(
+        kind=request.engine.name,
+        executable=str(request.engine.executable or ""),
+        has_gpu=request.engine.has_gpu,
+        weights=str(request.model.weights),
+        projector=str(request.model.projector or ""),
+        adapters=tuple(map(str, request.model.adapters)),
+        chat_template=chat_template,
+        num_ctx=_within(options.num_ctx, 1, _INT32 // request.num_parallel),
+        num_parallel=request.num_parallel,
+        num_batch=_within(options.num_batch, max(SMALLEST_BATCH, request.num_parallel), _INT32),
+        cpu_batch=request.engine.kind.cpu_batch,
+        num_gpu=_within(options.num_gpu, -1, _INT32),
+        main_gpu=_within(options.main_gpu, 0, _INT32),
+        use_mmap=options.use_mmap,
+        num_thread=min(checked or num_thread, num_thread),
+        num_thread_batch=num_thread,
+        prompt_cache=request.prompt_cache // _MIB,
+        memory_limit=memory_limit(request.memory, request.prompt_cache),
+        flash_attention=request.flags.flash_attention,
+        num_draft=NUM_DRAFT if request.flags.drafts else 0,
+        slots=slots,
+        pooling=_pooling(request),
+    )
+
+
+def _pooling(request: LoadRequest) -> str:
+    """A text model has none of its own: the mean of its tokens serves."""
+    if not request.embeds:
+        return ""
+    return "model" if "embedding" in request.model.capabilities else "mean"
+
+
+def _within(value: int, low: int, high: int) -> int:
+    return max(low, min(high, value))
+
+
+def has_gpu() -> bool:
+    """Whether the wheel finds devices beside the CPU."""
+    import xllamacpp
+
+    cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
+    return any(device["type"] != cpu for device in xllamacpp.get_device_info())
+
+
+def common_params(spec: LlamaSpec, listen: Listen) -> Any:
+    """The spec as the wheel's CommonParams."""
+    import xllamacpp  # its shared libraries belong into the child only
+
+    batch = batch_size(spec, has_gpu=has_gpu())
+    params = xllamacpp.CommonParams()
+    params.model.path = spec.weights
+    params.mmproj.path = spec.projector
+    if spec.chat_template:
+        params.chat_template = spec.chat_template
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path) for path in spec.adapters]
+    params.hostnames, params.port, params.api_keys = [listen.host], listen.port, [listen.key]
+    params.n_ctx, params.n_parallel, params.kv_unified = spec.num_ctx * spec.num_parallel, spec.num_parallel, False
+    params.n_batch, params.n_ubatch = batch, batch if spec.pooling else min(batch, DEFAULT_BATCH)
+    params.embedding = bool(spec.pooling)
+    if spec.pooling == "mean":
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    params.n_gpu_layers, params.main_gpu = spec.num_gpu, spec.main_gpu
+    if spec.use_mmap is not None:
+        modes = xllamacpp.llama_load_mode
+        params.load_mode = modes.LLAMA_LOAD_MODE_MMAP if spec.use_mmap else modes.LLAMA_LOAD_MODE_NONE
+    params.cpuparams.n_threads, params.cpuparams_batch.n_threads = spec.num_thread, spec.num_thread_batch
+    if spec.slots:
+        params.slot_save_path = f"{spec.slots}/"  # the engine puts the name of a file behind it
+    if spec.flash_attention is not None:
+        modes = xllamacpp.llama_flash_attn_type
+        on, off = modes.LLAMA_FLASH_ATTN_TYPE_ENABLED, modes.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.flash_attn_type = on if spec.flash_attention else off
+    params.ctx_shift, params.use_jinja, params.fit_params = True, True, False
+    params.cache_ram_mib = spec.prompt_cache
+    params.ui, params.cors_origins, params.offline = False, "", True
+    params.endpoint_slots, params.endpoint_metrics = True, True
+    params.verbosity = 1  # errors
+    return params

@@ -1,1 +1,0 @@
-"""Engines in child processes, behind one protocol."""

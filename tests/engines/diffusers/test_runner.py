@@ -1,0 +1,229 @@
+"""The ImageRunner against real pipelines: one that draws well, four that only have the shape of the large ones."""
+
+import asyncio
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+from PIL import Image
+
+from serow.engines.base import ImageChunk, ImageRequest, LoadRequest
+from serow.engines.diffusers.runner import ImageRunner, require_packages
+from serow.errors import EngineDied, LoadError, NotEnoughMemory, RequestError
+from serow.options import LoadOptions
+from serow.settings import Settings
+from serow.store.model import Model
+from serow.store.name import Name
+from tests.pictures import SHAPES, needs_packages
+
+pytestmark = needs_packages
+
+RED = ImageRequest(prompt="a red circle", width=64, height=64, steps=4, seed=12, guidance=4.0)
+
+
+def runner_of(folder: Path) -> ImageRunner:
+    model = Model(
+        name=Name.parse("shapes"), digest="", size=0, modified_at=datetime.now(UTC), weights=folder, capabilities=("image",)
+    )
+    return ImageRunner(LoadRequest(model, LoadOptions(num_thread=1), 1), Settings())
+
+
+async def chunks_of(runner: ImageRunner, request: ImageRequest) -> list[ImageChunk]:
+    return [chunk async for chunk in runner.draw(request)]
+
+
+async def drawn(runner: ImageRunner, request: ImageRequest) -> ImageChunk:
+    return (await chunks_of(runner, request))[-1]
+
+
+@pytest_asyncio.fixture(scope="session")
+async def shapes() -> AsyncIterator[ImageRunner]:
+    """zoo-shapes, loaded once."""
+    runner = runner_of(SHAPES)
+    await runner.load()
+    yield runner
+    await runner.close()
+
+
+@pytest_asyncio.fixture
+async def fresh() -> AsyncIterator[ImageRunner]:
+    """zoo-shapes in a process that the test may harm."""
+    runner = runner_of(SHAPES)
+    await runner.load()
+    yield runner
+    await runner.close()
+
+
+@pytest.mark.req("GEN-18")
+async def test_every_step_is_told_and_the_last_chunk_is_a_png(shapes: ImageRunner) -> None:
+    *steps, last = await chunks_of(shapes, RED)
+    assert [(chunk.completed, chunk.total, chunk.image) for chunk in steps] == [(n, 4, None) for n in (1, 2, 3, 4)]
+    assert last.image is not None and last.duration > 0 and last.warnings == ()
+    with Image.open(io.BytesIO(last.image), formats=["PNG"]) as picture:
+        assert picture.size == (64, 64)
+
+
+@pytest.mark.req("GEN-18")
+async def test_the_same_seed_gives_the_same_picture_and_no_seed_another_one(shapes: ImageRunner) -> None:
+    first, again, other = [(await drawn(shapes, replace(RED, seed=seed))).image for seed in (12, 12, 13)]
+    assert first == again != other
+    unseeded = [(await drawn(shapes, replace(RED, seed=None))).image for _ in range(2)]
+    assert unseeded[0] != unseeded[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({"width": 70}, "width 70 was rounded to 72: the model draws in multiples of 8"),
+        ({"height": 1}, "height 1 was rounded to 8: the model draws in multiples of 8"),
+        ({"negative_prompt": "blue", "guidance": 1.0}, '"negative_prompt" had no effect: the guidance is too low'),
+        ({"prompt": "a red circle " * 40}, "the prompt has 122 tokens, the model reads the first 77"),
+    ],
+)
+async def test_what_is_not_done_as_asked_is_said(shapes: ImageRunner, change: dict[str, object], warning: str) -> None:
+    assert (await drawn(shapes, replace(RED, **change))).warnings == (warning,)  # type: ignore[arg-type]
+
+
+async def test_a_negative_prompt_and_guidance_change_the_picture(shapes: ImageRunner) -> None:
+    changes: list[dict[str, object]] = [{}, {"guidance": 7.0}, {"negative_prompt": "a blue square"}]
+    assert len({(await drawn(shapes, replace(RED, **change))).image for change in changes}) == 3  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-(2**63), -2, 0, 2**63 - 1])
+async def test_every_seed_that_a_request_can_hold_is_one(shapes: ImageRunner, seed: int) -> None:
+    assert (await drawn(shapes, replace(RED, steps=1, seed=seed))).image is not None
+
+
+async def test_a_drawing_starts_from_a_picture_and_keeps_its_size(shapes: ImageRunner) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (80, 47), "blue").save(out, "PNG")
+    last = await drawn(shapes, ImageRequest(prompt="a red circle", steps=10, seed=1, image=out.getvalue()))
+    assert last.image is not None and last.total < 10
+    with Image.open(io.BytesIO(last.image)) as picture:
+        assert picture.size == (80, 48)
+    assert last.warnings == ("the image of 80x47 pixels was scaled to 80x48",)
+
+
+async def test_two_requests_draw_one_after_the_other(shapes: ImageRunner) -> None:
+    async with asyncio.timeout(60):
+        both = await asyncio.gather(drawn(shapes, RED), drawn(shapes, replace(RED, seed=13)))
+    assert both[0].image == (await drawn(shapes, RED)).image != both[1].image
+
+
+@pytest.mark.req("LIFE-05")
+async def test_a_drawing_that_nobody_waits_for_ends_after_its_step(shapes: ImageRunner) -> None:
+    async with aclosing(shapes.draw(replace(RED, steps=1000))) as chunks:
+        assert (await anext(chunks)).total == 1000
+    async with asyncio.timeout(10):
+        assert (await drawn(shapes, RED)).image is not None
+
+
+async def test_only_who_has_the_key_may_ask(shapes: ImageRunner) -> None:
+    async with shapes._child.session.get("/health", headers={"Authorization": "Bearer none"}) as response:
+        assert response.status == 401
+
+
+async def test_the_prompt_is_written_nowhere(shapes: ImageRunner) -> None:
+    await drawn(shapes, replace(RED, prompt="a confidential circle " * 40))
+    assert b"confidential" not in shapes._child._stderr
+
+
+@pytest.mark.req("LIFE-06")
+async def test_a_drawing_whose_process_dies_fails(fresh: ImageRunner) -> None:
+    chunks = fresh.draw(replace(RED, steps=1000))
+    await anext(chunks)
+    psutil.Process(fresh.pid).kill()
+    with pytest.raises(EngineDied, match="signal 9"):
+        async for _ in chunks:
+            pass
+    assert not fresh.is_alive
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of another process")
+async def test_too_little_memory_is_told_in_numbers_and_the_pipeline_is_to_be_loaded_anew(fresh: ImageRunner) -> None:
+    limit = psutil.Process(fresh.pid).memory_info().data + (200 << 20)
+    psutil.Process(fresh.pid).rlimit(psutil.RLIMIT_DATA, (limit, limit))
+    with pytest.raises(
+        NotEnoughMemory, match=r"^the picture needs more memory than the [0-9.]+ GiB that were free, [0-9.]+ GiB"
+    ):
+        await drawn(fresh, replace(RED, width=1024, height=1024))
+    assert not fresh.is_alive
+
+
+async def test_memory_goes_back_when_it_is_closed() -> None:
+    runner = runner_of(SHAPES)
+    await runner.load()
+    process = psutil.Process(runner.pid)
+    assert runner.size > 100 << 20
+    await runner.close()
+    assert not process.is_running() and not runner.is_alive
+
+
+def damaged(tmp_path: Path, name: str, data: bytes | None) -> Path:
+    """A copy of zoo-shapes with one file replaced, or gone."""
+    folder = shutil.copytree(SHAPES, tmp_path / "shapes")
+    (folder / name).unlink()
+    if data is not None:
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", b"\1" * 100, "a safetensors file is broken"),
+        ("unet/config.json", None, "the model's files do not make a pipeline that can be loaded"),
+        ("model_index.json", b'{"_class_name": "X", "unet": ["os", "y"]}', "the part unet is code of the model's own"),
+        (
+            "model_index.json",
+            b'{"_class_name": "DDIMPipeline", "unet": ["diffusers", "UNet2DModel"]}',
+            "the model's files do not",
+        ),
+    ],
+    ids=["broken weights", "no configuration", "foreign code", "another kind of pipeline"],
+)
+async def test_a_folder_that_can_not_be_loaded_says_why(tmp_path: Path, name: str, data: bytes | None, message: str) -> None:
+    runner = runner_of(damaged(tmp_path, name, data))
+    with pytest.raises(LoadError) as failed:
+        await runner.load()
+    assert str(failed.value).startswith(message) and "/" not in str(failed.value)
+
+
+def test_without_the_packages_the_request_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
+    with pytest.raises(RequestError, match="image models need the package torch"):
+        require_packages()
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny pipelines with random weights, of the kinds that people use."""
+    out = tmp_path_factory.mktemp("folders")
+    script = Path(__file__).parent / "folders.py"
+    argv = [sys.executable, str(script), str(SHAPES / "tokenizer"), str(out)]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=100)
+    return out
+
+
+@pytest.mark.parametrize("kind", ["stable_diffusion", "flux", "z_image", "qwen_image"])
+async def test_pipelines_of_each_kind_are_loaded_and_draw(folders: Path, kind: str) -> None:
+    runner = runner_of(folders / kind)
+    await runner.load()
+    try:
+        request = ImageRequest(prompt="a {cat}", width=36, height=32, steps=2, seed=1, guidance=3.0, negative_prompt="a dog")
+        *steps, last = await chunks_of(runner, request)
+        assert len(steps) == 2 and last.image is not None
+        assert "width 36 was rounded to 32: the model draws in multiples of 8" in last.warnings
+        again = await drawn(runner, replace(request, image=last.image, negative_prompt=None))
+        assert again.image is not None
+    finally:
+        await runner.close()

@@ -1,0 +1,125 @@
+"""What an engine is started with: numbers within what it can bear, and both spellings the same."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from serow.engines.child import Listen
+from serow.engines.kinds import FlagSet
+from serow.engines.llamacpp.flags import ik_flags, llama_cpp_flags
+from serow.engines.llamacpp.params import common_params, describe
+from serow.engines.llamacpp.spec import LlamaSpec, batch_size, draft_sizes, physical_cores, usable_cores
+from tests.engines.llamacpp.engines import ZOO, load_request
+
+HUGE = 2**63 - 1
+Flags = Callable[[LlamaSpec, Listen, bool], Iterator[str]]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"num_batch": 0}, {"num_batch": 32}),
+        ({"num_batch": -8}, {"num_batch": 32}),
+        ({"num_batch": HUGE}, {"num_batch": 2**31 - 1}),
+        ({"num_gpu": -7}, {"num_gpu": -1}),
+        ({"main_gpu": -7}, {"main_gpu": 0}),
+        ({"num_thread": 1}, {"num_thread": 1}),
+        ({"num_thread": 0}, {"num_thread": physical_cores()}),
+        ({"num_thread": HUGE}, {"num_thread": usable_cores()}),
+        ({"num_ctx": HUGE}, {"num_ctx": (2**31 - 1) // 4}),
+        ({"use_mmap": False}, {"use_mmap": False}),
+    ],
+)
+def test_load_options_are_held_to_what_the_engine_can_bear(options: dict[str, Any], expected: dict[str, Any]) -> None:
+    spec = msgspec.structs.asdict(describe(load_request(ZOO / "zoo-think.gguf", **options)))
+    assert {name: spec[name] for name in expected} == expected
+
+
+@pytest.mark.req("LIFE-05")
+@pytest.mark.parametrize(
+    ("options", "projector", "has_gpu", "expected"),
+    [
+        ({}, None, False, 64),
+        ({"num_batch": 33}, None, False, 33),
+        ({"num_gpu": 0}, None, True, 64),
+        ({}, None, True, 512),
+        ({"num_batch": 2048}, None, True, 2048),
+        ({"num_batch": 8}, ZOO / "zoo-vision-mmproj.gguf", False, 512),
+    ],
+)
+def test_batches_are_short_on_a_cpu_and_hold_a_picture(
+    options: dict[str, Any], projector: Path | None, has_gpu: bool, expected: int
+) -> None:
+    spec = describe(load_request(ZOO / "zoo-think.gguf", projector, **options))
+    assert batch_size(spec, has_gpu=has_gpu) == expected
+
+
+@pytest.mark.parametrize(
+    ("chosen", "wished", "expected"), [(0, 0, (8, 8)), (4, 0, (4, 8)), (16, 0, (8, 8)), (4, 6, (6, 6)), (4, HUGE, (16, 16))]
+)
+def test_fewer_threads_decode_where_that_is_faster_unless_the_user_wishes_otherwise(
+    monkeypatch: pytest.MonkeyPatch, chosen: int, wished: int, expected: tuple[int, int]
+) -> None:
+    monkeypatch.setattr("serow.engines.llamacpp.params.physical_cores", lambda: 8)
+    monkeypatch.setattr("serow.engines.llamacpp.params.usable_cores", lambda: 16)
+    request = load_request(ZOO / "zoo-think.gguf", num_thread=wished)
+    spec = describe(replace(request, flags=FlagSet(num_thread=chosen)))
+    assert (spec.num_thread, spec.num_thread_batch) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_parallel", "options", "has_gpu", "expected"),
+    [
+        (8, {}, False, (8, 15)),  # in batches of 128
+        (1, {}, False, (8, 15)),
+        (8, {"num_batch": 64}, False, (7, 7)),
+        (8, {"num_batch": 1024}, True, (8, 15)),
+        (32, {"num_batch": 32}, False, (0, 0)),
+    ],
+)
+def test_the_guesses_of_all_slots_fit_in_a_batch(
+    num_parallel: int, options: dict[str, Any], has_gpu: bool, expected: tuple[int, int]
+) -> None:
+    request = load_request(ZOO / "zoo-think.gguf", num_parallel=num_parallel, **options)
+    spec = describe(replace(request, flags=FlagSet(drafts=True)))
+    batch = batch_size(spec, has_gpu=has_gpu)
+    assert draft_sizes(spec, batch) == expected
+    assert num_parallel * (1 + expected[1]) <= batch
+    assert draft_sizes(describe(request), batch) == (0, 0)
+
+
+def test_physical_cores_are_those_that_may_be_used() -> None:
+    assert 1 <= physical_cores() <= 4096
+
+
+@pytest.mark.parametrize("flags", [llama_cpp_flags, ik_flags])
+def test_the_wheel_and_an_executable_are_told_the_same(flags: Flags) -> None:
+    spec = describe(load_request(ZOO / "zoo-think.gguf", num_batch=100, main_gpu=1, num_thread=2, num_gpu=3))
+    listen = Listen("/tmp/x.sock", 0, "key")
+    params, told = common_params(spec, listen), list(flags(spec, listen, False))
+    spoken = {
+        "--model": params.model.path,
+        "--host": params.hostnames[0],
+        "--ctx-size": params.n_ctx,
+        "--parallel": params.n_parallel,
+        "--batch-size": params.n_batch,
+        "--ubatch-size": params.n_ubatch,
+        "--n-gpu-layers": params.n_gpu_layers,
+        "--main-gpu": params.main_gpu,
+        "--threads": params.cpuparams.n_threads,
+        "--threads-batch": params.cpuparams_batch.n_threads,
+        "--cache-ram": params.cache_ram_mib,
+    }
+    assert {name: told[told.index(name) + 1] for name in spoken} == {name: str(value) for name, value in spoken.items()}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ik_llama.cpp takes the key nowhere else there")
+@pytest.mark.parametrize("flags", [llama_cpp_flags, ik_flags])
+def test_the_key_is_no_argument_of_the_executable(flags: Flags) -> None:
+    spec = describe(load_request(ZOO / "zoo-think.gguf"))
+    assert "secret" not in " ".join(flags(spec, Listen("127.0.0.1", 1234, "secret"), True))

@@ -1,9 +1,0 @@
-"""A child that takes its assignment and never answers."""
-
-import threading
-
-from serow.runner.child import adopt
-
-if __name__ == "__main__":
-    adopt(dict)
-    threading.Event().wait()
