@@ -1,11 +1,14 @@
 """Real models and a real server for the tests that need them."""
 
 import asyncio
+import base64
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
 import pytest
+from PIL import Image
 
 from serow.errors import NotFound, PullError
 from serow.registries.package_index.pull import pull
@@ -83,3 +86,11 @@ def server(models: Path) -> Iterator[str]:
     """The base URL of a server that all tests share."""
     with running_server(models) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def png() -> str:
+    """A tiny picture, as a client sends it."""
+    out = io.BytesIO()
+    Image.new("RGB", (2, 2), "red").save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()

@@ -1,18 +1,23 @@
 """OpenAI's and Anthropic's routes behind HTTP, with an engine that says what is written for it."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from serow.errors import EngineDied
 from serow.server import streaming
 from serow.settings import Settings
-from tests.support.engine import FakeEngine, starting
+from serow.store.store import Store
+from tests.pictures import SHAPES, create_pipeline, needs_packages
+from tests.support import engine
+from tests.support.engine import FakeEngine, FakePainter, starting
 from tests.support.server import Running, running
 from tests.wire.streams import data_of
 
@@ -28,8 +33,8 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 @asynccontextmanager
-async def serving(models: Path, engine: FakeEngine) -> AsyncIterator[Running]:
-    async with running(Settings(models=models), starting(zoo_vision=engine)) as server:
+async def serving(models: Path, speaker: FakeEngine) -> AsyncIterator[Running]:
+    async with running(Settings(models=models), starting(zoo_vision=speaker)) as server:
         yield server
 
 
@@ -157,3 +162,26 @@ async def test_a_model_that_is_not_for_this_is_refused(models: Path) -> None:
         server.session.post("/v1/images/generations", json={"model": "zoo-vision", "prompt": "x"}) as answer,
     ):
         assert (answer.status, (await answer.json())["error"]["param"]) == (400, "model")
+
+
+@needs_packages
+@pytest.mark.req("IMG-01", "IMG-02")
+async def test_pictures_come_as_base64_in_the_format_that_was_asked_for(
+    tmp_path: Path, png: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "PNG", base64.b64decode(png))
+    create_pipeline(Store(tmp_path), "shapes", SHAPES)
+    form = aiohttp.FormData({"model": "shapes", "prompt": "a blue square"})
+    form.add_field("image", base64.b64decode(png), filename="a.png", content_type="image/png")
+    async with running(Settings(models=tmp_path), starting(shapes=FakePainter())) as server:
+        body = {"model": "shapes", "prompt": "a red square", "n": 2, "output_format": "jpeg"}
+        async with server.session.post("/v1/images/generations", json=body) as answer:
+            drawn = [base64.b64decode(each["b64_json"])[:2] for each in (await answer.json())["data"]]
+        async with server.session.post("/v1/images/edits", data=form) as answer:
+            edited = (await answer.json())["data"]
+        async with server.session.post("/v1/images/generations", json={**body, "stream": True}) as answer:
+            events = data_of(await answer.read())
+        async with server.session.post("/v1/chat/completions", json={"model": "shapes", "messages": SAID}) as answer:
+            assert answer.status == 400
+    assert (drawn, edited) == ([b"\xff\xd8"] * 2, [{"b64_json": png}])
+    assert [each["type"] for each in events] == ["image_generation.completed"] * 2

@@ -131,8 +131,8 @@ def test_whatever_a_file_holds_comes_through(files: list[bytes]) -> None:
 
 @pytest.mark.req("IMG-01")
 def test_pictures_come_as_base64_with_what_they_cost() -> None:
-    answer = whole(decoded(), [folded(DRAWN)], [b"jpg"])
-    assert answer["data"] == [{"b64_json": base64.b64encode(b"jpg").decode()}]
+    answer = whole(decoded(), [folded(DRAWN)])
+    assert answer["data"] == [{"b64_json": base64.b64encode(b"png").decode()}]
     assert (answer["usage"]["input_tokens"], answer["output_format"]) == (3, "png")
 
 

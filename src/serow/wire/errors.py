@@ -2,18 +2,16 @@
 
 from typing import Any, Literal
 
-from serow.errors import FormatError, ModelNotFound, PromptTooLong, SerowError
+from serow.errors import FormatError, InvalidModelName, ModelNotFound, PromptTooLong, SerowError
 from serow.wire import anthropic, openai_answer
 
 Shape = Literal["ollama", "openai", "anthropic"]
 
 _FIELDS: dict[str, dict[type[SerowError], str]] = {  # which field of a route an error of the flow is about
-    "/v1/chat/completions": {PromptTooLong: "messages", FormatError: "response_format", ModelNotFound: "model"},
-    "/v1/completions": {PromptTooLong: "prompt", ModelNotFound: "model"},
-    "/v1/embeddings": {PromptTooLong: "input", ModelNotFound: "model"},
-    "/v1/responses": {PromptTooLong: "input", FormatError: "text.format", ModelNotFound: "model"},
-    "/v1/images/generations": {ModelNotFound: "model"},
-    "/v1/images/edits": {ModelNotFound: "model"},
+    "/v1/chat/completions": {PromptTooLong: "messages", FormatError: "response_format"},
+    "/v1/completions": {PromptTooLong: "prompt"},
+    "/v1/embeddings": {PromptTooLong: "input"},
+    "/v1/responses": {PromptTooLong: "input", FormatError: "text.format"},
 }
 
 
@@ -35,4 +33,5 @@ def error_body(shape: Shape, path: str, error: SerowError, request_id: str) -> d
 
 def field_of(path: str, error: SerowError) -> str:
     """The field that an error is about which does not say so itself."""
-    return next((field for kind, field in _FIELDS.get(path, {}).items() if isinstance(error, kind)), "")
+    fields = {**_FIELDS.get(path, {}), ModelNotFound: "model", InvalidModelName: "model"}
+    return next((field for kind, field in fields.items() if isinstance(error, kind)), "")

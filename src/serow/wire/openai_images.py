@@ -10,7 +10,7 @@ from typing import Any, Literal
 from serow.errors import RequestError, SerowError
 from serow.images import FORMATS
 from serow.inference.ask import Ask, Picture
-from serow.inference.events import Chosen, Done, Step
+from serow.inference.events import Chosen, Done
 from serow.inference.events import Picture as Drawn
 from serow.options import LARGEST_SIDE
 from serow.wire import server_sent
@@ -165,8 +165,9 @@ def _warnings(fields: Fields) -> tuple[str, ...]:
     return tuple(fields.warnings)
 
 
-def whole(request: PictureRequest, folds: Sequence[Fold], pictures: Sequence[bytes]) -> dict[str, Any]:
-    """The answer; `pictures` are encoded as asked, one a choice."""
+def whole(request: PictureRequest, folds: Sequence[Fold]) -> dict[str, Any]:
+    """The answer of a request that does not stream; its pictures are encoded as asked."""
+    pictures = [each.image for fold in folds for each in fold.pictures]
     return {
         "created": int(time.time()),
         "data": [{"b64_json": base64.b64encode(each).decode()} for each in pictures],
@@ -185,7 +186,7 @@ def _usage(folds: Sequence[Fold]) -> dict[str, Any]:
 
 
 class PictureStream:
-    """Events of pictures while they are drawn: each when it is finished, and comments for the steps between."""
+    """Events of pictures while they are drawn: each when it is finished."""
 
     content_type = server_sent.CONTENT_TYPE
     has_pings = True
@@ -200,8 +201,6 @@ class PictureStream:
         """The event of an event."""
         choice, event = chosen
         match event:
-            case Step():
-                return server_sent.COMMENT
             case Drawn() | Done():
                 self._folds[choice].add(event)
                 return self._completed(choice) if isinstance(event, Done) else b""
