@@ -25,7 +25,8 @@ CMAKE = """\
 cmake_minimum_required(VERSION 3.14)
 project(fake CXX)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
-message("environment: [$ENV{SEROW_API_KEY}$ENV{HF_TOKEN}] native: ${GGML_NATIVE}")
+set(SECRETS "$ENV{SEROW_API_KEY}$ENV{HF_TOKEN}$ENV{OTEL_EXPORTER_OTLP_HEADERS}$ENV{PIP_INDEX_URL}")
+message("environment: [${SECRETS}] native: ${GGML_NATIVE}")
 add_library(first STATIC first.cpp)
 """
 PROGRAM = "add_executable(llama-server main.cpp)\ntarget_link_libraries(llama-server first)\n"

@@ -116,8 +116,8 @@ async def test_an_engine_is_built_edited_and_takes_the_place_of_the_old_one(
 async def test_what_builds_sees_no_secrets(
     home: EngineHome, toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SEROW_API_KEY", "secret")
-    monkeypatch.setenv("HF_TOKEN", "secret")
+    for name in ("SEROW_API_KEY", "HF_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS", "PIP_INDEX_URL"):
+        monkeypatch.setenv(name, "secret")
     fake = make_sdist(tmp_path / "index")
     shop = workshop(home, fake, toolchain)
     await built(shop, near(fake))

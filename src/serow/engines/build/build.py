@@ -37,7 +37,8 @@ _MEMORY = 2 << 30  # bytes that a compiler may take
 _GPU_DISK = 2_000_000_000  # bytes that a GPU's objects take more
 _NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOEXEC)
 _STEP = re.compile(rb"^\[(\d+)/(\d+)\] ", re.MULTILINE)
-_SECRET = re.compile("SEROW_|KEY|TOKEN|SECRET|PASSW", re.IGNORECASE)  # names of variables that are no compiler's business
+# names of variables that are no compiler's business: secrets, and addresses that may hold one
+_SECRET = re.compile("SEROW_|OLLAMA_|OTEL_|PIP_|UV_|KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|HEADER|PROXY|_URL", re.IGNORECASE)
 
 
 class Progress(NamedTuple):
