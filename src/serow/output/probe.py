@@ -252,27 +252,21 @@ def _from_tag(text: str) -> str:
 def _parted(text: str) -> tuple[str, str]:
     """What closes a key and what opens its value."""
     text = text.strip()
-    close, found, opening = text.partition("<") if not text.startswith("<") else (*_split_tags(text),)
-    return (close.strip(), f"{found}{opening}".strip())
-
-
-def _split_tags(text: str) -> tuple[str, str, str]:
     tag = _TAG.match(text)
-    return (tag[0], "", text[tag.end() :]) if tag else (text, "", "")
+    end = tag.end() if tag else len(text.partition("<")[0])
+    return text[:end].strip(), text[end:].strip()
 
 
 def _following(region: str, shown: _Shown) -> str:
     """What stands between two calls, "" where the template takes one only."""
-    first = region.find(_NAMES[0])
-    second = region.find(_NAMES[1])
+    first, second = region.find(_NAMES[0]), region.find(_NAMES[1])
     if first < 0 or second < first:
         return ""
-    start = first - len(shown.before) if shown.body.kind is not Kind.OBJECT else None
     text = region[:second]
     if shown.body.kind is Kind.OBJECT:
         return text[text.rfind("}") + 1 : text.rfind("{")] if "}" in text else ""
     offset = region.find(shown.before)
-    return text[offset + shown.end :] if start is not None and offset >= 0 else ""
+    return text[offset + shown.end :] if offset >= 0 else ""
 
 
 def _assemble(shown: _Shown, behind: str, following: str, structural: set[str], *, has_two: bool) -> CallFormat:
