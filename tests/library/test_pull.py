@@ -118,7 +118,8 @@ def answer(status: int, headers: dict[str, str], body: bytes) -> Any:
 @pytest.mark.parametrize(
     ("trick", "kind", "words"),
     [
-        (answer(206, {"Content-Range": "bytes 5-10/9"}, b"x" * 6), RegistryError, "another range"),
+        (answer(206, {"Content-Range": "bytes 5-10/9"}, b"x" * 6), RegistryError, "a blob of 9 bytes where the manifest says"),
+        (answer(206, {"Content-Range": "bytes 5-10/*"}, b"x" * 6), RegistryError, "another range"),
         (answer(416, {}, b""), RegistryError, "unexpected status code 416"),
         (answer(200, {"Content-Encoding": "gzip"}, b"x"), RegistryError, "compresses"),
         (answer(500, {}, b"page"), RegistryError, "^max retries exceeded: unexpected status code 500"),
@@ -139,6 +140,15 @@ async def test_an_error_is_told_in_words_and_its_body_is_never_written(
         await pulled(pulls, asked(registry))
     assert names(store.blobs.root) == []
     assert not store.has(Name.parse(f"{registry.host}/zoo/tiny"))
+
+
+@pytest.mark.req("LIB-11")
+async def test_nothing_is_kept_of_a_small_blob_that_failed(registry: Registry, pulls: Pulls, store: Store) -> None:
+    registry.model("zoo/tiny", b"x" * 1000)
+    registry.trick = answer(404, {}, b"")
+    with pytest.raises(NotAtRegistry):
+        await pulled(pulls, asked(registry))
+    assert names(store.root / "downloads") == []
 
 
 @pytest.mark.req("LIB-10")

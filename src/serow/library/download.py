@@ -129,6 +129,8 @@ class Download:
     def _close(self) -> None:
         if self._journal is not None:
             self._journal.close()
+        else:  # a small blob is fetched anew: nothing is kept of one that failed
+            self._path.unlink(missing_ok=True)
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -173,6 +173,9 @@ def check_range(response: Response, host: str, first: int, last: int, size: int)
         raise RegistryError(f"{host} compresses what must come as it is")
     length = response.content_length
     if response.status == 206:
+        total = response.headers.get("Content-Range", "").rpartition("/")[2]
+        if total.isdigit() and int(total[:20]) != size:
+            raise RegistryError(f"{host} has a blob of {total[:20]} bytes where the manifest says {size}")
         if response.headers.get("Content-Range", "") != f"bytes {first}-{last}/{size}":
             raise RegistryError(f"{host} sends another range than was asked for")
         if length is not None and length != last - first + 1:
