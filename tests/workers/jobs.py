@@ -32,6 +32,14 @@ def nap(seconds: float) -> int:
     return os.getpid()
 
 
+def work(seconds: float) -> int:
+    """Use so much CPU time; which process did."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return os.getpid()
+
+
 def spin() -> None:
     """Work for ever, in native code that lets no other thread run."""
     pow(3, 10**12)

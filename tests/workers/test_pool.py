@@ -177,7 +177,7 @@ async def test_nobody_waits_for_ever(pool: Pool, monkeypatch: pytest.MonkeyPatch
 
 async def test_what_worked_for_long_goes_behind_all_others_and_a_warm_one_follows(pool: Pool) -> None:
     first = await pool.run(jobs.process_id, limits=LIMITS)
-    assert await pool.run(jobs.nap, 0.4, limits=LIMITS) == first
+    assert await pool.run(jobs.work, 0.5, limits=Limits(cpu=5, memory=128 << 20)) == first
     await until(lambda: first not in [worker.pid for worker in workers_of()] and workers_of())
     assert await pool.run(jobs.process_id, limits=LIMITS) != first
 

@@ -55,7 +55,7 @@ class Limits:
     cpu: float  # seconds
     memory: int  # bytes beside what the process holds anyway
     wall: float = 30.0  # seconds, since the machine may be busy
-    quick: float = 0.1  # seconds
+    quick: float = 0.1  # seconds of CPU time
 
     @property
     def is_heavy(self) -> bool:
@@ -221,21 +221,17 @@ class Pool:
         return Worker()
 
     async def _watch(self, worker: Worker, working: "asyncio.Future[Any]", limits: Limits, start_time: float) -> None:
-        """Return when the call has ended; see that it ends. `start_time`: seconds that the process may take to be ready."""
+        """Return when the call has ended; see that it ends. `start_time`: seconds of work until it is ready."""
         clock = asyncio.get_running_loop().time
-        start, used = clock(), None if HAS_CPU_LIMIT else worker.used()[0]
+        start, before = clock(), None if HAS_CPU_LIMIT else worker.used()[0]
         while not (await asyncio.wait({working}, timeout=_TICK))[0]:
-            elapsed = clock() - start
-            if elapsed >= limits.quick + start_time:
-                worker.lower_priority()
-            if elapsed >= limits.wall:
-                worker.end("took too much time")
-            if used is None and HAS_MEMORY_LIMIT:
-                continue
             cpu, memory = worker.used()
-            if used is not None and cpu - used > limits.cpu:
+            before = cpu if before is None else before
+            if cpu - before >= limits.quick + start_time:
+                worker.lower_priority()
+            if clock() - start >= limits.wall or (not HAS_CPU_LIMIT and cpu - before > limits.cpu):
                 worker.end("took too much time")
-            if memory > limits.memory + child.LARGEST:
+            if not HAS_MEMORY_LIMIT and memory > limits.memory + child.LARGEST:
                 worker.end("needed too much memory")
 
     def _put_back(self, worker: Worker) -> None:
