@@ -123,3 +123,14 @@ def test_the_wheel_and_an_executable_are_told_the_same(flags: Flags) -> None:
 def test_the_key_is_no_argument_of_the_executable(flags: Flags) -> None:
     spec = describe(load_request(ZOO / "zoo-think.gguf"))
     assert "secret" not in " ".join(flags(spec, Listen("127.0.0.1", 1234, "secret"), True))
+
+
+@pytest.mark.parametrize(
+    ("memory", "prompt_cache", "embeds", "limit"),
+    [(0, 0, False, 0), (100, 0, False, 200 + (1 << 30)), (100, 40, False, 160 + (1 << 30)), (100, 40, True, 0)],
+)
+def test_an_engine_may_hold_far_more_than_is_planned_and_no_more(
+    memory: int, prompt_cache: int, embeds: bool, limit: int
+) -> None:
+    request = replace(load_request(ZOO / "zoo-think.gguf"), memory=memory, prompt_cache=prompt_cache, embeds=embeds)
+    assert describe(request).memory_limit == limit

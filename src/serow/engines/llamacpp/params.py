@@ -42,7 +42,8 @@ def describe(request: LoadRequest, slots: str = "", chat_template: str = "") -> 
         num_thread=min(checked or num_thread, num_thread),
         num_thread_batch=num_thread,
         prompt_cache=request.prompt_cache // _MIB,
-        memory_limit=memory_limit(request.memory, request.prompt_cache),
+        # Whole texts are taken in at once to be embedded, in memory that nobody plans; no template of the model runs then.
+        memory_limit=0 if request.embeds else memory_limit(request.memory, request.prompt_cache),
         flash_attention=request.flags.flash_attention,
         num_draft=NUM_DRAFT if request.flags.drafts else 0,
         slots=slots,
