@@ -5,6 +5,8 @@ Pixels are counted where pictures are decoded (`images.py`), schemas and grammar
 
 from collections.abc import Iterator
 
+import msgspec
+
 from serow import bounds
 from serow.errors import RequestError
 from serow.inference.ask import Ask, Conversation, Image, Inputs, Insert, Message, Nothing, Picture, Raw, Single
@@ -46,7 +48,7 @@ def _sizes(ask: Ask) -> Iterator[Size]:
         case Conversation(messages, tools):
             parts = [part for message in messages for part in message.content]
             yield "messages", sum(map(_size, messages)), "characters"
-            yield "tools", sum(len(str(tool.definition)) for tool in tools), "characters"
+            yield "tools", sum(len(msgspec.json.encode(tool.definition)) for tool in tools), "characters"
             yield "messages", sum(isinstance(part, Image) for part in parts), "pictures"
         case Inputs(inputs):
             yield from (("input", len(each), "characters" if isinstance(each, str) else "tokens") for each in inputs)

@@ -33,11 +33,15 @@ async def _answer(
     stream: Callable[[str], Stream[Event]],
     whole: Callable[[str], Whole[Event]],
 ) -> Response:
-    server = context(request)
-    ask = await decoded(request, decode)
-    exchange = current()
-    exchange.model, exchange.prompt = ask.model, ask.text
-    limits.check(ask, server.settings)
+    server, exchange = context(request), current()
+
+    def checked(body: bytes) -> Ask:
+        ask = decode(body)
+        exchange.model, exchange.prompt = ask.model, ask.text
+        limits.check(ask, server.settings)
+        return ask
+
+    ask = await decoded(request, checked)
     events = server.inference.answer(ask, request.state.client, exchange.timeline)
     return StreamResponse(events, stream(ask.model), whole(ask.model), streams=ask.stream, is_alone=is_alone)
 
