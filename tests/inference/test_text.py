@@ -8,6 +8,7 @@ import pytest
 from serow.engines.base import CompletionRequest
 from serow.errors import EngineDied, RequestError, TemplateError
 from serow.store.model import Capability
+from tests.constraints.hostile import TEXTS
 from tests.support.engine import MEDIA_MARKER, FakeEngine
 from tests.support.flow import flow, model
 
@@ -188,6 +189,15 @@ async def test_an_answer_that_fails_a_relaxed_schema_is_sampled_again_with_anoth
     assert record["response"] == "[1, 2]" and "format_valid" not in record
     assert [request.options.seed for request in engine.requests] == [5, 6]
     assert len(record["warnings"]) == 1
+
+
+async def test_an_answer_that_takes_too_long_to_check_is_not_sampled_again() -> None:
+    format, text = TEXTS["a schema that doubles with each level"]()
+    engine = FakeEngine([text])
+    async with flow(engine) as asked:
+        record = await asked.whole("Hi", format=format)
+    assert record["format_valid"] is False and len(engine.requests) == 1
+    assert "so it is not known to fit" in record["warnings"][-1]
 
 
 async def test_a_streamed_answer_that_fails_says_so() -> None:

@@ -29,6 +29,7 @@ class Verdict:
 
     is_valid: bool
     warning: str = ""
+    is_known: bool = True
 
 
 @dataclass
@@ -97,9 +98,10 @@ class Constraints:
         try:
             is_valid = await self._pool.run(compile.validate, constraint, text, client=client, limits=JUDGING)
         except LimitExceeded as error:
-            return Verdict(False, f"format: the check of the answer {error.reason}, so it is not known to fit")
+            return Verdict(False, f"format: the check of the answer {error.reason}, so it is not known to fit", is_known=False)
         except Unavailable:
-            return Verdict(False, "format: the server was too busy to check the answer, so it is not known to fit")
+            busy = "format: the server was too busy to check the answer, so it is not known to fit"
+            return Verdict(False, busy, is_known=False)
         if is_cut and not is_valid:
             return Verdict(False, "format: the answer was cut before it was whole, so it does not fit")
         return Verdict(is_valid)

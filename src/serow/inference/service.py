@@ -9,10 +9,11 @@
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
-from serow.constraints import Constraints
+from serow.constraints import Constraints, Verdict
 from serow.engines.base import ImageRunner, TextRunner
 from serow.errors import LoadError, ModelFileError, RequestError
 from serow.images import MAX_PIXELS, Pictures
@@ -146,10 +147,19 @@ class Inference:
 
     async def _fitting(self, task: Task) -> AsyncGenerator[Event, None]:
         """An answer that nobody reads before its end; sampled again while it fails what could not be enforced in full."""
+        judge, verdicts = task.judge, list[Verdict]()
+
+        async def judged(text: str, is_cut: bool) -> Verdict:
+            assert judge is not None
+            verdicts.append(await judge(text, is_cut))
+            return verdicts[-1]
+
+        task = replace(task, judge=judged)
         for attempt in range(NUM_RETRIES + 1):
             found = [event async for event in self._text(task.again(attempt) if attempt else task)]
             last = found[-1]
-            if not (isinstance(last, Done) and last.format_valid is False and last.reason == "stop" and not last.stopping_word):
+            fails = isinstance(last, Done) and last.format_valid is False and last.reason == "stop" and not last.stopping_word
+            if not fails or not verdicts[-1].is_known:
                 break
         for event in found:
             yield event
