@@ -16,9 +16,9 @@ import os
 import pty
 import re
 import select
-import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import termios
@@ -71,20 +71,13 @@ def workplace() -> Iterator[tuple[str, dict[str, str]]]:
         free.close()
         Path(directory, "city.json").write_text(json.dumps(CITY))
         own = {"SEROW_HOST": f"127.0.0.1:{port}", "HOME": directory, "TERM": "xterm-256color"}
+        environ = {name: value for name, value in os.environ.items() if name not in HIDDEN} | own
         try:
-            yield directory, {name: value for name, value in os.environ.items() if name not in HIDDEN} | own
+            yield directory, environ
         finally:
-            for pid in started_servers(port):
-                os.kill(pid, signal.SIGTERM)
-
-
-def started_servers(port: int) -> Iterator[int]:
-    """The processes that listen on the session's port."""
-    import psutil
-
-    for connection in psutil.net_connections("tcp4"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
-            yield connection.pid
+            subprocess.run(
+                [sys.executable, "-m", "serow", "server", "stop", "--all"], env=environ, check=True, timeout=DEADLINE
+            )
 
 
 def play(stream: pyte.ByteStream, command: tuple[str, ...], directory: str, environ: dict[str, str]) -> None:

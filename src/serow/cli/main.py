@@ -50,7 +50,7 @@ def _fail(message: str, hint: str = "", status: int = 1) -> NoReturn:
 @click.group(cls=Commands, sections={"Examples": _EXAMPLES}, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-v", "--version", message="serow version is %(version)s")
 def cli() -> None:
-    """Run language, vision and image models on this machine, behind Ollama's API.
+    """Run language, vision and image models on this machine, behind the APIs of Ollama, OpenAI and Anthropic.
 
     Every command but serve, server, key and engine speaks to the server at SEROW_HOST (or OLLAMA_HOST), by default
     127.0.0.1:11434.
