@@ -1,6 +1,5 @@
 """The one place that renders: JSON, errors, and streams that always end with a last record (RES-04, RES-05)."""
 
-from functools import cache
 from typing import Any
 
 from starlette.applications import Starlette
@@ -92,7 +91,6 @@ def _reads_json(request: Request) -> bool:
     return request.url.path.startswith("/v1") or "accept" in request.headers
 
 
-@cache
 def _paths(app: Starlette) -> frozenset[str]:
     return frozenset(route.path for route in app.routes if isinstance(route, Route))
 
