@@ -14,6 +14,7 @@ from serow.system.limits import (
     die_with_parent,
     forbid_core_files,
     forbid_writing,
+    leave_first,
     limit_cpu,
     limit_memory,
     resident_size,
@@ -29,6 +30,7 @@ def main() -> None:
     calls, replies = _pipes()
     die_with_parent()
     forbid_core_files()
+    leave_first()
     forbid_writing()
     while head := calls.read(LENGTH.size):
         kind, payload = _answer(pickle.loads(calls.read(LENGTH.unpack(head)[0])))
