@@ -1,9 +1,12 @@
 """Pulling from a registry that behaves, and from one that doesn't."""
 
 import asyncio
+import hashlib
 import json
+import os
 import random
 import shutil
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from aiohttp import web
 
 from serow.errors import NotAtRegistry, PullError, RegistryError, RegistryRefused, StoreError
 from serow.library import parts, pull
+from serow.library.journal import Journal
 from serow.library.pull import Pulls
 from serow.registries.access import Access
 from serow.registries.asked import Asked
@@ -140,6 +144,32 @@ async def test_an_error_is_told_in_words_and_its_body_is_never_written(
         await pulled(pulls, asked(registry))
     assert names(store.blobs.root) == []
     assert not store.has(Name.parse(f"{registry.host}/zoo/tiny"))
+
+
+@pytest.mark.req("LIB-11")
+async def test_ten_thousand_parts_are_read_again_in_constant_memory(
+    registry: Registry, pulls: Pulls, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, count = 2048, 10_000
+    monkeypatch.setattr(parts, "SMALL_PART", size)
+    weights = random.Random(5).randbytes(size * count)
+    registry.model("zoo/tiny", weights)
+    path = store.root / "downloads" / digest_of(weights).replace(":", "-")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(weights[:-size] + bytes(size))
+    kept = Journal(path.with_name(f"{path.name}.journal"), len(weights), size)
+    kept.open()
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    for number in range(count - 1):
+        kept.add(number, hashlib.sha256(weights[number * size : (number + 1) * size]).digest())
+    kept.close()
+    tracemalloc.start()
+    await pulled(pulls, asked(registry))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 << 20
+    asked_for = [each for _, target, each in registry.log if digest_of(weights) in target]
+    assert asked_for == [f"bytes={size * (count - 1)}-{size * count - 1}"]
 
 
 @pytest.mark.req("LIB-11")
