@@ -105,6 +105,11 @@ def core_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_CORE)[0]
 
 
+def oom_score() -> int:
+    """How early the system ends this process when memory ends."""
+    return int(Path("/proc/self/oom_score_adj").read_text())
+
+
 def environment() -> list[str]:
     """Names of the variables that it knows."""
     return sorted(os.environ)

@@ -208,6 +208,11 @@ async def test_a_worker_knows_no_secrets_and_leaves_no_files(
         assert await pool.run(jobs.core_limit, limits=LIMITS) == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process say so")
+async def test_when_memory_ends_a_worker_goes_before_the_server(pool: Pool) -> None:
+    assert await pool.run(jobs.oom_score, limits=LIMITS) > jobs.oom_score()
+
+
 async def test_closing_ends_all_processes_and_tells_who_waits() -> None:
     async with Pool() as pool:
         tasks = [asyncio.create_task(pool.run(jobs.nap, 60.0, limits=LIMITS)) for _ in range(6)]

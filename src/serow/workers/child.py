@@ -29,6 +29,7 @@ def main() -> None:
     """Work until stdin ends."""
     calls, replies = _pipes()
     die_with_parent()
+    leave_first()
     forbid_core_files()
     leave_first()
     forbid_writing()
