@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serow.errors import RequestError
+from serow.wire import skeleton
 from serow.wire.json import decode_object, encode_line, now
 
 
@@ -75,6 +76,18 @@ def test_a_body_that_is_no_object_is_refused(body: bytes, message: str) -> None:
 def test_what_stands_in_a_string_counts_as_nothing_but_text(text: str) -> None:
     assert decode_object(json.dumps({"prompt": text}).encode()) == {"prompt": text}
     assert decode_object(json.dumps({"prompt": text}, ensure_ascii=False).encode()) == {"prompt": text}
+
+
+@pytest.mark.req("GEN-01")
+@pytest.mark.parametrize("shift", range(6))
+def test_a_large_body_is_looked_through_in_pieces_wherever_they_are_cut(monkeypatch: pytest.MonkeyPatch, shift: int) -> None:
+    monkeypatch.setattr(skeleton, "_PIECE", 7)
+    text = "x" * shift + '\\\\"[[{{' * 200 + "\\\\" * 5 + ',"'
+    body = json.dumps({"prompt": text, "a": [[1], {"b": "]"}]}).encode()
+    assert decode_object(body) == {"prompt": text, "a": [[1], {"b": "]"}]}
+    for broken in (json.dumps({"prompt": text})[:-1] + ', "a": ' + "[" * 101 + "]" * 101 + "}", '{"a": ' + "9" * 301 + "}"):
+        with pytest.raises(RequestError, match=r"nested too deeply|300 digits"):
+            decode_object(broken.encode())
 
 
 @pytest.mark.req("GEN-01")
