@@ -45,12 +45,6 @@ def test_fields_that_the_route_does_not_know_are_named() -> None:
     assert ask.warnings == ('unknown field "prompt" was ignored', 'unknown option "nonsense" was ignored')
 
 
-@pytest.mark.req("EMB-01")
-def test_more_inputs_than_are_allowed_are_refused() -> None:
-    with pytest.raises(RequestError, match="input holds 10001 texts"):
-        decode_embed(body(input=["a"] * 10_001))
-
-
 @pytest.mark.req("EMB-04")
 @pytest.mark.parametrize(
     ("field", "value"), [("dimensions", 10.5), ("dimensions", "8"), ("truncate", "yes"), ("options", []), ("normalize", 1)]

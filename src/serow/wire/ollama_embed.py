@@ -14,8 +14,6 @@ from serow.options import parse_options
 from serow.wire.fold import Fold
 from serow.wire.json import convert, decode_object
 
-MOST_INPUTS = 10_000
-
 
 class _Request(Struct, frozen=True, kw_only=True):
     """What both routes take; `keep_alive` is read already."""
@@ -105,8 +103,6 @@ def _inputs(value: Any) -> list[str]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise RequestError("invalid input type")
-    if len(texts) > MOST_INPUTS:
-        raise RequestError(f"input holds {len(texts)} texts, more than the {MOST_INPUTS} allowed")
     return texts
 
 

@@ -13,7 +13,6 @@ from serow.wire.openai_answer import warnings_body
 from serow.wire.openai_completions import texts_or_ids
 from serow.wire.sampling import keep_alive_of, own_options_of
 
-MOST_INPUTS = 10_000
 _ENCODINGS = ("float", "base64")
 
 
@@ -35,8 +34,6 @@ def decode(body: bytes) -> EmbeddingRequest:
     inputs = texts_or_ids(fields, "input")
     if not inputs:
         raise fields.fault("input", "invalid input", "missing_required_parameter")
-    if len(inputs) > MOST_INPUTS:
-        raise fields.fault("input", f"input holds {len(inputs)} texts, more than the {MOST_INPUTS} allowed")
     dimensions = fields.integer("dimensions", 0)
     model, options, keep_alive = fields.text("model"), own_options_of(fields), keep_alive_of(fields)
     fields.ignore(("user",))
