@@ -141,6 +141,13 @@ async def test_a_call_that_num_predict_cuts_is_text() -> None:
     assert said.warnings == ["a tool call was cut off; its text is part of the content"]
 
 
+@pytest.mark.req("TOOL-05", "GEN-06")
+async def test_a_limit_right_behind_an_opening_is_kept() -> None:
+    said = await say(["<tool_call>"], BODY, num_predict=1)
+    assert said.folded.calls == [] and said.folded.text == "<tool_call>" and len(said.grammars) == 1
+    assert (said.usage.done_reason, said.usage.eval_count) == ("length", 1)
+
+
 @pytest.mark.req("TOOL-05")
 async def test_a_limit_right_behind_a_call_leaves_it_whole() -> None:
     said = await say(["<tool_call>"], BODY, num_predict=3)

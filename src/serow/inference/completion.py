@@ -247,11 +247,13 @@ class Completion:
         self._start_over()
         return _Run(await self._next(self._plan.constraint), self._end)
 
-    async def _behind(self, opening: str) -> _Run:
+    async def _behind(self, opening: str) -> _Run | None:
         """A call, at whose opening the last run has stopped."""
         calling = self._plan.calling
         assert calling is not None
         self._write(opening, self._withheld)
+        if self._is_over():
+            return None
         self._write(calling.rest_of(opening))
         return await self._call(calling)
 
