@@ -105,7 +105,9 @@ def test_half_an_opening_at_the_end_is_text() -> None:
         ("[1, 2]", "[1, 2]", 0),
         ("{", "{", 0),
         ('So: {"name": "add", "arguments": {}}', 'So: {"name": "add", "arguments": {}}', 0),
-        ('{"name": "nope", "arguments": {"a": 1}}', '{"name": "nope", "arguments": {"a": 1}}', 0),
+        ('{"name": "Paris", "arguments_of": 1}', '{"name": "Paris", "arguments_of": 1}', 0),
+        ('{"parameters": {"a": 1}, "name": 5}', '{"parameters": {"a": 1}, "name": 5}', 0),
+        ('{"name": "now", "arguments": null}', "", 1),
     ],
 )
 def test_without_an_opening_only_the_beginning_is_a_call(text: str, content: str, calls: int) -> None:
@@ -113,6 +115,18 @@ def test_without_an_opening_only_the_beginning_is_a_call(text: str, content: str
         found = parse(text, BARE, size=size)
         assert (found.text, len(found.calls)) == (content, calls)
         assert found.warnings == []
+
+
+@pytest.mark.req("TOOL-05")
+@pytest.mark.parametrize(
+    "text",
+    ['{"name": "nope", "arguments": {"a": 1}}', '{"parameters": {}, "name": "nope"}', '[{"name": "nope", "arguments": {}}]'],
+)
+def test_without_an_opening_a_call_of_a_strange_tool_is_text_and_told(text: str) -> None:
+    for size in SIZES:
+        found = parse(text, BARE, size=size)
+        assert (found.text, found.calls) == (text, [])
+        assert found.warnings == ['the model called "nope", which is no given tool; its text is part of the content']
 
 
 @pytest.mark.req("TOOL-03")

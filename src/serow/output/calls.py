@@ -25,6 +25,7 @@ class Call:
         self.tool: Tool | None = None
         self.index = index
         self.has_started = False
+        self.stranger = ""  # a name of no given tool, while it is not known whether this is a call
         self._tools = tools
         self._ids = ids
         self._id = ""
@@ -37,6 +38,10 @@ class Call:
     def has_arguments(self) -> bool:
         """Whether any were given."""
         return bool(self._pieces)
+
+    def knows(self, name: str) -> bool:
+        """Whether a tool of this name is given."""
+        return name in self._tools
 
     def named(self, name: str) -> None:
         """The call is one of this tool; raises Unreadable when it was not given."""

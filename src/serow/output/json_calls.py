@@ -41,8 +41,10 @@ def _member(source: Source, format: CallFormat, call: Call, key: str, char: str)
         call.named(key)
         yield from pass_value(source, call.add)
     elif key in (format.name, "name", "function") and char == '"':
-        call.named((yield from _text(source)))
+        _name(format, call, (yield from _text(source)))
     elif key in (format.arguments, "arguments", "parameters"):
+        if call.stranger:
+            call.named(call.stranger)
         yield from _arguments(source, call, char)
     elif key == "function" and char == "{":
         yield from read_object(source, format, call)
@@ -54,6 +56,14 @@ def _member(source: Source, format: CallFormat, call: Call, key: str, char: str)
         yield from pass_value(source, lambda _: None)
 
 
+def _name(format: CallFormat, call: Call, name: str) -> None:
+    """A strange name in an object without an opening is a call's only where arguments stand beside it."""
+    if not format.openings and not call.knows(name):
+        call.stranger = name
+    if not call.stranger or call.has_arguments:
+        call.named(name)
+
+
 def _arguments(source: Source, call: Call, char: str) -> Reading:
     """An object, or as some models write it, a string that holds one; null is none."""
     if char == "{":
@@ -62,6 +72,7 @@ def _arguments(source: Source, call: Call, char: str) -> Reading:
         call.add((yield from _text(source)))
     elif char == "n":
         yield from source.expect("null")
+        call.add("{}")
     else:
         raise Unreadable("the arguments of a tool call are no JSON object")
 

@@ -269,7 +269,8 @@ class OutputParser:
         text = self._source.taken()
         if self.has_answered or is_ended:
             self._end_thinking()
-            if (self._format and self._format.openings) or (call and call.tool):
+            is_likely = call and (call.tool or (call.stranger and reason != CUT))
+            if (self._format and self._format.openings) or is_likely:
                 self._warn(reason)
             self._answer(text)
         else:
