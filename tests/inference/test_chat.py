@@ -177,6 +177,27 @@ async def test_thinking_that_is_begun_goes_on() -> None:
     assert both == "[user]37 + 85?\n[assistant]<think>\nOnes.</think>\n\nIt is"
 
 
+@pytest.mark.req("CHAT-06", "GEN-14")
+@pytest.mark.parametrize("template", ["", MESSAGES])
+async def test_thinking_that_stands_open_in_a_begun_text_goes_on_as_thinking(template: str) -> None:
+    engine = FakeEngine(["carry.", "</think>", "\n\n122"])
+    async with flow(engine, *THINKS, chat_template=THINK, template=template) as asked:
+        record = await asked.reply("37 + 85?", said("assistant", "<think>\nOnes: "))
+    assert engine.prompts[0].endswith("<think>\nOnes: ")
+    assert record["message"] == {"role": "assistant", "content": "122", "thinking": "carry."}
+
+
+@pytest.mark.req("CHAT-03")
+async def test_options_are_judged_before_a_load_and_not_before_an_unload() -> None:
+    wrong = {"options": {"top_k": "x"}}
+    async with flow(FakeEngine(["x"])) as asked:
+        assert (await asked.reply(keep_alive=0, **wrong))["done_reason"] == "unload"
+        assert (await asked.reply(keep_alive="0s", **wrong))["done_reason"] == "unload"
+        for fields in (wrong, {"keep_alive": 0, "options": []}):
+            with pytest.raises(RequestError, match="option"):
+                await asked.reply(**fields)
+
+
 @pytest.mark.req("CHAT-06")
 async def test_an_answer_goes_on_behind_the_thinking_that_the_template_opens() -> None:
     engine = FakeEngine(["!"], template=lambda messages, _: f"{messages[-1]['content']}|<think>\n")

@@ -165,6 +165,35 @@ async def test_log_probabilities_of_a_call_are_all_told() -> None:
     assert [entry["token"] for record in records for entry in record.get("logprobs", ())] == [OPENING, BODY[:20]]
 
 
+@pytest.mark.req("TOOL-01", "GEN-01")
+async def test_members_of_a_tool_are_known_in_any_case() -> None:
+    tool = {"Type": "function", "FUNCTION": {"Name": "add", "Description": "Adds", "Parameters": {"type": "object"}}}
+    async with flow(FakeEngine(["x"]), *TOOLS, template="{{ json .Tools }}", chat_template="") as asked:
+        shown = json.loads(await asked.shown("Go", tools=[tool]))
+    function = {"name": "add", "description": "Adds", "parameters": {"type": "object"}}
+    assert shown == [{"type": "function", "function": function}]
+
+
+@pytest.mark.req("TOOL-08")
+async def test_bound_text_that_calls_is_not_judged_by_what_is_left_of_it() -> None:
+    call = '{"name": "add", "arguments": {"a": 1}}'
+    bare = "{{ range .Messages }}{{ .Content }}{{ end }}{{ .Tools }}"
+    said = FakeEngine([f'[{call}, {{"name": "nope", "arguments": {{}}}}]'])
+    async with flow(said, *TOOLS, template=bare, chat_template="") as asked:
+        record = await asked.reply("Go", tools=[ADD], format={"type": "array", "items": {"type": "object"}})
+    assert len(record["message"]["tool_calls"]) == 1 and "format_valid" not in record
+    assert record["warnings"] == ['the model called "nope", which is no given tool; its text is part of the content']
+
+
+@pytest.mark.req("TOOL-06")
+@pytest.mark.parametrize("call", [{"index": "0"}, {"arguments": '{"a": NaN}'}, {"arguments": '{"a": 1e400}'}])
+async def test_a_call_of_the_history_that_is_none_is_refused(call: dict[str, Any]) -> None:
+    called = {"role": "assistant", "tool_calls": [{"function": {"name": "add", **call}}]}
+    async with flow(engine(["x"]), *TOOLS) as asked:
+        with pytest.raises(RequestError, match=next(iter(call))):
+            await asked.reply("Go", called, {"role": "tool", "content": "1"})
+
+
 @pytest.mark.req("TOOL-06")
 async def test_a_go_template_shows_how_its_model_calls() -> None:
     said = FakeEngine([OPENING], [BODY], [CLOSING])

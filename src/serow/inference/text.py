@@ -66,11 +66,16 @@ async def answer(task: Task, runner: TextRunner, load_duration: int, toolbox: To
     context = None
     if isinstance(task.ask.prompt, Single | Insert):
         context = prompt.tokens + await runner.tokenize(completion.text, add_special=False)
-    is_call_alone = bool(completion.calls) and not completion.response
-    judge = None if is_call_alone else task.judge
+    judge = None if _is_called(plan, completion) else task.judge
     verdict = await judge(completion.response, completion.usage.done_reason == "length") if judge else None
     unfit = await plan.calling.unfit(completion.calls) if plan.calling else []
     yield _done(replace(task, warnings=(*task.warnings, *unfit)), prompt, completion, load_duration, context, verdict)
+
+
+def _is_called(plan: Plan, completion: Completion) -> bool:
+    """Whether calls stand where the answer would: alone, or as bound text, of which what is left need not fit by itself."""
+    is_bound = plan.calling is not None and not plan.calling.format.openings
+    return bool(completion.calls) and (is_bound or not completion.response)
 
 
 async def render(task: Task, runner: TextRunner) -> Rendered:

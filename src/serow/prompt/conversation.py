@@ -176,8 +176,15 @@ class Fitter:
         if pictures and is_counted:
             bare, _ = with_media(text, [self._images[number] for number in pictures], "")
             num_tokens = len(await tokens_of([], bare, self._runner)) + await self._size_of(pictures, num_ctx - num_tokens)
-        continues = bool(turns) and turns[-1].is_open and bool(turns[-1].content)
+        begun = self._begun(turns) if begun is None else begun
+        continues = bool(turns) and turns[-1].is_open and bool(turns[-1].content) and begun is None
         return Rendered(text, tokens.ids, num_tokens, pictures, is_counted, begun, continues)
+
+    def _begun(self, turns: Sequence[Turn]) -> str | None:
+        """The thinking that the text of an open answer begins with and does not end."""
+        content = turns[-1].content if turns and turns[-1].is_open else ""
+        is_thought = self._tags is not None and content.lstrip().startswith(self._tags.opening)
+        return self._tags.begun(content, raw=True) if is_thought and self._tags else None
 
     async def _tokens(self, text: str, num_ctx: int) -> "_Tokens":
         """The tokens of a text; of one that is far too long only those of its beginning, where these are too many."""

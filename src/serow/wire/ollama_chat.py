@@ -115,13 +115,16 @@ def decode_chat(body: bytes) -> Ask:
     messages = tuple(map(_message, fields.members("messages", null={})))
     tools = [_tool(each) for each in fields.members("tools")]
     choice = tool_choice_of(fields, tools)
-    options, unknown = parse_options(fields.mapping("options") or {})
+    keep_alive = parse_keep_alive(raw["keep_alive"]) if "keep_alive" in raw else None
+    is_unload = not messages and keep_alive == 0
+    given = fields.mapping("options") or {}
+    options, unknown = parse_options({} if is_unload else given)
     ask = Ask(
         model=fields.text("model"),
         prompt=_prompt(messages, tools, choice),
         stream=fields.flag("stream", default=True),
         options=options,
-        keep_alive=parse_keep_alive(raw["keep_alive"]) if "keep_alive" in raw else None,
+        keep_alive=keep_alive,
         format=fields.value("format"),
         think=think_of(raw["think"]) if "think" in raw else None,
         truncate=fields.flag("truncate", default=True),
@@ -167,20 +170,21 @@ def _tool_call(fields: Fields) -> ToolCall:
     inner = fields.member("function")
     if inner is None:
         raise fields.missing("function")
+    inner.integer("index")  # templates get the place instead
     return ToolCall(inner.text("name"), _arguments(inner), fields.text("id"))
 
 
 def _arguments(fields: Fields) -> str:
     """The JSON text of an object, which a string may hold, too (TOOL-06)."""
-    value = fields.value("arguments")
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise fields.mistyped("arguments", "an object", value) from None
+    given = fields.value("arguments")
+    try:
+        value = json.loads(given) if isinstance(given, str) else given
+        text = json.dumps(value or {}, ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError):
+        raise fields.mistyped("arguments", "an object", given) from None
     if value is not None and not isinstance(value, dict):
         raise fields.mistyped("arguments", "an object", value)
-    return json.dumps(value or {}, ensure_ascii=False)
+    return text
 
 
 def _tool(fields: Fields) -> Tool:
@@ -198,10 +202,15 @@ def _tool(fields: Fields) -> Tool:
 
 def _definition(tool: Mapping[str, Any], function: Mapping[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
     """The client's own object, in its order, with what may be absent."""
-    inner = {name: value for name, value in function.items() if name.lower() != "parameters" or value}
+    inner = {_spelt(name): value for name, value in function.items() if name.lower() != "parameters" or value}
     known = {"type": "function", "function": {**inner, "parameters": parameters}}
     spelt = {name.lower() if name.lower() in known else name: known.get(name.lower(), value) for name, value in tool.items()}
     return spelt if "type" in spelt else {**known, **spelt}
+
+
+def _spelt(name: str) -> str:
+    """The name of a function's member as templates know it: clients may write it in any case."""
+    return name.lower() if name.lower() in ("name", "description", "parameters") else name
 
 
 class ChatStream:
