@@ -32,6 +32,15 @@ async def test_a_model_that_completes_texts_embeds_and_says_that_it_is_not_made_
     assert done.warnings == ['"m" is not made for embedding: a vector is the mean of its last layer']
 
 
+@pytest.mark.req("EMB-01", "EMB-05")
+async def test_an_empty_text_is_embedded_by_a_model_that_begins_no_text_with_a_token() -> None:
+    engine = FakeEngine()
+    async with flow(engine, embedding_length=4, beginning=(7,)) as running:
+        ask = Ask(model="m", prompt=Inputs(["", "ab"]), stream=False)
+        vectors, _ = [each async for each in running.inference.answer(ask)]
+    assert isinstance(vectors, Vectors) and len(vectors.embeddings) == 2 and engine.embedded[0] == [7]
+
+
 @pytest.mark.req("EMB-05")
 async def test_an_image_model_does_not_embed() -> None:
     with pytest.raises(RequestError, match='"m" does not support embeddings'):

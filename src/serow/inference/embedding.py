@@ -53,7 +53,7 @@ async def _tokens(
                 raise RequestError(_too_long(index, len(tokens), num_ctx), param="input", code="context_length_exceeded")
             warnings.append(f"input {index} was cut from {len(tokens)} to {num_ctx} tokens to fit the context")
             tokens = _cut(tokens, special, num_ctx)
-        found.append(tokens or special)
+        found.append(tokens or special or list(model.beginning))
     return found, warnings
 
 
