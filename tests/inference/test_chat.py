@@ -9,6 +9,8 @@ import pytest
 from serow.engines.base import CompletionRequest
 from serow.errors import InvalidModelName, ModelNotFound, PromptTooLong, RequestError
 from serow.store.model import Capability
+from serow.wire.json import encode
+from serow.wire.ollama_chat import decode_chat
 from tests.support.engine import FakeEngine
 from tests.support.flow import flow
 
@@ -573,3 +575,13 @@ async def test_what_is_far_too_long_is_not_read_to_its_end(messages: list[str], 
         with pytest.raises(PromptTooLong, match=r"has at least [0-9]+ tokens, the context holds 256"):
             await asked.reply(*messages, **fields)
     assert read < 100_000
+
+
+@pytest.mark.req("ANT-10")
+async def test_a_conversation_that_does_not_fit_is_counted_whole(png: str) -> None:
+    engine = FakeEngine(["x"], num_ctx=256)
+    async with flow(engine, "completion", "vision") as asked:
+        for words, images in (("Hi", []), ("word " * 5000, []), ("Hi", [png, png])):
+            ask = decode_chat(encode({"model": "m", "messages": [said("user", words, images=images)]}))
+            count = await asked.inference.count(ask)
+            assert count == len(f"[user]{words}\n[assistant]") + len(images) * len(engine.media_marker)

@@ -123,6 +123,13 @@ class Fitter:
         dropped = [self._turns[number] for unit in units[: len(units) - num_kept] for number in unit]
         return Fitted(rendered, len(dropped), await self._lost(whole, rendered, dropped))
 
+    async def count(self) -> int:
+        """How many tokens the whole has, also where it does not fit; a picture counts what the engine makes of it."""
+        shown, pictures = _marked(self._turns)
+        text, _ = await self._text(shown)
+        bare, _ = with_media(text, [self._images[number] for number in pictures], "")
+        return len(await tokens_of([], bare, self._runner)) + sum([await self._size(each) for each in pictures])
+
     def _check_tools(self, num_ctx: int) -> None:
         """Raise PromptTooLong for tools that alone can't fit: they are not rendered."""
         num_least = sum(len(msgspec.json.encode(tool.definition)) for tool in self._tools) // _MOST_CHARACTERS
@@ -228,9 +235,10 @@ class Fitter:
         if number not in self._sizes:
             marker = self._runner.media_marker
             request = CompletionRequest(marker, Options(), num_predict=1, images=[self._images[number]], cache_prompt=False)
+            beginning = len(await self._runner.tokenize("", add_special=True))
             async for chunk in self._runner.complete(request):
                 if chunk.usage is not None:
-                    self._sizes[number] = chunk.usage.prompt_eval_count
+                    self._sizes[number] = chunk.usage.prompt_eval_count - beginning
         return self._sizes[number]
 
 

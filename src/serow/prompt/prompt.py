@@ -71,11 +71,10 @@ async def rendered(wanted: Wanted, runner: TextRunner) -> tuple[str, int, tuple[
 
 
 async def num_tokens(wanted: Wanted, runner: TextRunner) -> int:
-    """How many tokens the whole prompt has, those of its pictures with them. Raises as `make` does."""
+    """How many tokens the whole prompt has, those of its pictures with them; a conversation need not fit."""
     if isinstance(wanted.ask.prompt, Conversation):
-        num_ctx = _num_ctx(wanted.options.num_ctx, runner.num_ctx)
-        fitted, _ = await _fitted(wanted, wanted.ask.prompt, num_ctx, runner)
-        return fitted.rendered.num_tokens
+        fitter, _ = _fitter(wanted, wanted.ask.prompt, runner)
+        return await fitter.count()
     return len((await make(wanted, runner)).tokens)
 
 
@@ -115,11 +114,16 @@ async def _conversation(wanted: Wanted, conversation: Conversation, num_ctx: int
     )
 
 
+def _fitter(wanted: Wanted, conversation: Conversation, runner: TextRunner) -> tuple[Fitter, list[str]]:
+    template, warnings = renderer_of(wanted.model, conversation, wanted.ask.think)
+    fitter = Fitter(wanted.model, conversation, wanted.images, wanted.think, wanted.tags, template, wanted.rendering, runner)
+    return fitter, warnings
+
+
 async def _fitted(
     wanted: Wanted, conversation: Conversation, num_ctx: int, runner: TextRunner
 ) -> tuple[Fitted, tuple[str, ...]]:
-    template, warnings = renderer_of(wanted.model, conversation, wanted.ask.think)
-    fitter = Fitter(wanted.model, conversation, wanted.images, wanted.think, wanted.tags, template, wanted.rendering, runner)
+    fitter, warnings = _fitter(wanted, conversation, runner)
     fitted = await fitter.fit(num_ctx, truncate=wanted.ask.truncate, must_fit=not wanted.ask.render_only)
     warnings += unknown_roles(conversation)
     if fitted.num_dropped:
