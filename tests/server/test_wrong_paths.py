@@ -76,3 +76,11 @@ async def test_under_api_a_client_that_reads_json_gets_it_and_others_what_the_pe
         answer = await client.send(request)
         assert answer.headers["content-type"].startswith("text/plain")
     assert (await client.get("/nope")).text == "404 page not found"
+
+
+@pytest.mark.req("OAI-02", "ANT-02")
+async def test_slashes_that_are_one_leave_an_error_in_the_shape_of_its_api(client: httpx.AsyncClient) -> None:
+    answer = await client.post("http://localhost//v1/chat/completions", json={})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages")
+    answer = await client.post("http://localhost//v1/messages", json={})
+    assert (answer.status_code, answer.json()["type"]) == (400, "error")

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serow.errors import HeaderTooLarge, RequestError, SerowError, Unauthorized
 from serow.keys import Key, Keyring
 from serow.server.address import hostname_of, is_local_name
+from serow.server.exchange import current
 from serow.server.responses import error_response
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0", "::1")
@@ -48,6 +49,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         scope["path"] = _SLASHES.sub("/", scope["path"])  # as clients make them of an address that ends in one
+        current().path = scope["path"]  # by which an error finds its shape
         headers = dict(scope["headers"])
         host, origin = (headers.get(name, b"").decode("latin-1").lower() for name in (b"host", b"origin"))
         if (error := self._fault(scope)) is not None:
