@@ -160,6 +160,7 @@ def test_neighbours_of_one_role_are_one_turn_and_a_system_message_stays_in_its_p
         ({"role": "tool", "content": "x"}, "messages[0].role", "tool"),
         ({"role": "user", "content": []}, "messages[0].content", "content"),
         ({"role": "user"}, "messages[0].content", "content"),
+        (user({"type": "redacted_thinking", "data": "x"}), "messages", "nothing to answer"),
         (user({"type": "hologram"}), "messages[0].content[0].type", "hologram"),
         (user({"type": "image"}), "messages[0].content[0].source", "required"),
         (
@@ -183,6 +184,25 @@ def test_blocks_stay_where_they_are() -> None:
     found = {"type": "search_result", "title": "S", "source": "u", "content": [text("R")]}
     (message,) = messages(user(text("a"), text("b"), {"type": "image", "source": BASE64}, document, found, text("c")))
     assert message.content == (Text("ab"), Image("iVBO"), Text("T\nD\nS\nu\nR\nc"))
+
+
+@pytest.mark.req("ANT-04")
+@pytest.mark.parametrize(
+    ("content", "result"),
+    [
+        ([{"type": "web_search_result", "title": "T", "url": "u", "encrypted_content": "e"}], "T\nu\n"),
+        ({"type": "web_search_tool_result_error", "error_code": "max_uses_exceeded"}, "Error: max_uses_exceeded"),
+    ],
+)
+def test_a_search_and_what_it_found_stand_before_what_was_said_of_it(content: Any, result: str) -> None:
+    use = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "s", "content": content}
+    asked, told, said, _ = messages(
+        {"role": "assistant", "content": [text("I look."), use, found, text("So.")]}, user(text("Hi"))
+    )
+    assert (asked.text, asked.tool_calls) == ("I look.", (ToolCall("web_search", '{"query": "q"}', "s"),))
+    assert (told.role, told.tool_name, told.text) == ("tool", "web_search", result)
+    assert (said.role, said.text, said.tool_calls) == ("assistant", "So.", ())
 
 
 @pytest.mark.req("ANT-06")

@@ -127,8 +127,12 @@ def _think(fields: Fields, options: dict[str, Any], effort: bool | str) -> bool 
 def _conversation(fields: Fields) -> Conversation:
     tools = _tools(fields)
     choice = _tool_choice(fields, tools)
-    messages = (*system_of(fields), *messages_of(fields))
-    return Conversation(messages, () if choice.mode == "none" else tools, choice if tools else ToolChoice())
+    messages = messages_of(fields)
+    if not messages:
+        raise fields.fault("messages", "messages holds nothing to answer: send some content")
+    return Conversation(
+        (*system_of(fields), *messages), () if choice.mode == "none" else tools, choice if tools else ToolChoice()
+    )
 
 
 def _tools(fields: Fields) -> list[Tool]:

@@ -14,7 +14,7 @@ _FAILED = "Error: "
 
 @dataclass
 class _Turn:
-    """What one side says until the other one does. Results of tools come before the rest."""
+    """What one side says until the other one does. Results of tools come before the rest, the API's own behind their calls."""
 
     role: str
     results: list[Message] = field(default_factory=list)
@@ -27,7 +27,7 @@ class _Turn:
         if not (self.parts or self.thinking or self.calls):
             return self.results
         said = Message(self.role, _joined(self.parts), self.thinking, tuple(self.calls))
-        return [*self.results, said]
+        return [said, *self.results] if self.role == "assistant" else [*self.results, said]
 
 
 def _joined(parts: list[Part]) -> tuple[Part, ...]:
@@ -70,7 +70,7 @@ def messages_of(fields: Fields) -> tuple[Message, ...]:
             turns.append(_Turn(role))
         elif turns[-1].parts:
             turns[-1].parts.append(Text("\n"))
-        _say(turns[-1], each)
+        _say(turns, each)
     names = {call.id: call.name for turn in turns for call in turn.calls}
     return tuple(_named(message, names) for turn in turns for message in turn.messages())
 
@@ -82,16 +82,18 @@ def _named(message: Message, names: dict[str, str]) -> Message:
     return Message("tool", message.content, tool_name=names.get(message.tool_call_id, ""), tool_call_id=message.tool_call_id)
 
 
-def _say(turn: _Turn, fields: Fields) -> None:
+def _say(turns: list[_Turn], fields: Fields) -> None:
     content = fields.value("content")
     if isinstance(content, str):
-        turn.parts.append(Text(content))
+        turns[-1].parts.append(Text(content))
         return
     blocks = fields.members("content")
     if not blocks:
         raise fields.fault("content", f"{fields.at('content')} is empty: a message needs content", "missing_required_parameter")
     for block in blocks:
-        _add(turn, block)
+        if turns[-1].role == "assistant" and turns[-1].results and block.text("type") not in _RESULTS:
+            turns.append(_Turn("assistant"))  # what was said of the results comes behind them
+        _add(turns[-1], block)
 
 
 def _add(turn: _Turn, block: Fields) -> None:
@@ -102,7 +104,7 @@ def _add(turn: _Turn, block: Fields) -> None:
         turn.thinking += block.text("thinking")
     elif kind in ("tool_use", "server_tool_use"):
         turn.calls.append(_call(block))
-    elif kind in ("tool_result", "web_search_tool_result"):
+    elif kind in _RESULTS:
         turn.results.append(_result(block))
     elif kind in _PARTS:
         turn.parts.append(_PARTS[kind](block))
@@ -118,9 +120,12 @@ def _call(block: Fields) -> ToolCall:
 def _result(block: Fields) -> Message:
     """What a tool gave; an error is told in words, since no template has a place for it."""
     content = block.value("content")
-    parts: list[Part] = (
-        [Text(content)] if isinstance(content, str) else [_result_part(each) for each in block.members("content")]
-    )
+    if isinstance(content, str):
+        parts: list[Part] = [Text(content)]
+    elif isinstance(content, dict) and block.text("type") == "web_search_tool_result":  # an error is one object
+        parts = [Text(_FAILED + str(content.get("error_code", "the search failed")))]
+    else:
+        parts = [_result_part(each) for each in block.members("content")]
     if block.flag("is_error"):
         parts.insert(0, Text(_FAILED if parts else _FAILED + "the tool failed"))
     return Message("tool", _joined(parts), tool_call_id=block.text("tool_use_id"))
@@ -175,6 +180,7 @@ def _texts(fields: Fields, name: str) -> str:
 
 
 _SKIPPED = ("redacted_thinking",)
+_RESULTS = ("tool_result", "web_search_tool_result")
 _PARTS: dict[str, Callable[[Fields], Part]] = {
     "text": _text,
     "image": _image,

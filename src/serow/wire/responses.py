@@ -73,10 +73,13 @@ def decode(body: bytes, memory: Memory) -> ResponsesRequest:
         raise fields.fault("model", "model is required", "missing_required_parameter")
     _check_unsupported(fields)
     items = [*_earlier(fields, memory), *items_of(fields, memory.item)]
+    messages = messages_of(items, fields.warnings)
+    if not messages:
+        raise fields.fault("input", "input holds nothing to answer: send a message")
     tools, offered = _tools(fields)
     choice = tool_choice_of(fields, tools, prefixes={f"{each.namespace}." for each in offered.values() if each.namespace})
     conversation = Conversation(
-        [*_instructions(fields), *messages_of(items, fields.warnings)],
+        [*_instructions(fields), *messages],
         () if choice.mode == "none" else tools,
         choice if tools else ToolChoice(),
     )

@@ -110,7 +110,7 @@ def messages_of(items: Sequence[Item], warnings: list[str], path: str = "input")
 def _add(conversation: _Conversation, fields: Fields) -> None:
     kind = fields.text("type") or ("message" if "role" in fields else "")
     if kind == "message":
-        role = ROLES.get(fields.text("role").lower())
+        role = ROLES.get(fields.required_text("role").lower())
         if role not in ("system", "user", "assistant"):
             raise fields.fault(
                 "role", f'{fields.at("role")} "{fields.text("role")}" is not one of user, assistant, system, developer'

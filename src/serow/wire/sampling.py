@@ -4,7 +4,7 @@ from typing import Any
 
 from serow.duration import parse_keep_alive
 from serow.errors import RequestError
-from serow.options import Options, parse_options
+from serow.options import TABLE, Options, parse_options
 from serow.wire.fields import Fields
 
 FALLBACKS = {"temperature": 1.0, "top_p": 1.0}  # of OpenAI's API, under what the model's own parameters say
@@ -25,6 +25,8 @@ def options_of(fields: Fields, *lengths: str, may_be_empty: bool = False) -> dic
     for name, (low, high) in _RANGES.items():
         fields.number(name, low, high)
     for name in _OWN_NAMES:
+        if TABLE[name][0] is int:
+            fields.integer(name)
         options |= _option(fields, name)
     if stop := stop_of(fields, "stop"):
         options["stop"] = stop

@@ -92,9 +92,10 @@ def _choice(fields: Fields, field: str) -> tuple[ToolMode, list[str]]:
         return "required", [_chosen_name(choice, kind)]
     if kind == "allowed_tools":
         inner = choice.member("allowed_tools") or choice
-        return _mode(inner, "mode", inner.text("mode", "auto")), [
-            _chosen_name(each, "function") for each in inner.members("tools")
-        ]
+        names = [_chosen_name(each, "function") for each in inner.members("tools")]
+        if not names:
+            raise inner.missing("tools")
+        return _mode(inner, "mode", inner.text("mode", "auto")), names
     raise choice.fault("type", f'{choice.at("type")} "{kind}" is not one of function, allowed_tools')
 
 
