@@ -19,7 +19,7 @@ from serow.errors import NotFound, RequestError
 from serow.library.downloads import Downloads
 from serow.store.prune import prune
 from serow.store.store import Store
-from serow.system import disk
+from serow.system import disk, owned
 from tests.conftest import create
 from tests.engines.llamacpp.engines import load_request
 from tests.pictures import SHAPES, create_pipeline
@@ -79,6 +79,16 @@ def use_engines(root: Path, _: Path) -> None:
             act()
 
 
+def use_our_engines(root: Path, _: Path) -> None:
+    home = EngineHome(root)
+    owned.mark(root)  # ours from before the stranger came
+    for name in ("llama.cpp", "ik"):
+        with pytest.raises(RequestError, match="holds other files"):
+            home.remove(name)
+        with pytest.raises(RequestError, match="holds other files"), home.lock(name):
+            pass  # what a build begins with
+
+
 PLACES = {
     "slots": Place(
         "slots",
@@ -97,6 +107,8 @@ PLACES = {
     "downloads": Place("models/downloads", (f"sha256-{HEX * 4}", HEX * 4, "notes", f"sha256-{HEX * 4}.bak"), sweep_downloads),
     "a clone": Place("src", ("llama.cpp", "build/llama.cpp", "notes"), use_engines),
     "engines": Place("src", ("llama.cpp",), use_engines),
+    "clones among our engines": Place("engines", ("llama.cpp", "build/ik"), use_our_engines),
+    "notes among our builds": Place("engines", ("build/llama.cpp/notes", "ik/llama-server"), use_our_engines),
     "builds": Place("src", ("ik", "used", "checks.json"), use_engines),
 }
 

@@ -97,7 +97,7 @@ def test_an_engine_that_is_not_here_can_neither_be_chosen_nor_removed(home: Engi
 def test_removing_an_engine_takes_its_build_tree_and_its_choice_along(home: EngineHome) -> None:
     install(home)
     home.use("ik")
-    (home.workplace("ik") / "objects").mkdir(parents=True)
+    (home.workplace("ik") / "0123456789ab" / "objects").mkdir(parents=True)
     home.remove("ik")
     assert (home.engines(), home.used) == ([WHEEL], "")
     assert not home.workplace("ik").exists()

@@ -9,6 +9,7 @@
 """
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -30,6 +31,9 @@ from serow.system.lock import FileLock
 EXECUTABLE = "llama-server.exe" if sys.platform == "win32" else "llama-server"
 _LONGEST_RECORD = 64 << 10  # bytes
 _NAMES = {"used", "checks.json", "checks.lock", "build", owned.MARK, "lost+found"}  # beside the engines
+_RECORD = "engine.json"
+BUILD_LOG = "build.log"
+_BUILT = re.compile(rf"{re.escape(BUILD_LOG)}|[0-9a-f]{{12}}|.+\.whl|.+\.tar\.gz")  # what builds put into their workplaces
 
 
 class Build(Struct, frozen=True, kw_only=True):
@@ -77,7 +81,7 @@ class EngineHome:
     def build_of(self, name: str) -> Build | None:
         """The record of a build; None for one that is not there or can't be read."""
         try:
-            with (self.directory(name) / "engine.json").open("rb") as file:
+            with (self.directory(name) / _RECORD).open("rb") as file:
                 return msgspec.json.decode(file.read(_LONGEST_RECORD), type=Build)
         except (OSError, msgspec.DecodeError):
             return None
@@ -97,7 +101,7 @@ class EngineHome:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Let nobody else build or remove this engine; raises RequestError when somebody does, StoreError for the disk."""
+        """Let nobody else build or remove this engine; raises RequestError when somebody does, or keeps files there."""
         path = self.workplace(name).with_name(f"{name}.lock")
         with disk_errors():
             self.claim()
@@ -105,7 +109,17 @@ class EngineHome:
             with FileLock(path) as lock:
                 if not lock.acquire():
                     raise RequestError(f"the engine {name} is being built", hint="wait for it, or end the other command")
+                self._require_own(name)
                 yield
+
+    def _require_own(self, name: str) -> None:
+        """Raise RequestError where somebody keeps work of his own in the place of an engine or its build."""
+        engine, place = self.directory(name), self.workplace(name)
+        names = _names(engine)
+        if names - {EXECUTABLE, _RECORD} or (names and _RECORD not in names):
+            raise _others(engine)
+        if any(not _BUILT.fullmatch(each) for each in _names(place)):
+            raise _others(place)
 
     def install(self, name: str, executable: Path, build: Build) -> None:
         """Move an executable into the place of the engine that is there, which stays as it is until then; raises StoreError."""
@@ -118,7 +132,7 @@ class EngineHome:
             with executable.open("rb") as file:
                 os.fsync(file.fileno())
             executable.replace(new / EXECUTABLE)
-            blobs.write_atomic(new / "engine.json", msgspec.json.format(msgspec.json.encode(build), indent=1), 0o600)
+            blobs.write_atomic(new / _RECORD, msgspec.json.format(msgspec.json.encode(build), indent=1), 0o600)
             if target.exists():
                 target.rename(old)
             new.rename(target)
@@ -169,6 +183,19 @@ class EngineHome:
         if build is None or not executable.is_file():
             return None
         return Engine(KINDS[name], build.sha256[:12], executable, has_gpu=bool(build.backends))
+
+
+def _names(directory: Path) -> set[str]:
+    """What is in a directory, if there is one; raises RequestError for what is none, or a link to one."""
+    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        raise _others(directory)
+    return {path.name for path in directory.iterdir()} if directory.exists() else set()
+
+
+def _others(path: Path) -> RequestError:
+    return RequestError(
+        f"{path.parent.name}/{path.name} of the engines' directory holds other files", hint=f"move them elsewhere: {path}"
+    )
 
 
 def forced(settings: Settings) -> Engine | None:

@@ -25,7 +25,7 @@ from serow.engines.build.sources import Recipe
 from serow.engines.build.toolchain import Toolchain
 from serow.engines.build.tools import CMAKE, NINJA, TOOLS
 from serow.engines.build.unpack import unpack
-from serow.engines.home import EXECUTABLE, Build, EngineHome, disk_errors
+from serow.engines.home import BUILD_LOG, EXECUTABLE, Build, EngineHome, disk_errors
 from serow.registries.package_index.distribution import Distribution
 from serow.registries.package_index.download import download
 from serow.registries.package_index.pip_config import PipConfig
@@ -101,7 +101,7 @@ class Workshop:
         self._work = self._place / plan.key
         self._source = self._work / "source"
         self._objects = self._work / "objects"
-        self.log = self._place / "build.log"
+        self.log = self._place / BUILD_LOG
 
     @contextmanager
     def lock(self) -> Iterator[None]:
