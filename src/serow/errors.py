@@ -3,6 +3,8 @@
 SerowError                    500
   RequestError                400  the request's fault
     InvalidModelName          400
+    Incapable                 400  the model can't do what is asked of it
+    PictureError              400  a picture that can't be read, or is too large
     TemplateError             400  a template that does not parse, fails or runs too long
     FormatError               400  a `format` that is no schema, or can't be satisfied
     PromptTooLong             400  the prompt does not fit the context, and may not be cut
@@ -61,6 +63,19 @@ class InvalidModelName(RequestError):
 
     def __init__(self, message: str = "invalid model name") -> None:
         super().__init__(message)
+
+
+class Incapable(RequestError):
+    """A model can't do what is asked of it. `what` completes "does not support …"."""
+
+    def __init__(self, model: str, what: str) -> None:
+        super().__init__(f'"{model}" does not support {what}', param="model", code="invalid_value")
+
+
+class PictureError(RequestError):
+    """A picture that can't be read, or is too large."""
+
+    code = "invalid_value"
 
 
 class TemplateError(RequestError):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from serow.errors import LimitExceeded, RequestError
+from serow.errors import LimitExceeded, PictureError
 from serow.workers.pool import Limits, Pool
 
 if TYPE_CHECKING:
@@ -45,28 +45,28 @@ def decode_base64(text: str, number: int) -> bytes:
     given = unquote(text[match.end() :]) if match else text
     payload = "".join(given.split()).rstrip("=").translate(_URL_SAFE)
     if len(payload) > MAX_BYTES * 4 // 3:
-        raise RequestError(f"image {number} is larger than {MAX_BYTES >> 20} MiB")
+        raise PictureError(f"image {number} is larger than {MAX_BYTES >> 20} MiB")
     try:
         return base64.b64decode(payload + "=" * (-len(payload) % 4), validate=True)
     except binascii.Error:
-        raise RequestError(f"image {number} is not base64 of a picture; URLs are never fetched") from None
+        raise PictureError(f"image {number} is not base64 of a picture; URLs are never fetched") from None
 
 
 def count_pixels(data: bytes, number: int, max_pixels: int = MAX_PIXELS) -> int:
-    """How many pixels a picture has, by its head; raises RequestError for too many, or for what is no picture."""
+    """How many pixels a picture has, by its head; raises PictureError for too many, or for what is no picture."""
     from PIL import Image
 
     with _readable(number), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         size = image.width * image.height
         if not 0 < size <= max_pixels:
-            raise RequestError(f"image {number} has {image.width}x{image.height} pixels, more than {max_pixels:,}")
+            raise PictureError(f"image {number} has {image.width}x{image.height} pixels, more than {max_pixels:,}")
         return size
 
 
 def encode_png(data: bytes, number: int, max_pixels: int = MAX_PIXELS) -> bytes:
     """The picture as PNG bytes, upright, on white where it was transparent; of an animation the first frame.
 
-    Raises RequestError that names the picture by number and says nothing of what is inside.
+    Raises PictureError that names the picture by number and says nothing of what is inside.
     """
     from PIL import Image, ImageOps
 
@@ -88,7 +88,7 @@ def _readable(number: int) -> Iterator[None]:
         with warnings.catch_warnings(action="ignore"):
             yield
     except (*_UNREADABLE, Image.DecompressionBombError):
-        raise RequestError(f"image {number} can't be read: it is none of {', '.join(FORMATS)}, or broken") from None
+        raise PictureError(f"image {number} can't be read: it is none of {', '.join(FORMATS)}, or broken") from None
 
 
 def _eight_bits(image: "Picture", depth: int) -> "Picture":
@@ -153,7 +153,7 @@ class Pictures:
         self._max_pixels = max_pixels
 
     async def decode(self, images: Sequence[str], client: str = "") -> list[bytes]:
-        """PNG bytes of every picture of a request; raises RequestError that names the picture, Unavailable."""
+        """PNG bytes of every picture of a request; raises PictureError that names the picture, Unavailable."""
         return [await self._decode(text, number, client) for number, text in enumerate(images)]
 
     async def _decode(self, text: str, number: int, client: str) -> bytes:
@@ -164,6 +164,6 @@ class Pictures:
             if png is None:
                 png = await self._pool.run(decode_image, *arguments, self._max_pixels, client=client, limits=limits)
         except LimitExceeded as error:
-            raise RequestError(f"image {number} can't be read: the work on it {error.reason}") from None
+            raise PictureError(f"image {number} can't be read: the work on it {error.reason}") from None
         assert png is not None
         return png

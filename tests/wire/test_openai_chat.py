@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from serow.engines.base import Logprob, TokenLogprob
-from serow.errors import EngineDied, ModelNotFound, PromptTooLong, RequestError
+from serow.errors import EngineDied, Incapable, ModelNotFound, PictureError, PromptTooLong, RequestError, SerowError
 from serow.inference.ask import Conversation, Image, Message, Text, ToolCall, ToolChoice
 from serow.inference.events import Delta, Event, Prompted, Rendered
+from serow.wire.errors import error_body as told_error
 from serow.wire.openai_answer import error_body
 from serow.wire.openai_chat import ChatRequest, ChatStream, decode, whole
 from tests.wire.streams import CUT, DONE, TEXT, THOUGHT, call, data_of, folded, sent
@@ -147,6 +148,21 @@ def test_a_fault_names_the_path_of_its_field(fields: dict[str, Any], param: str,
 )
 def test_an_error_has_all_four_keys(error: Any, body: dict[str, Any]) -> None:
     assert error_body(error) == {"error": body}
+
+
+@pytest.mark.req("OAI-02", "OAI-05")
+@pytest.mark.parametrize(
+    ("error", "path", "param", "code"),
+    [
+        (Incapable("m", "images"), "/v1/chat/completions", "model", "invalid_value"),
+        (PictureError("image 0 can't be read"), "/v1/chat/completions", "messages", "invalid_value"),
+        (PictureError("image 0 can't be read"), "/v1/responses", "input", "invalid_value"),
+        (PromptTooLong(3, 2), "/v1/completions", "prompt", "context_length_exceeded"),
+    ],
+)
+def test_an_error_of_the_flow_names_the_field_too(error: SerowError, path: str, param: str, code: str) -> None:
+    told = told_error("openai", path, error, "id")["error"]
+    assert (told["param"], told["code"]) == (param, code)
 
 
 @pytest.mark.req("OAI-02", "OAI-07")

@@ -61,7 +61,7 @@ def _known(tokens: Sequence[int], index: int, model: Model) -> list[int]:
     beyond = next((token for token in tokens if not 0 <= token < model.vocab_size), None)
     if beyond is not None:
         known = f"the model knows ids from 0 to {model.vocab_size - 1}"
-        raise RequestError(f"input {index} holds the token id {beyond}; {known}")
+        raise RequestError(f"input {index} holds the token id {beyond}; {known}", param="input", code="invalid_value")
     return list(tokens)
 
 

@@ -15,7 +15,7 @@ from typing import cast
 
 from serow.constraints import Constraints, Verdict
 from serow.engines.base import ImageRunner, TextRunner
-from serow.errors import LoadError, ModelFileError, RequestError
+from serow.errors import Incapable, LoadError, ModelFileError
 from serow.images import MAX_PIXELS, Pictures
 from serow.inference import picture, text
 from serow.inference.ask import Ask, Inputs, Nothing, Picture
@@ -204,8 +204,8 @@ def _check_kind(task: Task) -> None:
     if isinstance(task.ask.prompt, Nothing) and task.ask.keep_alive == 0:
         return
     if purpose != "embed" and "embedding" in task.model.capabilities:
-        raise RequestError(f'"{task.ask.model}" does not support {purpose}')
+        raise Incapable(task.ask.model, purpose)
     if purpose in ("embed", "chat") and task.model.is_image:
-        raise RequestError(f'"{task.ask.model}" does not support {"embeddings" if purpose == "embed" else purpose}')
+        raise Incapable(task.ask.model, "embeddings" if purpose == "embed" else purpose)
     if isinstance(task.ask.prompt, Picture) and not task.model.is_image:
-        raise RequestError(f'"{task.ask.model}" does not support image generation')
+        raise Incapable(task.ask.model, "image generation")

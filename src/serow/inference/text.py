@@ -8,7 +8,7 @@ from functools import partial
 
 from serow.constraints import Constraints, Verdict
 from serow.engines.base import LARGEST_SEED, RANDOM_SEED, TextRunner
-from serow.errors import PromptTooLong, RequestError
+from serow.errors import Incapable, PromptTooLong, RequestError
 from serow.inference.ask import Ask, Conversation, Image, Insert, Nothing, Raw, Single
 from serow.inference.calling import Calling, Toolbox
 from serow.inference.completion import Completion
@@ -185,7 +185,7 @@ def _think(task: Task) -> bool | str | None:
     if "thinking" in task.model.capabilities:
         return True if think is None else think
     if think and task.ask.think_required:
-        raise RequestError(f'"{task.ask.model}" does not support thinking')
+        raise Incapable(task.ask.model, "thinking")
     return None if think else think
 
 
@@ -195,15 +195,16 @@ def _check(task: Task) -> None:
         text = f'"{name}" builds its prompts by the renderer "{model.renderer}", which this server has not'
         raise RequestError(text, hint="its file has no chat template: create a model from it with a TEMPLATE")
     if isinstance(prompt, Conversation | Nothing) and prompt.tools and "tools" not in model.capabilities:
-        raise RequestError(f'"{name}" does not support tools')
+        raise Incapable(name, "tools")
     if isinstance(prompt, Insert) and not supports_insert(model, prompt):
-        raise RequestError(f'"{name}" does not support insert')
+        raise Incapable(name, "insert")
     if _images(task.ask) and "vision" not in model.capabilities:
-        raise RequestError(f'"{name}" does not support images')
+        raise Incapable(name, "images")
     for what, tokens in _given_tokens(task):
         beyond = next((token for token in tokens if not 0 <= token < model.vocab_size), None)
         if beyond is not None:
-            raise RequestError(f"{what} holds the token id {beyond}; the model knows ids from 0 to {model.vocab_size - 1}")
+            text = f"{what} holds the token id {beyond}; the model knows ids from 0 to {model.vocab_size - 1}"
+            raise RequestError(text, param=what, code="invalid_value")
 
 
 def _images(ask: Ask) -> Sequence[str]:

@@ -2,16 +2,16 @@
 
 from typing import Any, Literal
 
-from serow.errors import FormatError, InvalidModelName, ModelNotFound, PromptTooLong, SerowError
+from serow.errors import FormatError, InvalidModelName, ModelNotFound, PictureError, PromptTooLong, SerowError
 from serow.wire import anthropic, openai_answer
 
 Shape = Literal["ollama", "openai", "anthropic"]
 
 _FIELDS: dict[str, dict[type[SerowError], str]] = {  # which field of a route an error of the flow is about
-    "/v1/chat/completions": {PromptTooLong: "messages", FormatError: "response_format"},
+    "/v1/chat/completions": {PromptTooLong: "messages", FormatError: "response_format", PictureError: "messages"},
     "/v1/completions": {PromptTooLong: "prompt"},
     "/v1/embeddings": {PromptTooLong: "input"},
-    "/v1/responses": {PromptTooLong: "input", FormatError: "text.format"},
+    "/v1/responses": {PromptTooLong: "input", FormatError: "text.format", PictureError: "input"},
 }
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serow.errors import RequestError
+from serow.errors import Incapable
 from serow.inference.ask import Ask
 from serow.inference.choices import choices
 from serow.inference.events import Chosen, Rendered
@@ -48,7 +48,7 @@ async def check(server: Context, ask: Ask, *, draws: bool = False) -> None:
     limits.check(ask, server.settings)
     if (await server.store.find(ask.model)).is_image is not draws:
         purpose = "image generation" if draws else ask.purpose
-        raise RequestError(f'"{ask.model}" does not support {purpose}', param="model", code="invalid_value")
+        raise Incapable(ask.model, purpose)
 
 
 def is_alone(chosen: Chosen) -> bool:
