@@ -85,6 +85,18 @@ def test_what_answers_wrongly_is_told(
         assert text in said_by(capsys, monkeypatch, host, "list")
 
 
+@pytest.mark.parametrize("status", [405, 501, 502])
+def test_a_page_in_the_place_of_an_answer_is_named_not_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    with answering(
+        {"/api/version": OURS["/api/version"], "*": (status, "text/html", "\n<!DOCTYPE HTML>\n<html>no</html>")}
+    ) as host:
+        said = said_by(capsys, monkeypatch, host, "list")
+    text = f"error: a web page with status {status} came instead of an answer"
+    assert said == f"{text}\nhint: see SEROW_HOST, and what lies between\n"
+
+
 def test_a_server_that_sends_elsewhere_is_named_with_where(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """The server that commands speak to: its address and a client of it."""
 
 import os
+import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from serow.cli.terminal import tell
 from serow.registries.package_index.sources import SOURCES
 
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is reached
+_PAGE = re.compile(r"\s*<(!doctype|html)\b", re.IGNORECASE)
 
 
 class Record(ollama.GenerateResponse):
@@ -169,6 +171,9 @@ def _key_hint() -> str:
 def server_error(error: ollama.ResponseError) -> ServerError:
     """An error that the server answered with, and what to do about it."""
     text = error.error or f"the server answered with status {error.status_code}"
+    if _PAGE.match(text):
+        text = f"a web page with status {error.status_code} came instead of an answer"
+        return ServerError(text, hint="see SEROW_HOST, and what lies between")
     return ServerError(text, hint=_hint(text, error.status_code))
 
 
