@@ -68,7 +68,7 @@ def test_an_answer_in_a_format_that_is_cut_is_said_and_is_a_failure(serow: Serow
     code, out, err = serow("run", "zoo-think", "--think=false", "--format", schema, QUESTION)
     assert code == 1
     assert out.startswith("[")
-    assert "warning: the answer was cut off before its end, so it does not fit the format\n" in err
+    assert err == "warning: format: the answer was cut before it was whole, so it does not fit\n"
 
 
 def test_a_word_of_the_prompt_may_follow_think(serow: Serow) -> None:

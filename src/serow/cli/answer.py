@@ -68,10 +68,10 @@ def warn(last: Any, *, has_format: bool) -> bool:
     """Say on stderr what the server did otherwise than asked; whether the answer lacks the format that was asked for."""
     for warning in last.warnings:
         tell("warning", warning)
-    is_cut = has_format and last.done_reason == "length"
-    if is_cut:
+    is_cut = has_format and last.done_reason == "length" and last.format_valid is not True
+    if is_cut and last.format_valid is None:  # Serow's own servers say it themselves
         tell("warning", "the answer was cut off before its end, so it does not fit the format")
-    elif last.format_valid is False:
+    elif last.format_valid is False and not is_cut:
         tell("warning", "the answer does not fit the format")
     return is_cut or last.format_valid is False
 
