@@ -35,6 +35,10 @@ def test_a_model_is_shown_as_the_peer_shows_it() -> None:
     )
 
 
+def test_the_version_that_a_model_asks_for_is_shown() -> None:
+    assert describe({"requires": "0.14.0"}) == "  Model\n    requires    0.14.0\n"
+
+
 def test_verbose_adds_metadata_and_tensors() -> None:
     text = describe(INFO, verbose=True)
     assert "    tokenizer.ggml.tokens    [a b c d ...+1 more]\n" in text

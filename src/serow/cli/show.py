@@ -72,7 +72,7 @@ def _even(rows: Rows) -> list[Sequence[str]]:
 
 def _sections(info: dict[str, Any], verbose: bool) -> Iterator[tuple[str, Rows]]:
     metadata = info.get("model_info") or {}
-    yield "Model", _model(info.get("details") or {}, metadata)
+    yield "Model", _model(info, metadata)
     yield "Capabilities", [(capability,) for capability in info.get("capabilities") or ()]
     yield "Projector", _projector(info.get("projector_info") or {})
     yield "Parameters", [tuple(line.split(None, 1)) for line in info.get("parameters", "").splitlines() if line.strip()]
@@ -83,7 +83,8 @@ def _sections(info: dict[str, Any], verbose: bool) -> Iterator[tuple[str, Rows]]
     yield "License", _head(info.get("license", ""))
 
 
-def _model(details: dict[str, Any], metadata: dict[str, Any]) -> Rows:
+def _model(info: dict[str, Any], metadata: dict[str, Any]) -> Rows:
+    details = info.get("details") or {}
     architecture = metadata.get("general.architecture") or details.get("family", "")
     rows = (
         ("architecture", architecture),
@@ -91,6 +92,7 @@ def _model(details: dict[str, Any], metadata: dict[str, Any]) -> Rows:
         ("context length", metadata.get(f"{architecture}.context_length")),
         ("embedding length", metadata.get(f"{architecture}.embedding_length")),
         ("quantization", details.get("quantization_level")),
+        ("requires", info.get("requires")),
     )
     return [(name, str(value)) for name, value in rows if value]
 
