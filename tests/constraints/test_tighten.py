@@ -150,10 +150,10 @@ WRAPPED = [
     ({"json_schema": {"type": "object"}}, 'what is in "json_schema"'),
     ({"response_format": {"type": "json_object"}}, 'what is in "response_format"'),
     ({"title": "T", "description": "D"}, "constrain nothing"),
-    ({"$schema": "https://json-schema.org/draft/2020-12/schema"}, "constrain nothing"),
+    ({"$schema": "https://json-schema.org/draft/2020-12/schema"}, "constrains nothing"),
     ({"regex": "a", "grammar": "b"}, "constrain nothing"),
     ({"Type": "object", "Properties": {}}, "constrain nothing"),
-    ({"x-strict": True}, "constrain nothing"),
+    ({"x-strict": True}, "constrains nothing"),
 ]
 
 

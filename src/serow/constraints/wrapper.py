@@ -23,7 +23,8 @@ def refuse_wrapper(source: dict[str, Any]) -> None:
         if inner is not None:
             raise FormatError(f'invalid format: give what is in "{inner}" alone, without what is around it; {_EXPECTED}')
         shown = json.dumps(list(source)[:3], ensure_ascii=False)[1:_MOST_SHOWN].rstrip("]")
-        raise FormatError(f"invalid format: {shown} constrain nothing; {_EXPECTED}")
+        verb = "constrains" if len(source) == 1 else "constrain"
+        raise FormatError(f"invalid format: {shown} {verb} nothing; {_EXPECTED}")
 
 
 def _constrains(source: dict[str, Any]) -> bool:
