@@ -6,6 +6,7 @@ SerowError                    500
     Incapable                 400  the model can't do what is asked of it
     PictureError              400  a picture that can't be read, or is too large
     TemplateError             400  a template that does not parse, fails or runs too long
+      MessagesRefused         400  a chat template that does not accept the messages
     FormatError               400  a `format` that is no schema, or can't be satisfied
     PromptTooLong             400  the prompt does not fit the context, and may not be cut
     ModelFileError            400  a GGUF, Modelfile or digest that is broken
@@ -80,6 +81,10 @@ class PictureError(RequestError):
 
 class TemplateError(RequestError):
     """A template that does not parse, fails while it runs or exceeds its budget."""
+
+
+class MessagesRefused(TemplateError):
+    """A chat template does not accept the messages."""
 
 
 class FormatError(RequestError):

@@ -2,16 +2,18 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from serow.engines.base import CompletionRequest
-from serow.errors import InvalidModelName, ModelNotFound, PromptTooLong, RequestError
+from serow.errors import InvalidModelName, MessagesRefused, ModelNotFound, PromptTooLong, RequestError
 from serow.store.model import Capability
+from serow.wire.anthropic import decode
 from serow.wire.json import encode
 from serow.wire.ollama_chat import decode_chat
-from tests.support.engine import FakeEngine
+from tests.support.engine import FakeEngine, Template, plain_template
 from tests.support.flow import flow
 
 THINKS: tuple[Capability, ...] = ("completion", "thinking")
@@ -585,3 +587,44 @@ async def test_a_conversation_that_does_not_fit_is_counted_whole(png: str) -> No
             ask = decode_chat(encode({"model": "m", "messages": [said("user", words, images=images)]}))
             count = await asked.inference.count(ask)
             assert count == len(f"[user]{words}\n[assistant]") + len(images) * len(engine.media_marker)
+
+
+def alternating(messages: Sequence[dict[str, Any]], _: dict[str, Any]) -> str:
+    if any(message["role"] == "system" for message in messages[1:]):
+        raise MessagesRefused("the model's chat template does not accept the messages")
+    return plain_template(messages, {})
+
+
+def forgetting(messages: Sequence[dict[str, Any]], _: dict[str, Any]) -> str:
+    return plain_template([each for each in messages if each["role"] != "system"], {})
+
+
+def hoisting(messages: Sequence[dict[str, Any]], _: dict[str, Any]) -> str:
+    return plain_template(sorted(messages, key=lambda each: bool(each["role"] != "system")), {})
+
+
+@pytest.mark.req("ANT-03")
+@pytest.mark.parametrize("template", [alternating, forgetting, hoisting])
+async def test_a_later_system_message_without_a_place_goes_into_the_users_turn(template: Template) -> None:
+    said_so = [
+        {"role": "user", "content": "Hi"},
+        {"role": "system", "content": "Be brief."},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "system", "content": "In French."},
+        {"role": "user", "content": "Bye"},
+    ]
+    ask = decode(encode({"model": "m", "max_tokens": 9, "messages": said_so})).ask
+    engine = FakeEngine(["x"], template=template)
+    async with flow(engine) as asked:
+        assert [event async for event in asked.inference.answer(ask)]
+    assert engine.prompts == ["[user]Hi\n\nBe brief.\n[assistant]Hello\n[user]In French.\n\nBye\n[assistant]"]
+
+
+@pytest.mark.req("ANT-03")
+async def test_a_later_system_message_stays_where_the_template_has_a_place() -> None:
+    said_so = [{"role": "user", "content": "Hi"}, {"role": "system", "content": "Be brief."}]
+    engine = FakeEngine(["x"])
+    async with flow(engine) as asked:
+        ask = decode(encode({"model": "m", "max_tokens": 9, "messages": said_so})).ask
+        assert [event async for event in asked.inference.answer(ask)]
+    assert engine.prompts == ["[user]Hi\n[system]Be brief.\n[assistant]"]

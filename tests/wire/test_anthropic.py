@@ -398,4 +398,4 @@ def test_input_tokens_are_the_same_at_both_ends(events: list[Event]) -> None:
 @pytest.mark.req("ANT-10")
 def test_tokens_are_counted_without_max_tokens() -> None:
     body = json.dumps({name: value for name, value in HI.items() if name != "max_tokens"}).encode()
-    assert decode(body, is_counted=True).ask.prompt == Conversation((Message("user", (Text("Hi"),)),), [])
+    assert decode(body, is_counted=True).ask.prompt == Conversation((Message("user", (Text("Hi"),)),), [], folds_system=True)

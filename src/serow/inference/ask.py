@@ -127,6 +127,7 @@ class Conversation:
     template_kwargs: dict[str, Any] = field(
         default_factory=dict
     )  # `chat_template_kwargs` of OpenAI's dialect, for Jinja templates
+    folds_system: bool = False  # a later system message is the user's where the template has no place for it (ANT-03)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from serow.engines.base import CompletionRequest, TextRunner
-from serow.errors import PromptTooLong
+from serow.errors import MessagesRefused, PromptTooLong
 from serow.inference.ask import Conversation, Tool
 from serow.options import Options
 from serow.output.thinking import ThinkingTags
 from serow.prompt import go, jinja
+from serow.prompt.folding import folded, has_later, is_placed
 from serow.prompt.media import with_image_markers, with_media
 from serow.prompt.templates import Rendering
 from serow.prompt.turns import Turn, turns_of
@@ -203,6 +204,16 @@ class Fitter:
         return _Tokens(await tokens_of([], text, self._runner))
 
     async def _text(self, turns: Sequence[Turn]) -> tuple[str, str | None]:
+        """The text of turns, and thinking that goes on; a later system message that has no place is the user's (ANT-03)."""
+        if not (self._conversation.folds_system and has_later(turns)):
+            return await self._text_of(turns)
+        try:
+            text, begun = await self._text_of(turns)
+        except MessagesRefused:
+            return await self._text_of(folded(turns))
+        return (text, begun) if is_placed(text, turns) else await self._text_of(folded(turns))
+
+    async def _text_of(self, turns: Sequence[Turn]) -> tuple[str, str | None]:
         if not self._template:
             head = await jinja.render(
                 self._conversation, turns, self._think, self._runner, self._tools, takes_text=self._takes_text

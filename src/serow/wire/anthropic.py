@@ -131,7 +131,10 @@ def _conversation(fields: Fields) -> Conversation:
     if not messages:
         raise fields.fault("messages", "messages holds nothing to answer: send some content")
     return Conversation(
-        (*system_of(fields), *messages), () if choice.mode == "none" else tools, choice if tools else ToolChoice()
+        (*system_of(fields), *messages),
+        () if choice.mode == "none" else tools,
+        choice if tools else ToolChoice(),
+        folds_system=True,
     )
 
 

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 from serow.engines.llamacpp.events import Fault
-from serow.errors import SerowError, TemplateError
+from serow.errors import MessagesRefused, SerowError, TemplateError
 
 _OURS = "serow_messages"  # holds our messages; where the engine tries the template there is none
 # A printed nothing at both ends keeps the engine from trimming the template's own first and last white space.
@@ -75,7 +75,7 @@ class ChatTemplate:
 def refused(fault: Fault) -> SerowError:
     """The error for messages that a template does not accept, in its own words where it has some."""
     words = _words(fault.message)
-    return TemplateError(f"the model's chat template does not accept the messages{words and f': {words}'}")
+    return MessagesRefused(f"the model's chat template does not accept the messages{words and f': {words}'}")
 
 
 def _words(text: str) -> str:
