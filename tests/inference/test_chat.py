@@ -283,12 +283,23 @@ async def test_a_template_joins_messages_of_one_role_and_knows_what_the_peers_kn
 @pytest.mark.req("CHAT-07")
 async def test_a_template_of_the_store_serves_what_it_has_a_place_for() -> None:
     capabilities: tuple[Capability, ...] = ("completion", "tools", "thinking")
-    async with flow(FakeEngine(["x"]), *capabilities, template="{{ .Prompt }}") as asked:
+    own = "{{ messages }}{{ tools }}{{ messages[0].tool_calls }}<think>"
+    async with flow(FakeEngine(["x"]), *capabilities, template="{{ .Prompt }}", chat_template=own) as asked:
         assert await asked.shown("Hi") == "Hi"
         record = await asked.reply("Hi", CALL, said("tool", "1"), tools=[ADD], think=True)
     assert record["warnings"] == [
         "the TEMPLATE of this model has no place for tools, tool calls, thinking: the template in its file was used"
     ]
+
+
+@pytest.mark.req("CHAT-07")
+@pytest.mark.parametrize("message", [CALL, said("assistant", "1", thinking="One.")])
+async def test_a_template_of_the_store_stays_where_the_files_own_can_do_no_more(message: dict[str, Any]) -> None:
+    async with flow(FakeEngine(["x"]), template=MESSAGES) as asked:
+        record = await asked.reply("Hi", message, "Ho", _debug_render_only=True)
+    content = message["content"]
+    assert record["_debug_info"]["rendered_template"] == f"<user>Hi</><assistant>{content}</><user>Ho</><assistant>"
+    assert "warnings" not in record
 
 
 @pytest.mark.req("CHAT-07")

@@ -58,21 +58,35 @@ def renderer_of(model: Model, conversation: Conversation, think: bool | str | No
     if not model.template:
         return ("" if model.chat_template else go.DEFAULT), []
     template = go.parsed(model.template)
-    lacks = [what for what, names in _needs(conversation, think) if not any(map(template.uses, names))]
-    if not lacks or not model.chat_template:
+    unplaced = [need for need in _needs(conversation, think) if not any(map(template.uses, need.variables))]
+    lacks = [need.what for need in unplaced if any(word in model.chat_template for word in need.words)]
+    if not lacks:
         return model.template, []
     return "", [f"the TEMPLATE of this model has no place for {', '.join(lacks)}: the template in its file was used"]
 
 
-def _needs(conversation: Conversation, think: bool | str | None) -> list[tuple[str, tuple[str, ...]]]:
-    """What a template must have a place for, and the variables that are one."""
-    needs: list[tuple[str, tuple[str, ...]]] = []
+@dataclass(frozen=True)
+class _Need:
+    """What a template must have a place for: the variables that are one in Go, and words that one in Jinja holds."""
+
+    what: str
+    variables: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+_TOOLS = _Need("tools", ("Tools",), ("tools",))
+_TOOL_CALLS = _Need("tool calls", ("ToolCalls",), ("tool_calls",))
+_THINKING = _Need("thinking", ("Thinking", "Think", "ThinkLevel", "IsThinkSet"), ("think", "THINK", "reason"))
+
+
+def _needs(conversation: Conversation, think: bool | str | None) -> list[_Need]:
+    needs = []
     if conversation.tools and conversation.tool_choice.mode != "none":
-        needs.append(("tools", ("Tools",)))
+        needs.append(_TOOLS)
     if any(message.tool_calls for message in conversation.messages):
-        needs.append(("tool calls", ("ToolCalls",)))
+        needs.append(_TOOL_CALLS)
     if think or any(message.thinking for message in conversation.messages):
-        needs.append(("thinking", ("Thinking", "Think", "ThinkLevel", "IsThinkSet")))
+        needs.append(_THINKING)
     return needs
 
 
