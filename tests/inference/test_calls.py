@@ -15,7 +15,7 @@ from serow.inference.plan import Plan
 from serow.inference.timeline import Timeline
 from serow.options import Options
 from serow.output.format import CallFormat
-from serow.output.known import BARE, HERMES, KIMI, LFM, MISTRAL, QWEN_CODER
+from serow.output.known import BARE, FIREFUNCTION, HERMES, KIMI, LFM, LLAMA, MISTRAL, QWEN_CODER
 from serow.output.thinking import ThinkingTags
 from tests.output.families import TOOLS, Folded
 from tests.support.engine import FakeEngine, Piece, Script
@@ -120,6 +120,28 @@ async def test_a_must_whose_arguments_can_not_be_held_has_a_name_that_is_and_is_
     assert said.folded.calls == [("add", '{"a": 1}')] and said.warnings == []
     python = await say(["now"], [")]"], calls=calling(LFM, mode="required"))
     assert python.prompts[1] == "Q:<|tool_call_start|>[now(" and python.folded.calls == [("now", "{}")]
+
+
+@pytest.mark.req("TOOL-07")
+async def test_a_must_behind_an_opening_of_words_is_a_held_object() -> None:
+    said = await say(BODY, ["]"], calls=calling(FIREFUNCTION, mode="required"))
+    assert said.prompts[0] == "Q:functools[" and said.grammars == ["CALL add now", ""]
+    assert said.folded.calls == [("add", '{"a": 1}')] and said.folded.text == "" and said.warnings == []
+
+
+@pytest.mark.req("TOOL-07")
+@pytest.mark.parametrize("format", [BARE, HERMES, LLAMA])
+async def test_a_call_is_not_made_to_have_an_id_that_its_format_does_not_show(format: CallFormat) -> None:
+    shapes = []
+
+    class Noting(Grammars):
+        async def call_of(self, tools: Any, shape: Shape, client: str = "") -> Constraint:
+            shapes.append(shape)
+            return await super().call_of(tools, shape, client)
+
+    calls = Calling(format, TOOLS, ToolChoice(mode="required"), cast(Constraints, Noting()))
+    await say(BODY, [""], calls=calls)
+    assert [shape.id for shape in shapes] == [""]
 
 
 @pytest.mark.req("TOOL-07")

@@ -261,7 +261,7 @@ class Completion:
         """A call whose opening is written here."""
         format = calling.format
         self._write(format.written)
-        if calling.can_bind or not format.openings:
+        if format.kind in (Kind.OBJECT, Kind.NAMED) or not format.openings:
             return await self._call(calling)
         return _Run(await self._next(calling.names(len(self.calls))), self._begun)
 

@@ -40,9 +40,9 @@ class CallFormat:
     lead: str = ""
     written: str = ""
     is_list: bool = False  # one opening stands before several calls
-    name: str = "name"  # OBJECT: the members that hold these; a `name` "" is the key itself
+    name: str = "name"  # OBJECT: the members that hold these; a `name` "" is the key itself, an `id` "" is not written
     arguments: str = "arguments"
-    id: str = "id"
+    id: str = ""
     is_id_last: bool = False  # behind the arguments
     between: tuple[str, ...] = ("",)  # NAMED: what may stand between name and arguments; "\0" stands for the id
     is_name_in_id: bool = False  # NAMED: `functions.add:0` stands for the name and is the id
