@@ -1,8 +1,9 @@
 """Where the commands look for the server."""
 
+import ollama
 import pytest
 
-from serow.cli.server import url
+from serow.cli.server import server_error, url
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,10 @@ from serow.cli.server import url
 )
 def test_the_address_is_read_as_the_server_reads_it(environ: dict[str, str], expected: str) -> None:
     assert url(environ) == expected
+
+
+def test_a_registry_that_is_not_found_comes_with_what_is_there_without_it() -> None:
+    text = 'pull model manifest: Get "https://registry.ollama.ai/v2/library/m/manifests/latest": no such host'
+    error = server_error(ollama.ResponseError(text))
+    assert str(error) == text
+    assert error.hint.startswith("is this machine online?") and "smollm2:135m" in error.hint

@@ -152,6 +152,8 @@ def _hint(error: str, status: int = 0) -> str:
         return "look for its name at ollama.com/library or hf.co; without an account: " + ", ".join(
             source.name for source in SOURCES
         )
+    if error.startswith("pull model manifest: Get ") and error.endswith("no such host"):
+        return "is this machine online? from a package index there are " + ", ".join(source.name for source in SOURCES)
     if error.startswith("push access denied") or error.endswith("access denied"):
         return _key_hint()
     return ""
