@@ -23,6 +23,7 @@ from tests.wire.streams import CUT, DONE, TEXT, THOUGHT, call, data_of, folded, 
 
 HI: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
 ADD = {"name": "add", "description": "Adds", "input_schema": {"type": "object", "properties": {"a": {"const": 1}}}}
+THINKS = {"type": "enabled", "budget_tokens": 1024}
 BASE64 = {"type": "base64", "media_type": "image/png", "data": "iVBO"}
 
 
@@ -293,7 +294,7 @@ def test_the_thought_of_the_history_goes_to_the_template() -> None:
 
 @pytest.mark.req("ANT-08")
 def test_a_whole_message_has_blocks_a_reason_and_true_counts() -> None:
-    message = whole(decoded(), [folded([*THOUGHT[:-1], *call(), DONE])])
+    message = whole(decoded(thinking=THINKS), [folded([*THOUGHT[:-1], *call(), DONE])])
     assert message["id"].startswith("msg_") and (message["type"], message["role"], message["model"]) == (
         "message",
         "assistant",
@@ -338,7 +339,7 @@ def kinds(events: list[Any]) -> list[str]:
 
 @pytest.mark.req("ANT-09")
 def test_a_stream_begins_fills_and_ends_each_block() -> None:
-    events = data_of(sent(MessageStream(decoded(), "r"), [*THOUGHT[:-1], *call(), DONE]))
+    events = data_of(sent(MessageStream(decoded(thinking=THINKS), "r"), [*THOUGHT[:-1], *call(), DONE]))
     block = ["content_block_start", "content_block_delta", "content_block_stop"]
     assert [kind for n, kind in enumerate(kinds(events)) if n == 0 or kind != kinds(events)[n - 1]] == [
         "message_start",
@@ -359,15 +360,30 @@ def test_a_stream_begins_fills_and_ends_each_block() -> None:
 
 @pytest.mark.req("ANT-09")
 def test_deltas_add_up_to_the_blocks_of_the_whole_message() -> None:
-    events = data_of(sent(MessageStream(decoded(), "r"), [*THOUGHT[:-1], *call(), DONE]))
+    events = data_of(sent(MessageStream(decoded(thinking=THINKS), "r"), [*THOUGHT[:-1], *call(), DONE]))
     deltas = [each["delta"] for each in events if each["type"] == "content_block_delta"]
     joined = {key: "".join(delta.get(key, "") for delta in deltas) for key in ("thinking", "text", "partial_json", "signature")}
-    thought, said, called = whole(decoded(), [folded([*THOUGHT[:-1], *call(), DONE])])["content"]
+    thought, said, called = whole(decoded(thinking=THINKS), [folded([*THOUGHT[:-1], *call(), DONE])])["content"]
     assert (joined["thinking"], joined["text"]) == (thought["thinking"], said["text"])
     assert (json.loads(joined["partial_json"]), joined["signature"]) == (called["input"], thought["signature"])
     assert [delta["type"] for delta in deltas] == [
         *("thinking_delta", "thinking_delta", "signature_delta", "text_delta", "input_json_delta", "input_json_delta")
     ]
+
+
+@pytest.mark.req("ANT-07")
+def test_a_thought_that_nobody_asked_for_is_left_out() -> None:
+    assert [each["type"] for each in whole(decoded(), [folded(THOUGHT)])["content"]] == ["text"]
+    events = data_of(sent(MessageStream(decoded(), "r"), THOUGHT))
+    assert [each["content_block"]["type"] for each in events if each["type"] == "content_block_start"] == ["text"]
+
+
+@pytest.mark.req("ANT-08", "ANT-09")
+def test_a_call_that_came_to_nothing_is_no_use_of_a_tool() -> None:
+    broken: list[Event] = [Prompted(1), *call()[:-1], Delta("<tool_call>"), DONE]
+    events = data_of(sent(MessageStream(decoded(), "r"), broken))
+    assert events[-2]["delta"]["stop_reason"] == "end_turn" == whole(decoded(), [folded(broken)])["stop_reason"]
+    assert [each["index"] for each in events if each["type"] == "content_block_stop"] == [0, 1]
 
 
 @pytest.mark.req("ANT-09")

@@ -380,6 +380,14 @@ def test_a_whole_answer_counts_everything_and_ends_in_one_of_three_words() -> No
     }
 
 
+@pytest.mark.req("OAI-13")
+def test_a_call_that_came_to_nothing_is_content_and_no_reason() -> None:
+    broken: list[Event] = [Prompted(1), *call()[:-1], Delta("<tool_call>"), DONE]
+    chunks = data_of(sent(ChatStream(decoded()), broken))
+    assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
+    assert whole(decoded(), [folded(broken)])["choices"][0]["finish_reason"] == "stop"
+
+
 @pytest.mark.req("OAI-08", "OAI-13")
 @pytest.mark.parametrize(("end", "reason"), [(DONE, "tool_calls"), (CUT, "length")])
 def test_a_call_beats_stop_but_not_length_and_content_is_null_beside_it(end: Any, reason: str) -> None:

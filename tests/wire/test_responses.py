@@ -274,6 +274,13 @@ ANSWERS: dict[str, list[Event]] = {
     "nothing": [Prompted(1), DONE],
 }
 
+BROKEN: dict[str, list[Event]] = {  # calls that were begun and came to nothing: their text is content
+    "a broken call": [Prompted(1), *call(0)[:-1], Delta("<tool_call>"), DONE],
+    "a cut call": [*THOUGHT[:-1], *call(1, "apply_patch", '{"input": "x')[:-1], Delta("<tool_call>"), CUT],
+    "a call without its text": [Prompted(1), *call(0)[:-1], CUT],
+}
+ALL = ANSWERS | BROKEN
+
 
 def without_ids(value: Any) -> Any:
     if isinstance(value, dict):
@@ -293,9 +300,9 @@ def test_the_streamed_response_is_the_whole_one(name: str) -> None:
 
 
 @pytest.mark.req("RESP-06")
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", ALL)
 def test_numbers_have_no_gaps_and_ids_agree(name: str) -> None:
-    events = data_of(sent(ResponseStream(decoded(tools=[ADD, PATCH])), ANSWERS[name]))
+    events = data_of(sent(ResponseStream(decoded(tools=[ADD, PATCH])), ALL[name]))
     assert [each["sequence_number"] for each in events] == list(range(len(events)))
     assert [each["type"] for each in events[:2]] == ["response.created", "response.in_progress"]
     ids = [each["item"]["id"] for each in events if each["type"] == "response.output_item.added"]
@@ -303,6 +310,17 @@ def test_numbers_have_no_gaps_and_ids_agree(name: str) -> None:
         if "output_index" in each:
             assert ids[each["output_index"]] == each.get("item_id", each.get("item", {}).get("id"))
     assert [each["id"] for each in events[-1]["response"]["output"]] == ids
+
+
+@pytest.mark.req("RESP-06")
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_item_of_a_call_that_came_to_nothing_is_incomplete(name: str) -> None:
+    events = data_of(sent(ResponseStream(decoded(tools=[ADD, PATCH])), BROKEN[name]))
+    added, done = (
+        [each["item"] for each in events if each["type"] == f"response.output_item.{end}"] for end in ("added", "done")
+    )
+    assert [each["id"] for each in added] == [each["id"] for each in done]
+    assert {each["status"] for each in done if each["type"].endswith("_call")} == {"incomplete"}
 
 
 @pytest.mark.req("RESP-06")

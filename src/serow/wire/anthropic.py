@@ -181,7 +181,7 @@ def whole(request: MessagesRequest, folds: Sequence[Fold]) -> dict[str, Any]:
     (fold,) = folds
     return {
         **_head(request, new_id("msg_")),
-        "content": _blocks(fold),
+        "content": _blocks(fold, with_thinking=request.ask.think is not False),
         **_end(request, fold.done, bool(fold.tool_calls)),
         "usage": _usage(fold.usage),
         **warnings_body(request.ask, [fold]),
@@ -192,8 +192,9 @@ def _head(request: MessagesRequest, ident: str) -> dict[str, Any]:
     return {"id": ident, "type": "message", "role": "assistant", "model": request.ask.model}
 
 
-def _blocks(fold: Fold) -> list[dict[str, Any]]:
-    return [_block(each) for each in fold.parts]
+def _blocks(fold: Fold, *, with_thinking: bool) -> list[dict[str, Any]]:
+    """A thought that nobody asked for is left out: clients read the text of the first block, and some models always think."""
+    return [_block(each) for each in fold.parts if with_thinking or each.kind != "thinking"]
 
 
 def _block(part: Part) -> dict[str, Any]:
@@ -258,16 +259,18 @@ class MessageStream:
             case Delta(thinking=""):
                 opening = {"type": "text", "text": ""}
                 return self._block("text", opening) + self._delta({"type": "text_delta", "text": event.text})
+            case Delta() if self._request.ask.think is False:  # a thought that nobody asked for
+                return b""
             case Delta():
                 self._thinking += event.thinking
                 opening = {"type": "thinking", "thinking": "", "signature": ""}
                 return self._block("thinking", opening) + self._delta({"type": "thinking_delta", "thinking": event.thinking})
             case ToolCallStart():
-                self._has_calls = True
                 return self._block("tool_use", {"type": "tool_use", "id": event.id, "name": event.name, "input": {}})
             case ToolCallArguments():
                 return self._delta({"type": "input_json_delta", "partial_json": event.text})
             case ToolCallEnd():
+                self._has_calls = True
                 return self._stop()
             case Done():
                 self._fold.add(event)

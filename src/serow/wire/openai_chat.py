@@ -181,15 +181,15 @@ class ChatStream:
             case Delta():
                 return self._delta(choice, {"content": "", **_thought(event.thinking)}, event.logprobs)
             case ToolCallStart():
-                self._called.add(choice)
                 function = {"name": event.name, "arguments": ""}
                 call = {"index": event.index, "id": event.id, "type": "function", "function": function}
                 return self._delta(choice, {"tool_calls": [call]}, event.logprobs)
             case ToolCallArguments():
                 call = {"index": event.index, "function": {"arguments": event.text}}
                 return self._delta(choice, {"tool_calls": [call]}, event.logprobs)
-            case ToolCallEnd(logprobs=[_, *_]):
-                return self._delta(choice, {}, event.logprobs)
+            case ToolCallEnd():
+                self._called.add(choice)
+                return self._delta(choice, {}, event.logprobs) if event.logprobs else b""
             case Done():
                 return self._end(choice, event)
         return b""

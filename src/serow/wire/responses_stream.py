@@ -38,6 +38,7 @@ class ResponseStream:
         self._output: list[Item] = []
         self._open = ""  # the kind of the item that is not ended
         self._id = ""  # of that item
+        self._begun: ToolCallStart | None = None  # the call that is open
         self._text: list[str] = []
         self._logprobs: list[Logprob] = []
         self._done: Done | None = None
@@ -109,7 +110,9 @@ class ResponseStream:
         tool = self._request.offered.get(start.name, Offered(start.name))
         call = ToolCallEnd(start.index, start.id, start.name, "")
         kind = "custom" if tool.is_custom else "call"
-        return self._open_item(kind, "fc_", call_item("", self._request.offered, call))
+        opened = self._open_item(kind, "fc_", call_item("", self._request.offered, call))
+        self._begun = start
+        return opened
 
     def _end_call(self, call: ToolCallEnd) -> bytes:
         if self._open == "custom":
@@ -118,10 +121,19 @@ class ResponseStream:
             done += self._item_event("custom_tool_call_input.done", input=text)
         else:
             done = self._item_event("function_call_arguments.done", name=call.name, arguments=call.arguments)
+        self._begun = None
         return done + self._end_item(call_item(self._id, self._request.offered, call))
+
+    def _break_call(self, start: ToolCallStart) -> bytes:
+        """End a call that is none: its text follows as a message, but its item was begun."""
+        self._begun = None
+        call = ToolCallEnd(start.index, start.id, start.name, "".join(self._text))
+        return self._end_item(call_item(self._id, self._request.offered, call, "incomplete"))
 
     def _close(self, status: str = "completed") -> bytes:
         """End the open item, if any."""
+        if self._begun is not None:
+            return self._break_call(self._begun)
         text = "".join(self._text)
         if self._open == "message":
             logprobs = logprobs_of_text(self._request, self._logprobs)
@@ -147,7 +159,7 @@ class ResponseStream:
             sent += self._say(Delta())
         status = "incomplete" if is_cut(self._done) else "completed"
         sent += self._close(status)
-        if self._output[-1]["status"] != status:  # a call was whole before the answer was cut
+        if is_cut(self._done) and self._output[-1]["status"] != status:  # a call was whole before the answer was cut
             self._output[-1] = {**self._output[-1], "status": status}
         self.response = response_end(self._request, self.response, self._output, self._done)
         self._keep(self.response)
