@@ -202,11 +202,14 @@ async def test_a_go_template_shows_how_its_model_calls() -> None:
     assert len(record["message"]["tool_calls"]) == 1 and said.prompts[0] == "<user>Go</>T<assistant>"
 
 
-@pytest.mark.req("TOOL-03")
+@pytest.mark.req("TOOL-03", "TOOL-07")
 async def test_a_store_model_that_passes_its_text_through_calls_nothing() -> None:
     async with flow(engine([OPENING + BODY]), *TOOLS, parser="passthrough") as asked:
         record = await asked.reply("Go", tools=[ADD])
-    assert record["message"] == {"role": "assistant", "content": OPENING + BODY}
+        must = await asked.reply("Go", tools=[ADD], tool_choice="required")
+    assert record["message"] == must["message"] == {"role": "assistant", "content": OPENING + BODY}
+    assert "warnings" not in record
+    assert must["warnings"] == ['tool_choice asks for a call, but the parser "passthrough" of this model reads none']
 
 
 @pytest.mark.req("CHAT-07")

@@ -68,8 +68,16 @@ async def answer(task: Task, runner: TextRunner, load_duration: int, toolbox: To
         context = prompt.tokens + await runner.tokenize(completion.text, add_special=False)
     judge = None if _is_called(plan, completion) else task.judge
     verdict = await judge(completion.response, completion.usage.done_reason == "length") if judge else None
-    unfit = await plan.calling.unfit(completion.calls) if plan.calling else []
+    unfit = await plan.calling.unfit(completion.calls) if plan.calling else _not_called(task)
     yield _done(replace(task, warnings=(*task.warnings, *unfit)), prompt, completion, load_duration, context, verdict)
+
+
+def _not_called(task: Task) -> list[str]:
+    """What is to be said of a call that is a must of a model whose store has its text passed through."""
+    conversation = task.ask.prompt
+    is_must = isinstance(conversation, Conversation) and conversation.tool_choice.mode == "required"
+    parser = task.model.parser
+    return [f'tool_choice asks for a call, but the parser "{parser}" of this model reads none'] if is_must else []
 
 
 def _is_called(plan: Plan, completion: Completion) -> bool:
