@@ -270,6 +270,16 @@ async def test_what_nobody_uses_is_told() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("template", "warnings"),
+    [("{{ .Prompt }}", ['"template" was ignored: it has no place for a suffix']), ("{{ .Prompt }}{{ .Suffix }}", None)],
+)
+async def test_a_template_that_can_not_place_the_suffix_is_told(template: str, warnings: list[str] | None) -> None:
+    async with flow(FakeEngine(["x"]), fim_tokens=(1, 2, 3)) as asked:
+        record = await asked.whole("Hi", suffix="s", template=template)
+    assert record.get("warnings") == warnings
+
+
 async def test_an_error_of_the_engine_comes_through_in_the_middle_of_a_stream() -> None:
     said = []
     async with flow(FakeEngine(["a", EngineDied("the engine ended with signal 9")])) as asked:

@@ -19,7 +19,7 @@ from serow.inference.task import DecodeImages, Task
 from serow.options import PICTURE_OPTIONS
 from serow.prompt.conversation import renderer_of
 from serow.prompt.prompt import Prompt, Wanted, make, num_tokens, rendered
-from serow.prompt.render import has_template, supports_insert, tags_of, template_of, unplaced
+from serow.prompt.render import has_template, is_template_unused, supports_insert, tags_of, template_of, unplaced
 
 SHIFTED = "the context was full: its oldest half was dropped while generating"
 _MOST_CONTEXTS = 10  # num_predict -1 ends after as many times num_ctx, as in the peer
@@ -253,6 +253,8 @@ def _unused(task: Task) -> list[str]:
     if isinstance(ask.prompt, Insert):
         given = [name for name in ("context", "images", "system") if name in ask.given]
         unused += [f'"{name}" was ignored: fill in the middle does not use it' for name in given]
+        if is_template_unused(ask.prompt):
+            unused.append('"template" was ignored: it has no place for a suffix')
     lacks = (
         "has no template that could place it"
         if not has_template(model, ask.prompt)

@@ -59,6 +59,11 @@ def supports_insert(model: Model, prompt: Insert) -> bool:
     return bool(template and go.parsed(template).uses("Suffix")) or model.fim_tokens is not None
 
 
+def is_template_unused(prompt: Insert) -> bool:
+    """Whether the Ask's own template has no place for the suffix, so that the model's tokens fill in the middle."""
+    return bool(prompt.template) and not go.parsed(prompt.template).uses("Suffix")
+
+
 async def render(model: Model, prompt: AskPrompt, think: bool | str | None, rendering: Rendering, runner: TextRunner) -> str:
     """The prompt's text, pictures as `[img-N]`; raises TemplateError. With `context` only what follows it."""
     match prompt:
