@@ -48,6 +48,7 @@ class Settings:
     max_loaded_models: int = 0
     max_queue: int = 512
     context_length: int = 4096
+    truncate: bool = False  # OpenAI's routes, whose bodies may say so themselves
     origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     api_keys: tuple[str, ...] = field(default=(), repr=False)
@@ -223,6 +224,7 @@ VARIABLES = (
     Variable("MAX_LOADED_MODELS", "max_loaded_models", _count, "models in memory at once; 0 is as many as fit"),
     Variable("MAX_QUEUE", "max_queue", _count, "requests that may wait in the whole server before 503"),
     Variable("CONTEXT_LENGTH", "context_length", _count, "context in tokens when a request names none"),
+    Variable("TRUNCATE", "truncate", _flag, "1 drops the oldest messages of what is too long on OpenAI's routes, else 400"),
     Variable("ORIGINS", "origins", _list, "web origins allowed beside the local ones, comma separated"),
     Variable("HOSTS", "hosts", _list, "host names that clients may use for this server beside local ones and addresses"),
     Variable("API_KEYS", "api_keys", _list, "keys that may do everything, comma separated; see serow key for more"),

@@ -510,3 +510,11 @@ def test_a_prompt_that_is_only_rendered_is_told_at_the_top() -> None:
     request = decoded(_debug_render_only=True)
     assert request.ask.render_only
     assert whole(request, [folded([Rendered("<s>", 2)])])["_debug_info"] == {"rendered_template": "<s>", "image_count": 2}
+
+
+@pytest.mark.req("OAI-07")
+@pytest.mark.parametrize(("truncation", "expected"), [(None, True), ("auto", True), ("disabled", False)])
+def test_the_setting_holds_where_a_body_says_nothing_of_truncation(truncation: str | None, expected: bool) -> None:
+    body = json.dumps({**HI, "truncation": truncation}).encode()
+    assert decode(body, truncates=True).ask.truncate is expected
+    assert decode(body).ask.truncate is (truncation == "auto")

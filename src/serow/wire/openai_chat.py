@@ -44,8 +44,8 @@ class ChatRequest:
         return self.asks[0]
 
 
-def decode(body: bytes) -> ChatRequest:
-    """Validate a body; raises RequestError that names the field."""
+def decode(body: bytes, *, truncates: bool = False) -> ChatRequest:
+    """Validate a body, which is cut as the setting says where it says nothing; raises RequestError that names the field."""
     fields = Fields.of_body(body)
     conversation = _conversation(fields)
     model = fields.text("model")
@@ -61,7 +61,7 @@ def decode(body: bytes) -> ChatRequest:
         format=format_of(fields.member("response_format"), wrapper="json_schema"),
         think=False if is_begun(conversation.messages) else think_of(fields),
         think_required=False,
-        truncate=may_truncate(fields),
+        truncate=may_truncate(fields, default=truncates),
         shift=False,
         logprobs=fields.flag("logprobs"),
         top_logprobs=logprobs_of(fields),
@@ -90,9 +90,9 @@ def _check_modalities(fields: Fields) -> None:
             raise fields.fault(f"modalities[{number}]", f'the modality "{each}" is not supported: text is')
 
 
-def may_truncate(fields: Fields) -> bool:
+def may_truncate(fields: Fields, *, default: bool) -> bool:
     """Whether a prompt that is too long may lose its oldest turns (OAI-07)."""
-    value = fields.text("truncation", "disabled")
+    value = fields.text("truncation", "auto" if default else "disabled")
     if value not in ("auto", "disabled"):
         raise fields.fault("truncation", f'truncation "{value}" is not one of auto, disabled')
     return value == "auto"

@@ -36,8 +36,8 @@ class CompletionRequest:
         return self.asks[0]
 
 
-def decode(body: bytes) -> CompletionRequest:
-    """Validate a body; raises RequestError that names the field."""
+def decode(body: bytes, *, truncates: bool = False) -> CompletionRequest:
+    """Validate a body, which is cut as the setting says where it says nothing; raises RequestError that names the field."""
     fields = Fields.of_body(body)
     echo = fields.flag("echo")
     ask = Ask(
@@ -48,7 +48,7 @@ def decode(body: bytes) -> CompletionRequest:
         fallbacks=FALLBACKS,
         keep_alive=keep_alive_of(fields),
         think=False,
-        truncate=may_truncate(fields),
+        truncate=may_truncate(fields, default=truncates),
         shift=False,
         logprobs="logprobs" in fields,
         top_logprobs=logprobs_of(fields, "logprobs"),

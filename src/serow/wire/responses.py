@@ -65,8 +65,8 @@ class Memory:
     item: Callable[[str], Item | None]
 
 
-def decode(body: bytes, memory: Memory) -> ResponsesRequest:
-    """Validate a body; raises RequestError that names the field."""
+def decode(body: bytes, memory: Memory, *, truncates: bool = False) -> ResponsesRequest:
+    """Validate a body, which is cut as the setting says where it says nothing; raises RequestError that names the field."""
     fields = Fields.of_body(body)
     model = fields.text("model")
     if not model:
@@ -96,7 +96,7 @@ def decode(body: bytes, memory: Memory) -> ResponsesRequest:
         format=format_of(text.member("format")) if text else None,
         think=False if is_begun(conversation.messages) else think_of(fields),
         think_required=False,
-        truncate=may_truncate(fields),
+        truncate=may_truncate(fields, default=truncates),
         shift=False,
         logprobs=_LOGPROBS in fields.strings("include"),
         top_logprobs=logprobs_of(fields),
@@ -183,7 +183,7 @@ def _repeated(fields: Fields, ask: Ask) -> dict[str, Any]:
         "presence_penalty": ask.options.get("presence_penalty", 0),
         "frequency_penalty": ask.options.get("frequency_penalty", 0),
         "top_logprobs": ask.top_logprobs,
-        "truncation": fields.text("truncation", "disabled"),
+        "truncation": "auto" if ask.truncate else "disabled",
         "reasoning": reasoning,
         "max_output_tokens": fields.integer("max_output_tokens"),
         "max_tool_calls": None,

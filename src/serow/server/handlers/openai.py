@@ -22,13 +22,13 @@ from serow.wire.responses_stream import ResponseStream
 
 async def chat(request: Request) -> Response:
     """POST /v1/chat/completions: an answer to a conversation, in one or more choices."""
-    wanted = await decoded(request, openai_chat.decode)
+    wanted = await decoded(request, partial(openai_chat.decode, truncates=context(request).settings.truncate))
     return await answer(request, wanted.asks, ChatStream(wanted), partial(openai_chat.whole, wanted))
 
 
 async def completions(request: Request) -> Response:
     """POST /v1/completions: raw prompts go on."""
-    wanted = await decoded(request, openai_completions.decode)
+    wanted = await decoded(request, partial(openai_completions.decode, truncates=context(request).settings.truncate))
     return await answer(request, wanted.asks, CompletionStream(wanted), partial(openai_completions.whole, wanted))
 
 
@@ -41,7 +41,8 @@ async def embeddings(request: Request) -> Response:
 async def create_response(request: Request) -> Response:
     """POST /v1/responses: an answer to items, which a later request may follow."""
     server, client = context(request), request.state.client
-    wanted = await decoded(request, partial(responses.decode, memory=server.stored.memory(client)))
+    decode = partial(responses.decode, memory=server.stored.memory(client), truncates=server.settings.truncate)
+    wanted = await decoded(request, decode)
     keep = partial(_keep, server.stored, client, wanted)
     return await answer(request, [wanted.ask], ResponseStream(wanted, keep), partial(responses.whole, wanted, keep=keep))
 
