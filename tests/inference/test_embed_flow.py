@@ -32,6 +32,16 @@ async def test_a_model_that_completes_texts_embeds_and_says_that_it_is_not_made_
     assert done.warnings == ['"m" is not made for embedding: a vector is the mean of its last layer']
 
 
+@pytest.mark.req("EMB-01")
+async def test_options_of_sampling_are_told_and_those_of_loading_are_used() -> None:
+    _, done = await events(Inputs(["ab"]), "embedding", options={"temperature": 1.0, "num_ctx": 32, "seed": 3})
+    assert isinstance(done, Done)
+    assert done.warnings == [
+        'option "temperature" was ignored: an embedding does not use it',
+        'option "seed" was ignored: an embedding does not use it',
+    ]
+
+
 @pytest.mark.req("EMB-01", "EMB-05")
 async def test_an_empty_text_is_embedded_by_a_model_that_begins_no_text_with_a_token() -> None:
     engine = FakeEngine()

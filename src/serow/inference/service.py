@@ -25,7 +25,7 @@ from serow.inference.events import Done, Event, Usage, Vectors
 from serow.inference.task import Task
 from serow.inference.timeline import Timeline
 from serow.inference.tokenizers import Tokenizers
-from serow.options import resolve_options
+from serow.options import LoadOptions, Options, resolve_options
 from serow.prompt.templates import Rendering, Templates
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, Scheduler
@@ -184,7 +184,7 @@ class Inference:
                 usage=Usage(prompt_eval_count=found.prompt_eval_count),
                 total_duration=time.perf_counter_ns() - task.started,
                 load_duration=lease.load_duration,
-                warnings=[*task.warnings, *_embeds_anyway(task), *found.warnings],
+                warnings=[*task.warnings, *_embeds_anyway(task), *_samples_nothing(task), *found.warnings],
             )
 
 
@@ -193,6 +193,12 @@ def _embeds_anyway(task: Task) -> list[str]:
     if "embedding" in task.model.capabilities:
         return []
     return [f'"{task.ask.model}" is not made for embedding: a vector is the mean of its last layer']
+
+
+def _samples_nothing(task: Task) -> list[str]:
+    """What is said of options that belong to the sampling of a text."""
+    sampling = set(Options.__struct_fields__) - set(LoadOptions.__struct_fields__)
+    return [f'option "{name}" was ignored: an embedding does not use it' for name in task.ask.options if name in sampling]
 
 
 def _check_kind(task: Task) -> None:
