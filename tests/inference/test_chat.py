@@ -9,6 +9,7 @@ import pytest
 
 from serow.engines.base import CompletionRequest
 from serow.errors import InvalidModelName, MessagesRefused, ModelNotFound, PromptTooLong, RequestError
+from serow.inference.events import Done
 from serow.store.model import Capability
 from serow.wire.anthropic import decode
 from serow.wire.json import encode
@@ -639,3 +640,23 @@ async def test_a_later_system_message_stays_where_the_template_has_a_place() -> 
         ask = decode(encode({"model": "m", "max_tokens": 9, "messages": said_so})).ask
         assert [event async for event in asked.inference.answer(ask)]
     assert engine.prompts == ["[user]Hi\n[system]Be brief.\n[assistant]"]
+
+
+@pytest.mark.req("ANT-03")
+async def test_a_system_message_that_was_folded_is_not_told_to_be_ignored() -> None:
+    said_so = [{"role": "user", "content": "Hi"}, {"role": "system", "content": "Be brief."}]
+    ask = decode(encode({"model": "m", "max_tokens": 9, "messages": said_so})).ask
+    engine = FakeEngine(["x"])
+    async with flow(engine, template="<user>{{ .Prompt }}<assistant>{{ .Response }}", chat_template="") as asked:
+        *_, done = [event async for event in asked.inference.answer(ask)]
+    assert isinstance(done, Done) and done.warnings == []
+    assert engine.prompts == ["<user>Hi\n\nBe brief.<assistant>"]
+
+
+@pytest.mark.req("ANT-05")
+async def test_the_length_of_what_is_far_too_long_is_above_the_context() -> None:
+    ask = decode(encode({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "word " * 5000}]})).ask
+    async with flow(FakeEngine(["x"], num_ctx=256)) as asked:
+        with pytest.raises(PromptTooLong) as raised:
+            assert [event async for event in asked.inference.answer(ask)]
+    assert raised.value.num_tokens > raised.value.num_ctx

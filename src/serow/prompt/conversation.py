@@ -125,12 +125,13 @@ class Fitter:
         self._check_tools(num_ctx)
         units = _units(self._turns)
         whole = None
-        if not await self._is_hopeless(num_ctx):
+        least = await self._hopeless(num_ctx)
+        if not least:
             whole = await self._render(self._turns, num_ctx)
             if whole.num_tokens < num_ctx:
                 return Fitted(whole)
         if not truncate:
-            count, is_counted = (whole.num_tokens, whole.is_counted) if whole else (num_ctx, False)
+            count, is_counted = (whole.num_tokens, whole.is_counted) if whole else (least, False)
             raise PromptTooLong(count, num_ctx, what="conversation", is_least=not is_counted)
         num_kept, rendered = await self._largest(units, num_ctx)
         if must_fit and rendered.num_tokens >= num_ctx:
@@ -151,10 +152,13 @@ class Fitter:
         if num_least > num_ctx:
             raise PromptTooLong(num_least, num_ctx, what="list of tools", is_least=True)
 
-    async def _is_hopeless(self, num_ctx: int) -> bool:
-        """Whether the texts alone are far too long, so that the whole need not be rendered to know it."""
+    async def _hopeless(self, num_ctx: int) -> int:
+        """The tokens of the beginning of texts that alone are far too long, so that the whole need not be rendered; else 0."""
         text = "\n".join(turn.content for turn in self._turns)
-        return len(text) > num_ctx * _MOST_CHARACTERS and not (await self._tokens(text, num_ctx)).is_all
+        if len(text) <= num_ctx * _MOST_CHARACTERS:
+            return 0
+        tokens = await self._tokens(text, num_ctx)
+        return 0 if tokens.is_all else len(tokens.ids)
 
     async def _largest(self, units: list[list[int]], num_ctx: int) -> tuple[int, Rendered]:
         """How many units at the end fit, searched from a guess on; with what they are rendered to."""

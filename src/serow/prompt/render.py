@@ -4,6 +4,8 @@ A request's or model's TEMPLATE is Go's text/template and runs here, bounded; a 
 engine's process, never in ours.
 """
 
+from itertools import takewhile
+
 from serow.engines.base import TextRunner
 from serow.gotemplate import thinking_tags
 from serow.inference.ask import Conversation, Insert, Raw, Single
@@ -50,6 +52,8 @@ def unplaced(model: Model, prompt: AskPrompt) -> list[str]:
         given = ("prompt", prompt.prompt, not uses or uses("Prompt")), ("system", prompt.system, has_system)
         return [name for name, text, is_placed in given if text and not is_placed]
     messages = prompt.messages if isinstance(prompt, Conversation) else ()
+    if isinstance(prompt, Conversation) and prompt.folds_system:  # the later ones have a place in the user's turns
+        messages = list(takewhile(lambda each: each.role == "system", messages))
     return ["system messages"] if not has_system and any(each.role == "system" for each in messages) else []
 
 
