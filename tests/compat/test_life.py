@@ -18,16 +18,17 @@ def only_thinker(wire: Wire) -> None:
 @pytest.mark.req("LIFE-01")
 def test_first_requests_at_the_same_time_share_one_load(wire: Wire) -> None:
     wire.unload("zoo-think")
+    others = engines()  # such as one that only counts tokens
     records = together(*[lambda: wire.generate("zoo-think", SUM, think=False)] * 6)
     assert {record["response"] for record in records} == {"12 + 34 = 46."}
-    assert len(engines()) == 1
+    assert len(engines()) == len(others) + 1
 
 
 @pytest.mark.req("LIFE-01", "LIFE-04")
 def test_an_unloaded_model_leaves_no_process(wire: Wire) -> None:
-    assert len(engines()) == 1
+    before = engines()
     wire.unload("zoo-think")
-    assert engines() == []
+    assert len(engines()) == len(before) - 1
 
 
 @pytest.mark.req("LIFE-02")
