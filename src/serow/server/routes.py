@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serow.keys import Scope
-from serow.server.handlers import anthropic, embed, model_list, models, ollama, openai, openai_images, page, status, upkeep
+from serow.server.handlers import anthropic, model_list, models, ollama, openai, openai_images, page, status, upkeep
 from serow.server.openapi import document
 from serow.server.operation import PUBLIC, Operation, PublicPaths
 from serow.server.responses import MEDIA_JSON
@@ -47,7 +47,7 @@ OPERATIONS = (
         method="POST",
         path="/api/embed",
         scope=Scope.INFER,
-        handler=embed.embed,
+        handler=ollama.embed,
         summary="make a vector of each text",
         body=EmbedRequest,
         answer=EmbedResponse,
@@ -56,7 +56,7 @@ OPERATIONS = (
         method="POST",
         path="/api/embeddings",
         scope=Scope.INFER,
-        handler=embed.embeddings,
+        handler=ollama.embeddings,
         summary="make a vector of one text, as older clients ask for it",
         body=EmbeddingsRequest,
         answer=EmbeddingsResponse,
