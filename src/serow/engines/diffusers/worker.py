@@ -145,13 +145,13 @@ async def _serve(worker: Worker, listen: Listen) -> None:
 def _load(spec: ImageSpec) -> "Pipeline":
     """Load the pipeline; raises ModelFileError or LoadError with a sentence, what is behind it goes to stderr before."""
     count = check_folder(Path(spec.folder))
-    from serow.engines.diffusers import pipeline as image_pipeline
+    from serow.engines.diffusers import load
 
     try:
-        return image_pipeline.load(spec, count)
-    except image_pipeline.LOAD_ERRORS as error:
+        return load.load(spec, count)
+    except load.LOAD_ERRORS as error:
         traceback.print_exception(error)
-        raise LoadError(image_pipeline.explain_load(error)) from error
+        raise LoadError(load.explain_load(error)) from error
 
 
 def main() -> None:
