@@ -47,3 +47,14 @@ def test_verbose_adds_metadata_and_tensors() -> None:
 
 def test_a_model_of_which_nothing_is_known_is_no_failure() -> None:
     assert describe({}) == ""
+
+
+def test_what_pictures_are_drawn_with_is_shown_with_who_says_so() -> None:
+    found = describe(
+        {"picture_defaults": {"steps": {"value": 4, "source": "Modelfile"}, "width": {"value": None, "source": "pipeline"}}}
+    )
+    assert [line.split() for line in found.splitlines()] == [
+        ["Picture"],
+        ["steps", "4", "(Modelfile)"],
+        ["width", "(pipeline)"],
+    ]

@@ -5,7 +5,9 @@ import pytest
 
 from serow.errors import ModelFileError
 from serow.store.name import Name
-from serow.store.pipeline import check_path, family, files_of
+from serow.store.picture_defaults import Hints
+from serow.store.pipeline import check_path, family, files_of, hints
+from serow.store.show import show
 from serow.store.store import Store
 from tests.conftest import MODELS
 from tests.store.conftest import Make
@@ -28,6 +30,23 @@ def test_a_folder_makes_a_model_that_draws(store: Store, make: Make, files: dict
     assert (model.weights / "model_index.json").read_bytes() == (SHAPES / "model_index.json").read_bytes()
     assert model.details is not None
     assert (model.details.family, model.details.parameter_size) == ("StableDiffusionPipeline", "5.63M")
+
+
+@pytest.mark.req("PIC-04")
+def test_show_tells_what_is_drawn_with_and_who_says_so(store: Store, make: Make, files: dict[str, str]) -> None:
+    make("zoo-shapes", files=files, parameters={"steps": 12})
+    shown = show(store.resolve("zoo-shapes"), "", verbose=False, system="", options={})
+    assert shown.picture_defaults and {name: (each.value, each.source) for name, each in shown.picture_defaults.items()} == {
+        "steps": (12, "Modelfile"),
+        "guidance": (7.5, "family"),
+        "width": (64, "unet/config.json"),
+        "height": (64, "unet/config.json"),
+    }
+
+
+def test_broken_settings_say_nothing_of_defaults() -> None:
+    found = hints(["model_index.json", "vae/config.json"], lambda name: {"model_index.json": b"{}"}.get(name, b"["))
+    assert found == Hints()
 
 
 def test_its_folder_goes_with_its_last_name(store: Store, make: Make, files: dict[str, str]) -> None:

@@ -76,6 +76,7 @@ def _sections(info: dict[str, Any], verbose: bool) -> Iterator[tuple[str, Rows]]
     yield "Capabilities", [(capability,) for capability in info.get("capabilities") or ()]
     yield "Projector", _projector(info.get("projector_info") or {})
     yield "Parameters", [tuple(line.split(None, 1)) for line in info.get("parameters", "").splitlines() if line.strip()]
+    yield "Picture", _picture(info.get("picture_defaults") or {})
     if verbose:
         yield "Metadata", [(key, _value(metadata[key])) for key in sorted(metadata)]
         yield "Tensors", [(tensor["name"], tensor["type"], str(tensor["shape"])) for tensor in info.get("tensors") or ()]
@@ -106,6 +107,13 @@ def _projector(metadata: dict[str, Any]) -> Rows:
         ("dimensions", metadata.get(f"{architecture}.vision.projection_dim")),
     )
     return [(name, str(value)) for name, value in rows if value]
+
+
+def _picture(defaults: dict[str, dict[str, Any]]) -> Rows:
+    """What is drawn with when nobody says it, and who says so then."""
+    return [
+        (name, "" if each["value"] is None else _value(each["value"]), f"({each['source']})") for name, each in defaults.items()
+    ]
 
 
 def _head(text: str) -> Rows:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from serow.options import parse_options
-from serow.store import layouts
+from serow.store import layouts, pipeline
 from serow.store import manifest as media
 from serow.store.blobs import Blobs
 from serow.store.capabilities import capabilities
@@ -15,6 +15,7 @@ from serow.store.links import is_linked
 from serow.store.manifest import Config, Layer, Manifest, Message, decode, decode_config, decode_manifest
 from serow.store.model import Capability, Model, ModelDetails
 from serow.store.name import Name
+from serow.store.picture_defaults import defaults
 from serow.store.pipeline import check_path, folder_name, lay_out
 from serow.store.split import parts_of
 from serow.store.weights import Weights
@@ -100,8 +101,7 @@ class Assembler:
             "remote_host": config.remote_host or "",
         }
         if files := manifest.all(media.PIPELINE_FILE):
-            shared["weights"] = lay_out(_checked(files), self.blobs, self.folders / folder_name(files))
-            return Model(**shared, details=_details(config, ""), capabilities=("image",))
+            return self._image_model(shared, files, config)
         if manifest.all(media.WEIGHTS):
             return self._text_model(shared, parts, config)
         return self._foreign_model(shared, config)
@@ -134,6 +134,18 @@ class Assembler:
             kv_bytes=weights.kv_bytes,
             linked=tuple(each.digest for each in manifest.layers if is_linked(self.blobs.root.parent, each.digest)),
             refusal=layouts.refusal(shared["name"].display_shortest, weights) or _no_turns(config, parts, weights),
+        )
+
+    def _image_model(self, shared: dict[str, Any], files: list[Layer], config: Config) -> Model:
+        folder = lay_out(_checked(files), self.blobs, self.folders / folder_name(files))
+        digests = {layer.name: layer.digest for layer in files}
+        hints = pipeline.hints(digests, lambda name: self.blobs.read(digests[name], media.CONFIG_LIMIT))
+        return Model(
+            **shared,
+            weights=folder,
+            details=_details(config, ""),
+            capabilities=("image",),
+            picture_defaults=defaults(hints, shared["parameters"]),
         )
 
     def _weights(self, manifest: Manifest) -> list[Path]:

@@ -1,5 +1,6 @@
 """A model as the store resolves it: files, template, parameters, what it can do."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from serow.store.name import Name
+from serow.store.picture_defaults import Default
 
 Capability = Literal["completion", "vision", "tools", "thinking", "insert", "image", "embedding"]
 
@@ -60,6 +62,7 @@ class Model:
     remote_host: str = ""
     linked: tuple[str, ...] = ()  # digests of blobs that are a user's files, too
     refusal: str = ""  # why it can't be run here, "" for one that can
+    picture_defaults: Mapping[str, Default] = field(default_factory=dict)  # of one that draws
     kv_bytes: int = 0  # bytes of key-value cache for one token of context (f16)
 
     @property

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from serow.errors import ModelFileError
 from serow.store.blobs import Blobs, disk_errors
 from serow.store.manifest import Layer, decode
+from serow.store.picture_defaults import Hints
 from serow.store.safetensors import count_parameters
 
 INDEX = "model_index.json"  # the file that makes a folder a pipeline
@@ -96,6 +97,24 @@ def _parts(entries: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
             if len(entry) != 2:
                 raise ModelFileError(f"the model's {INDEX} is broken")
             yield name, (entry[0], entry[1])
+
+
+def hints(paths: Iterable[str], read: Callable[[str], bytes]) -> Hints:
+    """What the settings among these files say of the model; one that is missing or broken says nothing."""
+    known = set(paths)
+
+    def settings(name: str) -> dict[str, Any]:
+        with suppress(ModelFileError):
+            return decode(read(name), dict[str, Any], name) if name in known else {}
+        return {}
+
+    denoiser = next((part for part in ("transformer", "unet") if f"{part}/config.json" in known), "unet")
+    return Hints(
+        index=settings(INDEX),
+        scheduler=settings("scheduler/scheduler_config.json"),
+        denoiser=settings(f"{denoiser}/config.json"),
+        vae=settings("vae/config.json"),
+    )
 
 
 def check_folder(folder: Path) -> int:

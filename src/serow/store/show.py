@@ -32,6 +32,13 @@ class TensorInfo(Struct, frozen=True):
     shape: list[int]
 
 
+class PictureDefault(Struct, frozen=True):
+    """What a picture is drawn with when nobody says it, null for diffusers' own; `source`: who says it."""
+
+    value: float | int | None
+    source: str
+
+
 class ShowResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The body of /api/show."""
 
@@ -46,6 +53,7 @@ class ShowResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     projector_info: dict[str, Any] | UnsetType = UNSET
     tensors: list[TensorInfo] | UnsetType = UNSET
     capabilities: list[str]
+    picture_defaults: dict[str, PictureDefault] | UnsetType = UNSET
     modified_at: str
     requires: str | UnsetType = UNSET
     remote_model: str | UnsetType = UNSET
@@ -76,6 +84,8 @@ def show(
         projector_info=UNSET if projector is None else _info(projector.metadata, parameter_count(projector), verbose),
         tensors=UNSET if file is None else [TensorInfo(each.name, each.type, list(each.shape)) for each in file.tensors],
         capabilities=list(model.capabilities),
+        picture_defaults={name: PictureDefault(each.value, each.source) for name, each in model.picture_defaults.items()}
+        or UNSET,
         modified_at=modified_at,
         requires=model.requires or UNSET,
         remote_model=model.remote_model or UNSET,
