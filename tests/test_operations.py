@@ -16,7 +16,8 @@ def test_its_table_of_settings_is_the_table_of_the_server() -> None:
     assert [(name, text) for name, _, text in rows] == [(variable.name, variable.help) for variable in VARIABLES]
     settings = Settings()
     for variable, (_, default, _) in zip(VARIABLES, rows, strict=True):
-        value = (settings.host, settings.port) if variable.field == "host" else getattr(settings, variable.field)
+        split = {"host": (settings.host, settings.port), "models": (settings.models, *settings.further_models)}
+        value = split.get(variable.field, getattr(settings, variable.field))
         assert (variable.read(default) if default else value or None) == (value if default else None), variable.name
 
 

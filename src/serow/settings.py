@@ -42,6 +42,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     models: Path = Path.home() / ".ollama" / "models"
+    further_models: tuple[Path, ...] = ()  # stores that are read only
     keep_alive: float = 300.0
     num_parallel: int = 0
     num_thread: int = 0
@@ -205,6 +206,14 @@ def _path(text: str) -> Path:
     return expanded(text)
 
 
+def roots(text: str) -> tuple[Path, ...]:
+    """The directories of a list as the system writes them, each once; raises ValueError for none."""
+    found = dict.fromkeys(expanded(part.strip()) for part in text.split(os.pathsep) if part.strip())
+    if not found:
+        raise ValueError("a directory")
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class Variable:
     """One row of the table: where it lands, how it is read, what it is for."""
@@ -217,7 +226,9 @@ class Variable:
 
 VARIABLES = (
     Variable("HOST", "host", _host, "address to listen on, host[:port]"),
-    Variable("MODELS", "models", _path, "directory of the model store, in Ollama's layout"),
+    Variable(
+        "MODELS", "models", roots, "directory of the model store, in Ollama's layout; further ones behind : are only read"
+    ),
     Variable("KEEP_ALIVE", "keep_alive", _seconds, "how long an idle model stays in memory: 5m, 1h30m, -1 for ever"),
     Variable("NUM_PARALLEL", "num_parallel", _count, "requests to one model that run together; 0 chooses by memory"),
     Variable("NUM_THREAD", "num_thread", _count, "threads of an engine; 0 is one for each physical core"),
@@ -284,6 +295,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             raise SettingError(f"{name}={text!r} does not fit: {error}", hint=variable.help) from None
         if variable.field == "host":
             values["host"], values["port"] = value
+        elif variable.field == "models":
+            values["models"], values["further_models"] = value[0], value[1:]
         else:
             values[variable.field] = value
     assert values.keys() <= {field.name for field in fields(Settings)}

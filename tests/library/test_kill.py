@@ -41,7 +41,7 @@ def check(store: Store) -> None:
     for model in store.list():
         manifest = store.manifest(model.name)
         assert all(store.blobs.size(layer.digest) == layer.size for layer in (*manifest.layers, manifest.config))
-    assert len(store.list()) == len(list(store.manifest_paths()))
+    assert len(store.list()) == len(list(store.index.all()))
     for path in store.blobs.root.glob("sha256-*"):
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name.removeprefix("sha256-")
 

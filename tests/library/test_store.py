@@ -167,7 +167,7 @@ def test_a_file_is_linked_and_a_change_by_somebody_else_is_said(store: Store, tm
     path.write_bytes(gguf_file())
     store.blobs.root.mkdir(parents=True)
     digest = digest_of(path.read_bytes())
-    assert link(path, store.root, digest) and is_linked(store.root, digest)
+    assert link(path, store.root, digest) and is_linked(store.blobs.path(digest))
     assert store.blobs.path(digest).stat().st_ino == path.stat().st_ino
     make(store, "linked")
     assert store.resolve("linked").linked == (digest,)
@@ -223,7 +223,7 @@ async def test_what_belongs_to_nothing_is_found_and_removed_on_request(library: 
     (store.blobs.root / "somebody.txt").write_bytes(b"a stranger's")
     for path in (store.blobs.path(orphan), partial, store.blobs.root / "somebody.txt"):
         age(path, 2 * HOUR)
-    broken = store.manifests / "registry.ollama.ai" / "library" / "broken" / "latest"
+    broken = store.index.first / "registry.ollama.ai" / "library" / "broken" / "latest"
     broken.parent.mkdir(parents=True)
     broken.write_text("{")
     found = await library.prune(HOUR, dry_run=True)
@@ -257,10 +257,10 @@ def test_links_and_old_names_are_followed_and_left_as_they_are(store: Store, tmp
 @pytest.mark.req("LIB-01", "LIB-37")
 def test_two_folders_that_differ_in_case_are_one_model(store: Store) -> None:
     make(store, "Zoo", system="Old.")
-    other = store.manifests / "registry.ollama.ai" / "library" / "zOO" / "latest"
+    other = store.index.first / "registry.ollama.ai" / "library" / "zOO" / "latest"
     other.parent.mkdir()
     other.write_bytes(store.manifest_data(Name.parse("Zoo")))
-    age(store.manifests / "registry.ollama.ai" / "library" / "Zoo" / "latest", 100)
+    age(store.index.first / "registry.ollama.ai" / "library" / "Zoo" / "latest", 100)
     (model,) = store.list()
     assert model.name.model == "zOO"
     (waste,) = prune(store, HOUR, dry_run=True)
@@ -272,7 +272,7 @@ def test_a_thousand_models_are_listed_without_reading_them_again(store: Store) -
     make(store, "one")
     data = store.manifest_data(Name.parse("one"))
     for number in range(1000):
-        path = store.manifests / Name.parse(f"m{number}").path
+        path = store.index.first / Name.parse(f"m{number}").path
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
     assert len(store.list()) == 1001

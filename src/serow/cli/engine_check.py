@@ -58,7 +58,7 @@ def _find(names: Sequence[str], configured: "Settings") -> "list[Model]":
     from serow.errors import NotFound
     from serow.store.store import Store
 
-    store = Store(configured.models)
+    store = Store(configured.models, further=configured.further_models)
     if names:
         return [store.resolve(name) for name in names]
     found = [model for model in store.list() if "completion" in model.capabilities and not model.projector]

@@ -192,12 +192,14 @@ def remove(models: tuple[str, ...], dry_run: bool) -> None:
                     say(f"'{model}' would free {human_bytes(client.freed(model))}")
                     continue
                 _unload(client, model)
-                client.delete(model)
+                warning = client.remove(model)
             except ollama.ResponseError as error:
                 refused.append(server_error(error))
                 tell("error", str(refused[-1]))
             else:
                 say(f"deleted '{model}'")
+                if warning:
+                    tell("warning", warning)
     if refused:
         if hint := refused[-1].hint:
             tell("hint", hint)

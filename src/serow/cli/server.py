@@ -78,6 +78,10 @@ class Client(ollama.Client):
         """Remove what belongs to no model."""
         return self._call("POST", "/api/prune", json={"dry_run": dry_run, "older": older}).json()
 
+    def remove(self, model: str) -> str:
+        """Remove a model; returns what the server warns of, "" for nothing."""
+        return str(self._call("DELETE", "/api/delete", json={"model": model}).headers.get("X-Serow-Warnings", ""))
+
     def freed(self, model: str) -> int:
         """Bytes that deleting a model would free."""
         return int(self._call("DELETE", "/api/delete", json={"model": model, "dry_run": True}).json()["freed"])

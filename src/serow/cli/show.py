@@ -94,6 +94,8 @@ def _model(info: dict[str, Any], metadata: dict[str, Any]) -> Rows:
         ("embedding length", metadata.get(f"{architecture}.embedding_length")),
         ("quantization", details.get("quantization_level")),
         ("requires", info.get("requires")),
+        ("store", info.get("store")),
+        ("files", "linked" if info.get("linked") else ""),
     )
     return [(name, str(value)) for name, value in rows if value]
 

@@ -300,7 +300,7 @@ class Download:
     def _publish(self) -> None:
         """Sync and rename: from here on the blob is in the store."""
         os.fsync(self._file)
-        publish(self._path, self._blobs.path(self.layer.digest))
+        publish(self._path, self._blobs.target(self.layer.digest))
         if self._journal is not None:
             self._journal.remove()
         for path in (self._beside(".name"), mark_of(self._folder, self.layer.digest)):

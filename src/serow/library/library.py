@@ -52,10 +52,10 @@ class Library:
         await in_thread(self.store.copy, source, destination)
         await self._changed(replaced)
 
-    async def delete(self, name: Name, asked: str) -> None:
+    async def delete(self, name: Name, asked: str) -> list[str]:
         """Remove a name, and what only it needed; a pull of it ends, and what an unfinished one has left goes, too.
 
-        Raises ModelNotFound in the words of `asked`, StoreError.
+        Returns warnings. Raises ModelNotFound in the words of `asked`, RequestError for what is only read, StoreError.
         """
         pulls = self._pulling.get(name, ())
         for ended in pulls:
@@ -63,12 +63,14 @@ class Library:
         num_partial = await in_thread(self._pulls.downloads.remove_of, name.display_shortest)
         if not self.store.has(name):
             if pulls or num_partial:
-                return
+                return []
             raise ModelNotFound(asked)
+        await in_thread(self.store.require_removable, name)
         removed = await self._known(name)
         await self._changed(removed)  # it is unloaded before its files go
-        await in_thread(self.store.delete, name)
+        further = await in_thread(self.store.delete, name)
         await self._changed(removed)
+        return [f"{name.display_shortest} is still there: {further} has one, too, and is only read"] if further else []
 
     async def freed(self, name: Name, asked: str) -> int:
         """Bytes that deleting a model would free; raises ModelNotFound in the words of `asked`, StoreError."""
@@ -99,6 +101,9 @@ class Library:
         root = self.store.root
         if root.exists() and not os.access(root, os.W_OK):
             yield f"the model store in {root} can't be written: models run, none can be pulled or made"
+        for further in self.store.further:
+            if not further.is_dir():
+                yield f"the further model store {further} is not there: its models appear when it comes"
 
     def sweep(self) -> int:
         """Remove what unfinished downloads have left that is too old; returns how many. Blocks."""

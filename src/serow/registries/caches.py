@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from serow.settings import roots
 from serow.store.manifest import Layer
 
 _LEAST = 1 << 20  # bytes; smaller files are fetched sooner than found
@@ -42,7 +43,7 @@ def _named(hexadecimal: str, environ: Mapping[str, str], own: Path) -> Iterator[
     for hub in _hubs(environ):
         yield from sorted(hub.glob(f"models--*/blobs/{hexadecimal}"))
     stores = [home / ".ollama" / "models" for home in _homes(environ)]
-    stores += [Path(environ["OLLAMA_MODELS"])] if environ.get("OLLAMA_MODELS") else []
+    stores += roots(environ["OLLAMA_MODELS"]) if environ.get("OLLAMA_MODELS") else []
     for store in stores:
         if os.path.realpath(store) != os.path.realpath(own):
             yield store / "blobs" / f"sha256-{hexadecimal}"

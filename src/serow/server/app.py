@@ -118,7 +118,7 @@ async def _lifespan(
 ) -> AsyncIterator[None]:
     """What lives as long as the server: the store, the scheduler with its engines, the numbers and traces."""
     pool, slots = Pool(), SlotCache(settings.slot_directory, settings.slot_cache)
-    store = Store(settings.models, Heads(pool), may_prune=not settings.noprune)
+    store = Store(settings.models, Heads(pool), may_prune=not settings.noprune, further=settings.further_models)
     for sweep in (store.sweep, slots.sweep, socket_directory.sweep):
         await asyncio.to_thread(sweep)
     async with (

@@ -132,7 +132,7 @@ class Assembler:
             beginning=weights.beginning,
             control_tokens=weights.control_tokens,
             kv_bytes=weights.kv_bytes,
-            linked=tuple(each.digest for each in manifest.layers if is_linked(self.blobs.root.parent, each.digest)),
+            linked=tuple(each.digest for each in manifest.layers if is_linked(self.blobs.path(each.digest))),
             refusal=layouts.refusal(shared["name"].display_shortest, weights) or _no_turns(config, parts, weights),
         )
 

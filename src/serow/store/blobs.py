@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -54,20 +54,35 @@ def disk_errors(
 
 
 class Blobs:
-    """The blobs of a store. Digests are checked before they become paths."""
+    """The blobs of a store, and those of `further` ones, which are only read. Digests are checked before they become paths."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, further: Sequence[Path] = ()) -> None:
         self.root = root
+        self._further = tuple(further)
 
     def path(self, digest: str) -> Path:
-        """Where a blob lies, whether or not it is there; raises ModelFileError.
+        """Where a blob lies, in the first store that has it; where it would be written when none has.
 
-        Old stores have a colon in the name (LIB-36): such a file is read where it is, and never renamed.
+        Raises ModelFileError for a digest that is none.
         """
-        path = self.root / f"sha256-{hex_of(digest)}"
-        if not path.exists() and (old := self.root / f"sha256:{hex_of(digest)}").exists():
-            return old
-        return path
+        path = self.target(digest)
+        return path if path.exists() or not self._further else self._in_further(digest) or path
+
+    def target(self, digest: str) -> Path:
+        """Where a blob is written; raises ModelFileError."""
+        return _in(self.root, digest)
+
+    def is_own(self, digest: str) -> bool:
+        """Whether the blob lies in the store that is written to; raises ModelFileError for a digest that is none."""
+        return self.target(digest).is_file()
+
+    def is_further(self, digest: str) -> bool:
+        """Whether a store that is only read has the blob."""
+        return self._in_further(digest) is not None
+
+    def _in_further(self, digest: str) -> Path | None:
+        paths = (_in(root, digest) for root in self._further)
+        return next((path for path in paths if os.path.isfile(path)), None)  # noqa: PTH113 - False where it can't be looked at
 
     def has(self, digest: str) -> bool:
         """Whether the blob is there; raises ModelFileError for a digest that is none."""
@@ -87,12 +102,12 @@ class Blobs:
         return data
 
     def put(self, data: bytes) -> tuple[str, bool]:
-        """Store small data; returns its digest and whether it is new."""
+        """Store small data, also what a further store has: that may go; returns its digest and whether it is new here."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        is_new = not self.has(digest)
+        is_new = not self.is_own(digest)
         if is_new:
             with disk_errors():
-                write_atomic(self.path(digest), data)
+                write_atomic(self.target(digest), data)
         return digest, is_new
 
     def writer(self, expected: str | None = None) -> "BlobWriter":
@@ -116,13 +131,19 @@ class Blobs:
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
             os.fsync(file.fileno())
             path.chmod(mode_of_files())
-            publish(path, self.path(digest))
+            publish(path, self.target(digest))
         return digest
 
     def remove(self, digest: str) -> None:
-        """Remove a blob if it is there."""
+        """Remove a blob from the store that is written to, if it is there."""
         with disk_errors():
-            self.path(digest).unlink(missing_ok=True)
+            self.target(digest).unlink(missing_ok=True)
+
+
+def _in(root: Path, digest: str) -> Path:
+    """Where a blob lies in a folder. Old stores have a colon in its name (LIB-36): such a file is never renamed."""
+    path, old = root / f"sha256-{hex_of(digest)}", root / f"sha256:{hex_of(digest)}"
+    return old if not os.path.exists(path) and os.path.exists(old) else path  # noqa: PTH110
 
 
 class _Partial:
@@ -154,7 +175,7 @@ class _Partial:
             os.fsync(self._file.fileno())
             self._file.close()
             self._path.chmod(mode_of_files())
-            publish(self._path, self._blobs.path(digest))
+            publish(self._path, self._blobs.target(digest))
         return digest
 
     def discard(self) -> None:

@@ -104,7 +104,7 @@ class Draft:
         """Store what is new; yields the digest of each layer, and whether it was new. Blocks; raises StoreError."""
         for entry in self._entries:
             is_new = not self._blobs.has(entry.layer.digest)
-            if is_new and entry.data is not None:
+            if entry.data is not None:
                 self._blobs.put(entry.data)
             yield entry.layer.digest, is_new
         self._blobs.put(encode_config(self._final_config()))

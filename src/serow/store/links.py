@@ -31,33 +31,35 @@ def link(path: Path, root: Path, digest: str) -> bool:
     except OSError:
         return _clone(source, target)
     with suppress(OSError):
-        write_atomic(_record(root, digest), _stamp(target))
+        write_atomic(_beside(target), _stamp(target))
     return True
 
 
 def unlink(root: Path, digest: str) -> None:
     """Undo a link that was of no use."""
-    for path in (Blobs(root / "blobs").path(digest), _record(root, digest)):
+    blob = Blobs(root / "blobs").path(digest)
+    for path in (blob, _beside(blob)):
         with suppress(OSError):
             path.unlink()
 
 
-def is_linked(root: Path, digest: str) -> bool:
+def is_linked(blob: Path) -> bool:
     """Whether a blob is a user's file, too."""
-    return _record(root, digest).exists()
+    return _beside(blob).exists()
 
 
-def is_changed(root: Path, digest: str) -> bool:
+def is_changed(blob: Path) -> bool:
     """Whether a linked file is another than it was."""
     try:
-        with _record(root, digest).open("rb") as file:
-            return file.read(_LONGEST) != _stamp(Blobs(root / "blobs").path(digest))
+        with _beside(blob).open("rb") as file:
+            return file.read(_LONGEST) != _stamp(blob)
     except OSError:
         return False
 
 
-def _record(root: Path, digest: str) -> Path:
-    return root / _FOLDER / digest.replace(":", "-")
+def _beside(blob: Path) -> Path:
+    """The record of a blob, in the store where that lies."""
+    return blob.parent.parent / _FOLDER / blob.name.replace(":", "-")
 
 
 def _stamp(path: Path) -> bytes:

@@ -81,9 +81,14 @@ class Name:
         return self.host, self.namespace, self.model, self.tag
 
     @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of its manifest below `manifests/`, and its file."""
+        return self.host.replace(":", _COLON), *self.namespace.split("/"), self.model, self.tag
+
+    @property
     def path(self) -> PurePath:
         """Where its manifest lies below `manifests/`."""
-        return PurePath(self.host.replace(":", _COLON), *self.namespace.split("/"), self.model, self.tag)
+        return PurePath(*self.folders)
 
     @property
     def display_shortest(self) -> str:

@@ -2,7 +2,7 @@
 
 unreferenced   a blob that no manifest names, that nothing in progress holds, and that is not young
 partial        a file that a killed writer left, ours or the peer's
-double         a manifest whose name differs from a newer one's in case only: named, not removed
+double         a manifest whose name a newer one has in another case, or an earlier store: named, not removed
 broken         a manifest that can't be read, or lacks a blob: named, not removed
 """
 
@@ -17,7 +17,6 @@ from typing import Literal
 from serow.errors import InvalidModelName, ModelFileError, RequestError
 from serow.store.blobs import disk_errors
 from serow.store.manifest import decode_manifest
-from serow.store.name import Name
 from serow.store.store import Store
 from serow.system.disk import PARTIAL
 
@@ -50,20 +49,16 @@ def prune(store: Store, older: float, *, dry_run: bool) -> list[Waste]:
 
 
 def _manifests(store: Store) -> Iterator[Waste]:
-    newest: dict[Name, tuple[float, Path]] = {}
-    for path in store.manifest_paths():
+    """What can't be read, and what does not count; of further stores by its whole path."""
+    for path in store.index.all():
         try:
-            name = Name.of_path(path.relative_to(store.manifests))
+            name = store.index.name(path)
         except InvalidModelName:
             continue  # somebody else's
-        modified = path.stat().st_mtime
-        other = newest.get(name)
-        if other is not None:
-            older = min((modified, path), other)[1]
-            yield Waste("double", str(older.relative_to(store.manifests)), older.stat().st_size)
-        newest[name] = max((modified, path), other) if other else (modified, path)
+        if store.index.find(name) != path:
+            yield Waste("double", store.index.shown(path), path.stat().st_size)
         if not _is_whole(store, path):
-            yield Waste("broken", str(path.relative_to(store.manifests)), path.stat().st_size)
+            yield Waste("broken", store.index.shown(path), path.stat().st_size)
 
 
 def _is_whole(store: Store, path: Path) -> bool:

@@ -58,6 +58,8 @@ class ShowResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     requires: str | UnsetType = UNSET
     remote_model: str | UnsetType = UNSET
     remote_host: str | UnsetType = UNSET
+    store: str | UnsetType = UNSET  # where it lies, if that is a store which is only read
+    linked: bool | UnsetType = UNSET  # whether a file of the user is one of its blobs
     warnings: list[str] | UnsetType = UNSET  # of the request
 
 
@@ -90,6 +92,7 @@ def show(
         requires=model.requires or UNSET,
         remote_model=model.remote_model or UNSET,
         remote_host=model.remote_host or UNSET,
+        linked=bool(model.linked) or UNSET,
     )
 
 

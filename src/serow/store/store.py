@@ -4,7 +4,8 @@
     <root>/manifests/<host>/<namespace>/<model>/<tag>    which blobs a name stands for
     <root>/pipelines/<hex>/                          text-to-image models, laid out as hard links to their blobs
 
-Blobs appear whole and verified, manifests in one step. A blob goes when no manifest names it any more.
+Blobs appear whole and verified, manifests in one step. A blob goes when no manifest names it any more. Further stores may be
+read beside the first: nothing is written there, and nothing removed (LIB-13).
 """
 
 import asyncio
@@ -16,7 +17,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
@@ -28,8 +28,9 @@ from serow.store.assembly import Assembler
 from serow.store.blobs import Blobs, disk_errors, write_atomic
 from serow.store.create import Draft, Recipe
 from serow.store.heads import Heads
+from serow.store.index import Index
 from serow.store.links import is_changed
-from serow.store.manifest import MANIFEST_LIMIT, PIPELINE_FILE, Layer, Manifest, decode_manifest
+from serow.store.manifest import PIPELINE_FILE, Layer, Manifest, decode_manifest
 from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.pipeline import folder_name
@@ -37,7 +38,6 @@ from serow.store.split import parts_of
 
 logger = logging.getLogger(__name__)
 
-_SHALLOWEST, _DEEPEST = 4, 12  # levels of folders below `manifests/`: host, up to nine namespaces, model, tag
 _CACHED = 16_384  # names as asked for, and models
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -50,12 +50,13 @@ _Value = TypeVar("_Value")
 class Store:
     """The one way to the models on disk. Methods block; those that may take more than a few milliseconds say so."""
 
-    def __init__(self, root: Path, heads: Heads | None = None, *, may_prune: bool = True) -> None:
+    def __init__(self, root: Path, heads: Heads | None = None, *, may_prune: bool = True, further: Sequence[Path] = ()) -> None:
         self.root = root
+        self.further = tuple(further)
         self._heads = heads or Heads()
         self._may_prune = may_prune
-        self.blobs = Blobs(root / "blobs")
-        self._manifests = root / "manifests"
+        self.blobs = Blobs(root / "blobs", [other / "blobs" for other in further])
+        self.index = Index((root, *further))
         self._pipelines = root / "pipelines"
         self._assembler = Assembler(self.blobs, self._pipelines, self._heads)
         self._changing = Lock()  # between writing a manifest and removing blobs
@@ -63,7 +64,7 @@ class Store:
         self._held: Counter[str] = Counter()  # digests that something in progress is going to name
         self._kept: dict[str, float] = {}  # when somebody was told that a blob is here, by time.monotonic()
         self._released_later: set[str] = set()  # those of them that nothing else names any more
-        self._paths: dict[str, Path] = {}
+        self._names: dict[str, Name] = {}
         self._models: dict[str, tuple[_Stamp, Model]] = {}
         self._broken: set[str] = set()  # manifests that were named in the log
 
@@ -72,44 +73,40 @@ class Store:
 
         Raises InvalidModelName, ModelNotFound (also for ""), ModelFileError for a model that is broken.
         """
-        path = self._paths.get(text) or self._locate_text(text)
-        model = self._model(str(path))
+        path = self.index.look_up(self._name(text))
+        model = None if path is None else self._model(path)
         if model is None:
-            self._paths.pop(text, None)
             raise ModelNotFound(text)
-        _remember(self._paths, text, path)
-        if any(is_changed(self.root, digest) for digest in model.linked):
+        if any(is_changed(self.blobs.path(digest)) for digest in model.linked):
             raise ModelFileError(f"a file that {model.name.display_shortest} is linked to was changed: make the model again")
         return model
 
     async def find(self, text: str) -> Model:
         """`resolve` for the event loop: what is not in memory is read in a thread."""
-        path = self._paths.get(text)
-        return self.resolve(text) if str(path) in self._models else await asyncio.to_thread(self.resolve, text)
+        is_known = text in self._names and self.index.look_up(self._names[text]) in self._models
+        return self.resolve(text) if is_known else await asyncio.to_thread(self.resolve, text)
 
     def list(self) -> list[Model]:
         """Every model that can be read, the newest first. Up to 100 ms for each that was not read before."""
-        models: dict[Name, Model] = {}
-        for path in _files(str(self._manifests)):
+        models: list[Model] = []
+        for path in self.index.files():
             try:
                 model = self._model(path)
             except (RequestError, StoreError) as error:
                 self._name_broken(path, error)
                 continue  # the others still list
-            if model is not None:  # of two names that differ in case only the newer model counts
-                other = models.get(model.name)
-                models[model.name] = model if other is None else max((model, other), key=_modified)
-        return sorted(models.values(), key=lambda model: (-_modified(model), str(model.name)))
+            models += [] if model is None else [model]
+        return sorted(models, key=lambda model: (-_modified(model), str(model.name)))
 
     def _name_broken(self, path: str, error: SerowError) -> None:
         """Say once which manifest can't be read."""
         if path not in self._broken:
             self._broken.add(path)
-            logger.warning("the manifest %s can't be used: %s", os.path.relpath(path, self._manifests), error)
+            logger.warning("the manifest %s can't be used: %s", self.index.shown(path), error)
 
     def has(self, name: Name) -> bool:
         """Whether there is a manifest of that name."""
-        return self._locate(name).is_file()
+        return self.index.look_up(name) is not None
 
     def manifest(self, name: Name) -> Manifest:
         """The manifest of a name; raises ModelNotFound, ModelFileError, StoreError."""
@@ -117,25 +114,47 @@ class Store:
 
     def manifest_data(self, name: Name) -> bytes:
         """The bytes of a manifest, as they are; raises ModelNotFound, StoreError."""
-        return self._data(self._locate(name), name)
+        return self._data(self.index.find(name), name)
 
     def copy(self, source: Name, destination: Name) -> None:
         """Give a model a second name; raises ModelNotFound, ModelFileError, StoreError."""
-        data = self._data(self._locate(source), source)
+        data = self.manifest_data(source)
         if source != destination:
             self.put_manifest(destination, data)
 
-    def delete(self, name: Name) -> None:
-        """Remove a name, and the blobs that no other name needs; raises ModelNotFound, StoreError."""
-        path = self._locate(name)
+    def delete(self, name: Name) -> Path | None:
+        """Remove a name, and the blobs that no other name needs; raises as `require_removable` does, and StoreError.
+
+        Returns the further store that has a model of the name, too: it counts from now on.
+        """
         with self._changing:
-            removed = self._data(path, name)
-            with disk_errors():
-                path.unlink(missing_ok=True)
-                self._remove_empty(path.parent)
-            self._models.pop(str(path), None)
-            self._remove_unused(_digests(removed))
-            self._remove_pipeline(removed)
+            paths = self.require_removable(name)
+            removed = [self._data(path, name) for path in paths]
+            for path in paths:
+                self.index.remove(path)
+                self._models.pop(str(path), None)
+            self._remove_unused(set().union(*map(_digests, removed)))
+            for data in removed:
+                self._remove_pipeline(data)
+        return self.further_of(name)
+
+    def require_removable(self, name: Name) -> Sequence[Path]:
+        """The manifests of a name that can be removed.
+
+        Raises ModelNotFound, and RequestError for one that lies only in a store that is not written to.
+        """
+        paths = self.index.own(name)
+        if not paths and (other := self.further_of(name)):
+            raise RequestError(f"model '{name.display_shortest}' lies in {other}, which is only read", hint="remove it there")
+        if not paths:
+            raise ModelNotFound(name.display_shortest)
+        return paths
+
+    def further_of(self, name: Name) -> Path | None:
+        """The store that a name's model is read from, if that is not the first one."""
+        path = self.index.find(name)
+        is_there = not self.index.is_own(path) and path.is_file()
+        return next((root for root in self.further if is_there and path.is_relative_to(root / "manifests")), None)
 
     def hold_recipe(self, recipe: Recipe) -> Sequence[str]:
         """Hold everything that a recipe names, and return it, to be released. Raises ModelNotFound, StoreError."""
@@ -188,10 +207,10 @@ class Store:
 
         Raises ModelFileError when it is broken or a blob is missing, StoreError.
         """
-        manifest, path = decode_manifest(data), self._locate(name)
+        manifest, path = decode_manifest(data), self.index.target(name)
         with self._changing:
             self._require_blobs(manifest)
-            before = self._read(path) or b""
+            before = self.index.read(path) or b""
             replaced = _digests(before) - _digests(data)
             with disk_errors():
                 write_atomic(path, data)
@@ -220,18 +239,13 @@ class Store:
         """Whether anything may be removed that no model names."""
         return self._may_prune
 
-    @property
-    def manifests(self) -> Path:
-        """The folder of the manifests."""
-        return self._manifests
-
-    def manifest_paths(self) -> Iterator[Path]:
-        """Every manifest, readable or not."""
-        return self._manifest_paths()
-
     def named_digests(self) -> set[str]:
-        """Every digest that a manifest names, also a broken one. Blocks."""
-        return set().union(*(_digests(self._read(path) or b"") for path in self._manifest_paths()))
+        """Every digest that a manifest names, also a broken one; without those that a further store has for its own. Blocks."""
+        own: set[str] = set()
+        others: set[str] = set()
+        for path in self.index.all():
+            (own if self.index.is_own(path) else others).update(_digests(self.index.read(path) or b""))
+        return own | {digest for digest in others if not self.blobs.is_further(digest)}
 
     def keep(self, digest: str) -> None:
         """A blob that somebody was told is here: it is not pruned for a while."""
@@ -247,50 +261,35 @@ class Store:
         """Remove a blob, unless a manifest has come to name it; whether it is gone. Blocks; raises StoreError."""
         with self._changing:
             self._remove_unused({digest})
-        return not self.blobs.has(digest)
+        return not self.blobs.is_own(digest)
 
     def freed(self, name: Name) -> int:
         """Bytes that a deletion would free; raises ModelNotFound, StoreError. Blocks."""
-        path = self._locate(name)
-        others = (self._read(each) or b"" for each in self._manifest_paths() if each != path)
+        paths = self.require_removable(name)
+        others = (self.index.read(each) or b"" for each in self.index.all() if each not in paths)
         used: set[str] = set().union(*map(_digests, others))
-        gone = _digests(self._data(path, name)) - used
-        return sum(self.blobs.size(digest) for digest in gone if self.blobs.has(digest))
+        gone = set().union(*(_digests(self._data(path, name)) for path in paths)) - used
+        return sum(self.blobs.size(digest) for digest in gone if self.blobs.is_own(digest))
 
     def sweep(self) -> int:
         """Remove what killed writers left more than an hour ago; returns how many files."""
-        return sum(blob.sweep(directory) for directory in (self.blobs.root, self._manifests, self.root / "downloads"))
+        return sum(blob.sweep(directory) for directory in (self.blobs.root, self.index.first, self.root / "downloads"))
 
     def _require_blobs(self, manifest: Manifest) -> None:
         for layer in (manifest.config, *manifest.layers):
             if not self.blobs.has(layer.digest) or self.blobs.size(layer.digest) != layer.size:
                 raise ModelFileError(f"the blob {layer.digest} is missing or has another size than the manifest says")
 
-    def _locate_text(self, text: str) -> Path:
-        if not text:
-            raise ModelNotFound(text)
-        return self._locate(Name.parse(text))
-
-    def _locate(self, name: Name) -> Path:
-        """The path of a manifest, of one that differs only in case if there is one."""
-        path = self._manifests
-        with disk_errors():
-            for part in name.path.parts:
-                path = path / (part if (path / part).exists() else _spelled(path, part))
-        return path
-
-    def _manifest_paths(self) -> Iterator[Path]:
-        """Every manifest: host, one or more namespaces, model, tag; files that begin with a dot are being written."""
-        return map(Path, _files(str(self._manifests)))
-
-    def _read(self, path: Path) -> bytes | None:
-        """The bytes of a manifest, at most one above the limit; None when it is not there."""
-        with disk_errors(), suppress(*_ABSENT), path.open("rb") as file:
-            return file.read(MANIFEST_LIMIT + 1)
-        return None
+    def _name(self, text: str) -> Name:
+        """A name as it was asked for, read once; raises InvalidModelName, ModelNotFound for ""."""
+        if (name := self._names.get(text)) is None:
+            if not text:
+                raise ModelNotFound(text)
+            _remember(self._names, text, name := Name.parse(text))
+        return name
 
     def _data(self, path: Path, name: Name) -> bytes:
-        data = self._read(path)
+        data = self.index.read(path)
         if data is None:
             raise ModelNotFound(name.display_shortest)
         return data
@@ -308,10 +307,10 @@ class Store:
         known = self._models.get(path)
         if known is not None and known[0] == stamp:
             return known[1]
-        data = self._read(Path(path))
+        data = self.index.read(path)
         if data is None:
             return None
-        name = Name.of_path(Path(path).relative_to(self._manifests))
+        name = self.index.name(path)
         model = self._assembler.assemble(name, hashlib.sha256(data).hexdigest(), status.st_mtime, data)
         _remember(self._models, path, (stamp, model))
         return model
@@ -331,26 +330,9 @@ class Store:
     def _remove_pipeline(self, gone: bytes) -> None:
         """Remove the folder of the pipeline that a manifest stood for, if no other one does."""
         files = _pipeline_of(gone)
-        manifests = (self._read(path) or b"" for path in self._manifest_paths()) if files else ()
+        manifests = (self.index.read(path) or b"" for path in self.index.all()) if files else ()
         if files and folder_name(files) not in map(folder_name, map(_pipeline_of, manifests)):
             pipeline.clear(files, self._pipelines / folder_name(files))
-
-    def _remove_empty(self, directory: Path) -> None:
-        while directory != self._manifests and not any(directory.iterdir()):
-            directory.rmdir()
-            directory = directory.parent
-
-
-def _files(folder: str, level: int = 1) -> Iterator[str]:
-    """The files from the fourth level of folders on; links are followed, what can't be read is left out."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _files(entry.path, level + 1) if level < _DEEPEST else ()
-            elif level >= _SHALLOWEST and entry.is_file():
-                yield entry.path
 
 
 def _modified(model: Model) -> float:
@@ -369,15 +351,6 @@ def _pipeline_of(data: bytes) -> Sequence[Layer]:
 def _digests(data: bytes) -> set[str]:
     """Every digest that a manifest mentions, even one that does not parse."""
     return {digest.decode() for digest in _DIGEST.findall(data)}
-
-
-def _spelled(directory: Path, part: str) -> str:
-    """How a directory spells a name that it has in another case; the name itself when it has none."""
-    with suppress(*_ABSENT):  # of a last model that is just deleted, too
-        for entry in directory.iterdir():
-            if entry.name.lower() == part.lower():
-                return entry.name
-    return part
 
 
 def _remember(cache: dict[_Key, _Value], key: _Key, value: _Value) -> None:

@@ -191,8 +191,7 @@ async def delete(request: Request) -> Response:
     name, library = _name(wanted.text, f'name "{wanted.text}" is invalid'), context(request).library
     if wanted.dry_run:
         return json_response(Freed(await library.freed(name, wanted.text)))
-    await library.delete(name, wanted.text)
-    return _empty(warnings)
+    return _empty([*warnings, *await library.delete(name, wanted.text)])
 
 
 async def create(request: Request) -> Response:
@@ -299,7 +298,7 @@ def _show(store: Store, wanted: ShowRequest, names_all: bool) -> Any:
     if not store.has(name):
         raise ModelNotFound(name.display_shortest)
     model = store.resolve(wanted.text)
-    return show(
+    shown = show(
         model,
         _time(model.modified_at),
         verbose=wanted.verbose,
@@ -307,6 +306,8 @@ def _show(store: Store, wanted: ShowRequest, names_all: bool) -> Any:
         options=wanted.options,
         names_all=names_all,
     )
+    further = store.further_of(name)
+    return msgspec.structs.replace(shown, store=msgspec.UNSET if further is None else str(further))
 
 
 def _tags_model(model: Model) -> TagsModel:
