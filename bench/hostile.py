@@ -12,10 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from serow.server.routes import OPERATIONS
-from tests.support.hostile import VALUES, places, with_value
+from tests.support.hostile import VALUES, places, with_value, with_values
 from tests.support.samples import SAMPLES
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "exchanges.jsonl"
+_TEXTS = list(VALUES.values())
+_KEYS = (
+    "", "type", "role", "content", "text", "name", "arguments", "function", "parameters", "properties", "items", "enum", "$ref",
+    "anyOf", "format", "model", "stop", "images", "id", "schema", "grammar", "image_url", "url", "__class__", "\ud800", "²",
+)  # fmt: skip
+_NAMES = (
+    "zoo-think",
+    "made",
+    "nobody",
+    "a/b/c:d",
+    "%2e%2e",
+    "%00",
+    "n" * 300,
+    "%F0%9F%98%80",
+    "resp_1",
+    "app.js",
+    "sha256:" + "0" * 64,
+)
 _SLOW = ("num_ctx", "keep_alive", "num_predict")  # changing them in most requests would only measure loads
 DEADLINE = 5.0  # seconds until a client leaves
 ENGINES = ("the engine ", "could not load the model", "the model did not load", "model requires more system memory")
@@ -65,12 +83,14 @@ class Crowd:
         self._bodies = [(operations[path], path, body) for path, body in SAMPLES.items() if path in operations]
         self._recorded = recorded()
         self._ways: dict[Callable[[], Sent], int] = {
-            self._place: 60,
+            self._place: 40,
+            self._places: 20,
             self._missing: 8,
             self._bytes: 12,
             self._header: 8,
             self._path: 8,
             self._framing: 4,
+            self._form: 2,
             self._heavy: heavy,
         }
 
@@ -98,10 +118,30 @@ class Crowd:
         place = self._random.choice(found or [("model",)])
         if place[-1] in _SLOW and self._random.random() > 0.02:
             place = ("model",)
-        return method, path, with_value(body, place, self._random.choice(list(VALUES.values())))
+        return method, path, with_value(body, place, self._random.choice(_TEXTS))
 
     def _place(self) -> Sent:
         return _post(*self._hostile())
+
+    def _places(self) -> Sent:
+        """Values that were made up, in some places that are not in one another."""
+        method, path, body = self._body()
+        texts: dict[tuple[str | int, ...], str] = {}
+        for _ in range(self._random.randrange(1, 4)):
+            place = self._random.choice([place for place in places(body) if place] or [("model",)])
+            if place[-1] not in _SLOW and not any(each[: len(place)] == place[: len(each)] for each in texts):
+                texts[place] = self._made_up(3)
+        return _post(method, path, with_values(body, texts))
+
+    def _made_up(self, levels: int) -> str:
+        """JSON of a few levels, with odd values at its ends."""
+        kind, number = self._random.random(), self._random.randrange(5)
+        if levels == 0 or kind < 0.4:
+            return self._random.choice(_TEXTS)
+        if kind < 0.6:
+            return "[" + ", ".join(self._made_up(levels - 1) for _ in range(number)) + "]"
+        members = (f"{json.dumps(self._random.choice(_KEYS))}: {self._made_up(levels - 1)}" for _ in range(number))
+        return "{" + ", ".join(members) + "}"
 
     def _missing(self) -> Sent:
         method, path, body = self._body()
@@ -126,8 +166,25 @@ class Crowd:
     def _path(self) -> Sent:
         method = self._random.choice(ODD_METHODS)
         path = self._random.choice((*ODD_PATHS, *(operation.path for operation in OPERATIONS)))
+        path = re.sub(r"\{\w+\}", lambda _: self._random.choice(_NAMES), path)
         line = b"%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}" % (method, path.encode())
         return Sent(path, line, is_head=method == b"HEAD")
+
+    def _form(self) -> Sent:
+        """A form, as /v1/images/edits takes it, or the bytes of a file."""
+        junk = self._random.randbytes(self._random.randrange(200))
+        if self._random.random() < 0.3:
+            return _post("POST", f"/api/blobs/{self._random.choice(_NAMES)}", junk)
+        value = self._random.choice((junk, b"zoo-think", b"64x64", self._random.choice(_TEXTS).encode()))
+        name = self._random.choice((b"model", b"image", b"image[]", b"prompt", b"n", b"size", b"x" * 300, b'"', b"\xff"))
+        part = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n' % (
+            name,
+            self._random.choice((b"", b'; filename="a"')),
+        )
+        end = self._random.choice((b"\r\n--b--\r\n", b"\r\n--b\r\n", b"", b"\r\n--b\r\n\r\n\r\n--b--"))
+        kind = self._random.choice((b"; boundary=b", b"", b"; boundary=", b"; boundary=" + b"b" * 500))
+        form = part.replace(name, b"model") + b"zoo-think\r\n" + part + value + end
+        return _post("POST", "/v1/images/edits", form, b"Content-Type: multipart/form-data" + kind)
 
     def _framing(self) -> Sent:
         method, path, data = self._encoded()

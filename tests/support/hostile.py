@@ -4,10 +4,12 @@ A value is JSON text, since Python's own encoder can't write most of them.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-_MARK = "\ue000here\ue000"
+_MARK = "\ue000here{}\ue000"
+
+Path = tuple[str | int, ...]  # keys and numbers that lead to a place
 
 VALUES: dict[str, str] = {
     "null": "null",
@@ -81,7 +83,7 @@ VALUES: dict[str, str] = {
 }
 
 
-def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+def places(value: Any, path: Path = ()) -> Iterator[Path]:
     """Where something stands in a value: every member of every object and list in it, and the value itself."""
     yield path
     members: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -89,20 +91,31 @@ def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str |
         yield from places(member, (*path, key))
 
 
-def with_value(body: dict[str, Any], path: tuple[str | int, ...], text: str) -> bytes:
+def with_value(body: dict[str, Any], path: Path, text: str) -> bytes:
     """The body as JSON, with `text` in one place."""
-    return _spelled(_replaced(body, path)).replace(json.dumps(_MARK), text).encode()
+    return with_values(body, {path: text})
 
 
-def _replaced(value: Any, path: tuple[str | int, ...]) -> Any:
+def with_values(body: dict[str, Any], texts: Mapping[Path, str]) -> bytes:
+    """The body as JSON, with a text in each of some places, none of which is in another."""
+    marked: Any = body
+    for number, path in enumerate(texts):
+        marked = _replaced(marked, path, _MARK.format(number))
+    spelled = _spelled(marked)
+    for number, text in enumerate(texts.values()):
+        spelled = spelled.replace(json.dumps(_MARK.format(number)), text)
+    return spelled.encode()
+
+
+def _replaced(value: Any, path: Path, mark: str) -> Any:
     if not path:
-        return _MARK
+        return mark
     key, rest = path[0], path[1:]
     if value is None or isinstance(value, dict):
         value = value or {}
-        return {**value, key: _replaced(value.get(str(key)), rest)}
+        return {**value, key: _replaced(value.get(str(key)), rest, mark)}
     assert isinstance(value, list) and isinstance(key, int)
-    return [*value[:key], _replaced(value[key], rest), *value[key + 1 :]]
+    return [*value[:key], _replaced(value[key], rest, mark), *value[key + 1 :]]
 
 
 def _spelled(value: Any) -> str:

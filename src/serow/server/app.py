@@ -211,13 +211,16 @@ class _Server(uvicorn.Server):
             end_by_first(self.config.timeout_graceful_shutdown or 0)
 
 
-def serve(settings: Settings, log_file: Path | None = None) -> None:
-    """Listen until SIGTERM or SIGINT; requests in flight may finish within `settings.grace` seconds."""
+def serve(settings: Settings, log_file: Path | None = None, start: RunnerFactory | None = None) -> None:
+    """Listen until SIGTERM or SIGINT; requests in flight may finish within `settings.grace` seconds.
+
+    `start` makes the engines, in place of our own.
+    """
     log.configure(settings, log_file)
     forbid_core_files()
     for sentence in unused():
         logger.warning("%s", sentence)
-    app = create_app(settings)
+    app = create_app(settings, start)
     bind.allow_connections(settings.max_connections)
     config = uvicorn.Config(
         app,

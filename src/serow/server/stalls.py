@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from serow.server.exchange import request_of
+from serow.system.limits import waited_for_cores
 
 LIMIT = 0.25  # seconds
 _BEAT = 0.1
@@ -33,6 +34,7 @@ class StallWatch:
         self._due = math.inf  # when the next beat should come
         self._suspect = ("", "")  # request and place that were seen in this stall
         self._timer: asyncio.TimerHandle | None = None
+        self._waited = 0.0  # seconds that the loop's thread had waited for a core by the last beat
         self._has_ended = threading.Event()
 
     def start(self) -> None:
@@ -58,13 +60,16 @@ class StallWatch:
         if (delay := self.delay) > LIMIT:
             self._tell(delay)
         self._suspect = ("", "")
+        self._waited = waited_for_cores()
         self._due = time.monotonic() + _BEAT
         self._timer = self._loop.call_later(_BEAT, self._beat)
 
     def _tell(self, delay: float) -> None:
         self._observe(delay)
         request, place = self._suspect
-        fields = {"seconds": round(delay, 3), "place": place or "unknown", **({"request_id": request} if request else {})}
+        waited = min(delay, max(0.0, waited_for_cores() - self._waited))
+        fields = {"seconds": round(delay, 3), "waited_for_cores": round(waited, 3), "place": place or "unknown"}
+        fields |= {"request_id": request} if request else {}
         logger.warning("the event loop was held", extra={"fields": fields})
 
     def _watch(self) -> None:

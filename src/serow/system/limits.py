@@ -18,6 +18,7 @@ if sys.platform != "win32":
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _HIGHEST_SCORE, _SOONER = 1000, 300
+_SCHEDSTAT = Path("/proc/thread-self/schedstat")
 _STATM = Path("/proc/self/statm")
 HAS_CPU_LIMIT = sys.platform != "win32"
 HAS_MEMORY_LIMIT = sys.platform == "linux"
@@ -99,6 +100,14 @@ def measure(pid: int) -> tuple[float, int]:
         return times.user + times.system, process.memory_info().rss
     except psutil.Error:
         return 0.0, 0
+
+
+def waited_for_cores() -> float:
+    """Seconds that this thread was ready to run and others had the cores; 0 where the system does not tell."""
+    try:
+        return int(_SCHEDSTAT.read_bytes().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def private_memory(pid: int) -> int:
