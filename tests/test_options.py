@@ -106,3 +106,34 @@ def test_words_that_do_not_fit_are_refused(name: str, word: str, message: str) -
     with pytest.raises(RequestError) as caught:
         read_option(name, [word])
     assert str(caught.value) == message
+
+
+@pytest.mark.req("GEN-18")
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("guidance", 1e308, 'option "guidance" must be between 0 and 100'),
+        ("guidance", float("nan"), 'option "guidance" must be of type float32'),
+        ("guidance", -1, 'option "guidance" must be between 0 and 100'),
+        ("strength", 1.5, 'option "strength" must be between 0 and 1'),
+        ("n", 10**6, 'option "n" must be between 1 and 8'),
+        ("n", 0, 'option "n" must be between 1 and 8'),
+        ("preview", -1, 'option "preview" must be between 0 and 1000'),
+        ("mask", 5, 'option "mask" must be of type string'),
+        ("adapters", ["a"], 'option "adapters" must be an object of weights by the adapters\' names'),
+        ("adapters", {"a": "x"}, 'option "adapters" must be of type float32'),
+        ("adapters", {"a": 1e9}, 'option "adapters" must be weights between -100 and 100'),
+        ("adapters", {str(n): 1 for n in range(65)}, '"adapters" holds 65 names, more than the 64 allowed'),
+    ],
+)
+def test_what_a_picture_is_asked_for_is_bounded(name: str, value: Any, message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_options({name: value})
+    assert str(caught.value) == message
+
+
+@pytest.mark.req("GEN-18")
+def test_what_a_picture_is_asked_for_is_read() -> None:
+    given = {"guidance": 7, "strength": 0.5, "n": 4, "preview": 5, "adapters": {"a": 0.5, "b": -1}}
+    known, unknown = parse_options(given)
+    assert known == {**given, "adapters": (("a", 0.5), ("b", -1.0))} and unknown == []

@@ -38,6 +38,7 @@ OPTIONS = Bound(200, "names", "`options`")
 STOPS = Bound(1000, "strings", "`stop`")
 STOP_TEXT = Bound(64 << 10, "characters", "`stop`, all its strings together")
 BIASES = Bound(4096, "tokens", "`logit_bias`")
+ADAPTERS = Bound(64, "names", "`adapters` of a picture")
 MESSAGES = Bound(10_000, "messages", "`messages`")
 TOOLS = Bound(1024, "tools", "`tools`")
 INPUTS = Bound(10_000, "texts", "`input` of an embedding")
@@ -47,7 +48,7 @@ MODEL_MESSAGES = Bound(1000, "messages", "`messages` of a model that is made")
 
 BOUNDS = (
     VALUES, CONTAINERS, KEYS, DEPTH, DIGITS, ESCAPES, FIELDS, WARNINGS, QUOTED, NAME, DURATION, OPTIONS, STOPS, STOP_TEXT,
-    BIASES, MESSAGES, TOOLS, INPUTS, FILES, LICENSES, MODEL_MESSAGES,
+    BIASES, ADAPTERS, MESSAGES, TOOLS, INPUTS, FILES, LICENSES, MODEL_MESSAGES,
 )  # fmt: skip
 
 

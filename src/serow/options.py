@@ -25,6 +25,9 @@ _LARGEST = sys.float_info.max  # JSON's whole numbers know no end, ours do
 SMALLEST_NUM_CTX = 16
 LARGEST_SIDE = 4096  # pixels of a drawn picture
 MOST_STEPS = 1000
+MOST_GUIDANCE = 100.0
+MOST_PICTURES = 8  # of one request
+MOST_WEIGHT = 100.0  # of an adapter, with either sign
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,18 @@ class Options(LoadOptions, frozen=True, kw_only=True):
     width: Annotated[int | None, Option("pixels", "picture", low=1, high=LARGEST_SIDE)] = None
     height: Annotated[int | None, Option("pixels", "picture", low=1, high=LARGEST_SIDE)] = None
     steps: Annotated[int | None, Option("steps of denoising", "picture", low=1, high=MOST_STEPS)] = None
-    guidance: Annotated[float | None, Option("how closely to follow the prompt", "picture")] = None
+    guidance: Annotated[float | None, Option("how closely to follow the prompt", "picture", low=0, high=MOST_GUIDANCE)] = None
     negative_prompt: Annotated[str | None, Option("what is not to be seen", "picture")] = None
+    strength: Annotated[
+        float | None,
+        Option("how far to leave the picture that it starts from: 0 keeps it, 1 forgets it", "picture", low=0, high=1),
+    ] = None
+    mask: Annotated[str | None, Option("a picture as base64: what is white in it is drawn anew", "picture")] = None
+    n: Annotated[int, Option("how many pictures, each with a seed one higher", "picture", low=1, high=MOST_PICTURES)] = 1
+    preview: Annotated[int, Option("a small preview after every so many steps; 0: none", "picture", low=0, high=MOST_STEPS)] = 0
+    adapters: Annotated[
+        tuple[tuple[str, float], ...], Option('weights of the model\'s adapters for this request: {"name": weight}', "picture")
+    ] = ()
 
     @property
     def load_options(self) -> LoadOptions:
@@ -196,6 +209,17 @@ def _logit_bias(name: str, value: Any) -> tuple[tuple[int | str, float], ...]:
     return tuple((_bias_token(name, token), _float(name, bias)) for token, bias in pairs)
 
 
+def _adapters(name: str, value: Any) -> tuple[tuple[str, float], ...]:
+    """`{"adapter": weight}`; a Modelfile says it with the ADAPTER line itself."""
+    if not isinstance(value, dict):
+        raise _fault(name, "an object of weights by the adapters' names")
+    bounds.ADAPTERS.check(len(value), '"adapters"')
+    weights = {key: _float(name, weight) for key, weight in value.items()}
+    if any(abs(weight) > MOST_WEIGHT for weight in weights.values()):
+        raise _fault(name, f"weights between -{MOST_WEIGHT:g} and {MOST_WEIGHT:g}")
+    return tuple(weights.items())
+
+
 def _bias_token(name: str, token: Any) -> int | str:
     if isinstance(token, str):
         return int(token) if token.isascii() and token.isdigit() and len(token) < 10 else token
@@ -215,11 +239,11 @@ def _num_ctx(name: str, value: Any) -> int:
     return num_ctx
 
 
-def _between(low: float, high: float) -> Callable[[str, Any], int]:
-    def within(name: str, value: Any) -> int:
-        number = _integer(name, value)
+def _between(low: float, high: float, read: Callable[[str, Any], float]) -> Callable[[str, Any], float]:
+    def within(name: str, value: Any) -> float:
+        number = read(name, value)
         if not low <= number <= high:
-            raise _fault(name, f"between {low} and {high}")
+            raise _fault(name, f"between {low:g} and {high:g}")
         return number
 
     return within
@@ -239,6 +263,7 @@ _SPECIAL: dict[str, Callable[[str, Any], Any]] = {
     "logit_bias": _logit_bias,
     "num_ctx": _num_ctx,
     "seed": _seed,
+    "adapters": _adapters,
 }
 
 
@@ -247,7 +272,7 @@ def _reader(name: str) -> Callable[[str, Any], Any]:
     kind, option = TABLE[name]
     if name in _SPECIAL:
         return _SPECIAL[name]
-    return _between(option.low, option.high) if option.high < math.inf else _BY_TYPE[kind]
+    return _between(option.low, option.high, _BY_TYPE[kind]) if option.high < math.inf else _BY_TYPE[kind]
 
 
 _READERS = {name: _reader(name) for name in TABLE}

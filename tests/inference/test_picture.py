@@ -39,7 +39,7 @@ async def test_the_requests_numbers_lie_over_its_options_and_these_over_the_mode
     async with flow(painter, parameters={"width": 64, "height": 64, "steps": 12, "guidance": 4.0}) as asked:
         await asked.whole("a cat", steps=3, options={"height": 32, "steps": 6})
     (wanted,) = painter.requests
-    assert (wanted.width, wanted.height, wanted.steps, wanted.guidance, wanted.seed) == (64, 32, 3, 4.0, None)
+    assert (wanted.width, wanted.height, wanted.steps, wanted.guidance) == (64, 32, 3, 4.0)
 
 
 @pytest.mark.req("CHAT-02")
@@ -63,3 +63,38 @@ async def test_an_empty_prompt_loads_and_keep_alive_zero_unloads() -> None:
     async with flow(painter) as asked:
         assert (await asked.generate())[0]["done_reason"] == "load" and painter.is_alive
         assert (await asked.generate(keep_alive=0))[0]["done_reason"] == "unload" and not painter.is_alive
+
+
+@pytest.mark.req("GEN-18")
+async def test_several_pictures_come_in_the_last_record_with_the_seed_of_the_first() -> None:
+    painter = FakePainter()
+    async with flow(painter) as asked:
+        *_, last = await asked.generate("a cat", options={"n": 3, "seed": 2**64 - 2})
+        one = await asked.whole("a cat", options={"seed": 5})
+    assert [base64.b64decode(each) for each in last["images"]] == [PNG] * 3 and last["image"] == last["images"][0]
+    assert last["seed"] == 2**64 - 2 and painter.requests[0].seeds == (2**64 - 2, 2**64 - 1, 0)
+    assert one["seed"] == 5 and "images" not in one
+
+
+@pytest.mark.req("GEN-18")
+async def test_a_seed_that_nobody_gave_is_told_and_another_one_each_time() -> None:
+    painter = FakePainter()
+    async with flow(painter) as asked:
+        told = [(await asked.whole("a cat"))["seed"] for _ in range(2)]
+    assert [request.seeds for request in painter.requests] == [(seed,) for seed in told] and told[0] != told[1]
+
+
+@pytest.mark.req("GEN-18")
+async def test_pictures_mask_and_strength_reach_the_engine_and_a_mask_alone_is_refused(png: str) -> None:
+    painter, picture = FakePainter(), png
+    async with flow(painter) as asked:
+        await asked.whole("a cat", images=[picture, picture], options={"mask": picture, "strength": 0.5})
+        with pytest.raises(RequestError, match="a mask needs the picture that it belongs to"):
+            await asked.whole("a cat", options={"mask": picture})
+        with pytest.raises(RequestError, match="the mask is not base64 of a picture"):
+            await asked.whole("a cat", images=[picture], options={"mask": "!"})
+        record = await asked.whole("a cat", options={"strength": 0.5})
+    wanted = painter.requests[0]
+    assert (len(wanted.images), wanted.mask is not None, wanted.strength) == (2, True, 0.5)
+    assert record["warnings"] == ['option "strength" was ignored: there is no picture to start from']
+    assert painter.requests[1].strength is None

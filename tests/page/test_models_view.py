@@ -35,7 +35,7 @@ class Painter(FakePainter):
         self.requests.append(request)
         for completed in (1, 2):
             yield ImageChunk(completed, 2)
-        yield ImageChunk(2, 2, png("red"), duration=1)
+        yield ImageChunk(2, 2, (png("red"),), duration=1)
 
 
 @asynccontextmanager
@@ -92,8 +92,8 @@ async def test_a_picture_is_drawn_kept_with_its_parameters_and_drawn_again_from(
         await page.get_by_role("button", name="Start from it").click()
         await page.get_by_role("button", name="Draw", exact=True).click()
         await page.locator(".gallery li").nth(1).wait_for()
-    assert [request.seed for request in painter.requests] == [7, 7]
-    assert painter.requests[0].image is None and painter.requests[1].image is not None
+    assert [request.seeds for request in painter.requests] == [(7,), (7,)]
+    assert not painter.requests[0].images and painter.requests[1].images
 
 
 async def test_now_shows_what_is_loaded_and_what_went_wrong(page: "Page", root: Path) -> None:

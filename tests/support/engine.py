@@ -114,7 +114,7 @@ class FakePainter(FakeRunner):
         for completed in range(1, total + 1):
             await asyncio.sleep(0)
             yield ImageChunk(completed, total)
-        yield ImageChunk(total, total, PNG, self.warnings, duration=1)
+        yield ImageChunk(total, total, (PNG,) * len(request.seeds), self.warnings, duration=1)
 
 
 Fake = FakeEngine | FakePainter

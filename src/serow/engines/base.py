@@ -99,27 +99,32 @@ class Chunk(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """One picture to draw. None: the model's own default."""
+    """Pictures to draw of one description, one for each of `seeds`. None: the model's own default."""
 
     prompt: str
+    seeds: tuple[int, ...] = (0,)
     width: int | None = None  # pixels
     height: int | None = None
     steps: int | None = None
-    seed: int | None = None
     negative_prompt: str | None = None
     guidance: float | None = None
-    image: bytes | None = None  # PNG to start from
+    images: tuple[bytes, ...] = ()  # PNG, to start from or to look at
+    strength: float | None = None  # how far to leave the picture that it starts from, 0 to 1
+    mask: bytes | None = None  # PNG: what is white is drawn anew
+    preview: int = 0  # a preview after every so many steps; 0: none
+    adapters: tuple[tuple[str, float], ...] = ()  # weights by the names of the model's adapters
 
 
 @dataclass(frozen=True)
 class ImageChunk:
-    """One step of a picture; `image` (PNG bytes) on the last one only."""
+    """One step of the pictures; `images` (PNG bytes, in the order of the seeds) on the last one only."""
 
     completed: int
     total: int
-    image: bytes | None = None
+    images: tuple[bytes, ...] = ()
     warnings: tuple[str, ...] = ()
     duration: int = 0  # ns spent drawing, on the last one
+    preview: bytes | None = None  # a small JPEG of how far it is
 
 
 class Runner(Protocol):

@@ -78,7 +78,7 @@ class ToolCallEnd(Struct, frozen=True):
 
 
 class Step(Struct, frozen=True, gc=False):
-    """A step of a picture; `preview` is a small PNG of it where one was asked for."""
+    """A step of the pictures, of all that are drawn; `preview` is a small JPEG of them where one was asked for."""
 
     completed: int
     total: int
@@ -86,7 +86,7 @@ class Step(Struct, frozen=True, gc=False):
 
 
 class Picture(Struct, frozen=True):
-    """A finished picture: PNG bytes, and the seed that draws it again."""
+    """A finished picture: PNG bytes, and the seed that draws it again. Several come one after the other, before `Done`."""
 
     image: bytes
     seed: int | None = None

@@ -1,5 +1,6 @@
 """The flow of an Ask to an image model: what it asks for, then an event for each step and one with the picture (GEN-18)."""
 
+import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -7,13 +8,15 @@ from dataclasses import replace
 
 from serow.engines.base import RANDOM_SEED, ImageRequest, ImageRunner
 from serow.engines.diffusers.runner import require_packages
-from serow.errors import RequestError
+from serow.errors import PictureError, RequestError
 from serow.inference import events
 from serow.inference.ask import Ask, Insert, Nothing, Picture, Raw, Single
 from serow.inference.events import Event
 from serow.inference.task import DecodeImages, Task
 from serow.options import PICTURE_OPTIONS, LoadOptions, Options
 
+LARGEST_SEED = (1 << 64) - 1  # of a picture; torch takes 64 bits
+LARGEST_RANDOM = 1 << 32  # short enough to be typed again
 _USED = ("model", "prompt", "stream", "images", "options", "keep_alive", "width", "height", "steps")
 _USED_OPTIONS = (*PICTURE_OPTIONS, "seed", "num_gpu", "main_gpu", "num_thread")
 
@@ -24,10 +27,22 @@ async def prepare(task: Task, decode: DecodeImages) -> Task:
     Raises RequestError, also when the packages that draw are not installed.
     """
     require_packages()
-    given = _images(task.ask)
-    if len(given) > 1:
-        raise RequestError("an image model starts from one image at most")
-    return replace(task, images=await decode(given) if given else [], warnings=(*task.warnings, *unused(task.ask)))
+    given, mask = _images(task.ask), task.options.mask
+    if mask and not given:
+        raise RequestError("a mask needs the picture that it belongs to, in images", param="options.mask")
+    return replace(
+        task,
+        images=await decode(given) if given else [],
+        mask=await _decode_mask(mask, decode) if mask else None,
+        warnings=(*task.warnings, *unused(task.ask)),
+    )
+
+
+async def _decode_mask(mask: str, decode: DecodeImages) -> bytes:
+    try:
+        return (await decode([mask]))[0]
+    except PictureError as error:
+        raise PictureError(str(error).replace("image 0", "the mask", 1), param="options.mask") from None
 
 
 def _images(ask: Ask) -> Sequence[str]:
@@ -41,7 +56,12 @@ def unused(ask: Ask) -> list[str]:
     return [
         *(f'"{name}" was ignored: "{ask.model}" is an image model' for name in names),
         *(f'option "{name}" was ignored: "{ask.model}" is an image model' for name in options),
+        *(['option "strength" was ignored: there is no picture to start from'] if _starts_from_nothing(ask) else []),
     ]
+
+
+def _starts_from_nothing(ask: Ask) -> bool:
+    return "strength" in ask.options and not _images(ask)
 
 
 def load_options(options: Options) -> LoadOptions:
@@ -54,14 +74,24 @@ def image_request(task: Task) -> ImageRequest:
     wanted, options = _wanted(task.ask), task.options
     return ImageRequest(
         prompt=wanted.prompt,
+        seeds=_seeds(options),
         width=wanted.width or options.width,
         height=wanted.height or options.height,
         steps=wanted.steps or options.steps,
-        seed=None if options.seed == RANDOM_SEED else options.seed,
         negative_prompt=options.negative_prompt,
         guidance=options.guidance,
-        image=task.images[0] if task.images else None,
+        images=tuple(task.images),
+        strength=options.strength if task.images else None,
+        mask=task.mask,
+        preview=options.preview,
+        adapters=options.adapters,
     )
+
+
+def _seeds(options: Options) -> tuple[int, ...]:
+    """The seed of each picture, one higher than the last one's; where none was given the first is drawn by lot."""
+    first = secrets.randbelow(LARGEST_RANDOM) if options.seed == RANDOM_SEED else options.seed
+    return tuple(seed - (1 << 64) if (seed := first + number) > LARGEST_SEED else seed for number in range(options.n))
 
 
 def _wanted(ask: Ask) -> Picture:
@@ -82,13 +112,14 @@ async def answer(task: Task, runner: ImageRunner, load_duration: int) -> AsyncGe
 
     Closing the iterator stops the drawing after its step. Raises RequestError before the first event, EngineError.
     """
-    seed = None if task.options.seed == RANDOM_SEED else task.options.seed
-    async with aclosing(runner.draw(image_request(task))) as chunks:
+    wanted = image_request(task)
+    async with aclosing(runner.draw(wanted)) as chunks:
         async for chunk in chunks:
-            if chunk.image is None:
-                yield events.Step(chunk.completed, chunk.total)
+            if not chunk.images:
+                yield events.Step(chunk.completed, chunk.total, chunk.preview)
                 continue
-            yield events.Picture(chunk.image, seed)
+            for image, seed in zip(chunk.images, wanted.seeds, strict=True):
+                yield events.Picture(image, seed)
             yield events.Done(
                 reason="stop",
                 total_duration=time.perf_counter_ns() - task.started,

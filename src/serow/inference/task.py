@@ -31,6 +31,7 @@ class Task:
     timeline: Timeline = field(default_factory=Timeline)
     warnings: tuple[str, ...] = ()
     images: Sequence[bytes] = ()  # PNG
+    mask: bytes | None = None  # PNG
     think: bool | str | None = None
     tags: ThinkingTags | None = None
     constraint: Constraint | None = None

@@ -1,6 +1,7 @@
 """Ollama's dialect: bodies become an Ask, Events become records. Durations on the wire are nanoseconds."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -71,6 +72,9 @@ class GenerateRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     eval_duration: int | UnsetType = UNSET
     logprobs: list[Logprob] | UnsetType = UNSET
     image: str | UnsetType = UNSET
+    images: list[str] | UnsetType = UNSET  # all of them where there are several, `image` first
+    seed: int | UnsetType = UNSET  # draws `image` again; the others' are one higher each
+    preview: str | UnsetType = UNSET  # a JPEG
     completed: int | UnsetType = UNSET
     total: int | UnsetType = UNSET
     truncated: int | UnsetType = UNSET
@@ -171,7 +175,7 @@ class GenerateStream:
 
     def __init__(self, model: str) -> None:
         self._model = model  # as asked
-        self._image: bytes | None = None
+        self._pictures: list[Picture] = []
 
     def feed(self, event: Event) -> bytes:
         """The line of an event, b"" for one that has none."""
@@ -187,13 +191,13 @@ class GenerateStream:
                 )
             )
         match event:
-            case Step(completed, total):
-                record = self._record(completed=completed, total=total)
-            case Picture(image):
-                self._image = image
+            case Step(completed, total, preview):
+                record = self._record(completed=completed, total=total, preview=_base64(preview) if preview else UNSET)
+            case Picture():
+                self._pictures.append(event)
                 return b""
             case Done():
-                record = done_record(self._model, event, self._image)
+                record = done_record(self._model, event, self._pictures)
             case Rendered():
                 record = rendered_record(self._model, event)
             case _:
@@ -228,8 +232,7 @@ class GenerateWhole(Fold):
         if self.rendered:
             return rendered_record(self._model, self.rendered)
         assert self.done is not None  # a flow that ends without it has raised
-        image = self.pictures[-1].image if self.pictures else None
-        record = done_record(self._model, self.done, image)
+        record = done_record(self._model, self.done, self.pictures)
         return msgspec.structs.replace(
             record, response=self.text, thinking=self.thinking or UNSET, logprobs=self.logprobs or UNSET
         )
@@ -243,7 +246,7 @@ def rendered_record(model: str, event: Rendered) -> GenerateRecord:
     )
 
 
-def done_record(model: str, event: Done, image: bytes | None = None) -> GenerateRecord:
+def done_record(model: str, event: Done, pictures: Sequence[Picture] = ()) -> GenerateRecord:
     """The last record: counts and durations of what was done, nothing of what was not."""
     return GenerateRecord(
         model=model,
@@ -251,9 +254,26 @@ def done_record(model: str, event: Done, image: bytes | None = None) -> Generate
         response="",
         done=True,
         context=UNSET if event.context is None else event.context,
-        image=UNSET if image is None else base64.b64encode(image).decode("ascii"),
-        **done_fields(event, has_text=image is None),
+        **_picture_fields(pictures),
+        **done_fields(event, has_text=not pictures),
     )
+
+
+def _picture_fields(pictures: Sequence[Picture]) -> dict[str, Any]:
+    """The pictures of an answer, and the seed of the first (PIC-06)."""
+    if not pictures:
+        return {}
+    images = [_base64(each.image) for each in pictures]
+    seed = pictures[0].seed
+    return {
+        "image": images[0],
+        "images": images if len(images) > 1 else UNSET,
+        "seed": UNSET if seed is None else seed,
+    }
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def done_fields(event: Done, *, has_text: bool = True) -> dict[str, Any]:

@@ -4,13 +4,12 @@ from typing import Any
 
 from serow.duration import parse_keep_alive
 from serow.errors import RequestError
-from serow.options import TABLE, Options, parse_options
+from serow.options import PICTURE_OPTIONS, TABLE, Options, parse_options
 from serow.wire.fields import Fields
 
 FALLBACKS = {"temperature": 1.0, "top_p": 1.0}  # of OpenAI's API, under what the model's own parameters say
 UNBOUNDED = -1
-_PICTURES = {"width", "height", "steps", "guidance", "negative_prompt"}
-_OWN_NAMES = [name for name in Options.__struct_fields__ if name not in _PICTURES | {"stop", "num_predict"}]
+_OWN_NAMES = [name for name in Options.__struct_fields__ if name not in (*PICTURE_OPTIONS, "stop", "num_predict")]
 _RANGES = {
     "temperature": (0, 2),
     "top_p": (0, 1),

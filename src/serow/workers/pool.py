@@ -297,5 +297,5 @@ def _decoded(payload: bytes, kind: Any) -> Any:
 
 def _error_class(names: list[str]) -> type[SerowError]:
     """The class of a worker's error: those that take a text and a hint."""
-    known = (errors.TemplateError, errors.FormatError, errors.ModelFileError, errors.StoreError)
+    known = (errors.PictureError, errors.TemplateError, errors.FormatError, errors.ModelFileError, errors.StoreError)
     return next((each for each in known if each.__name__ in names), errors.RequestError)

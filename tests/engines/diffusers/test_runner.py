@@ -27,7 +27,7 @@ from tests.pictures import SHAPES, needs_packages
 
 pytestmark = needs_packages
 
-RED = ImageRequest(prompt="a red circle", width=64, height=64, steps=4, seed=12, guidance=4.0)
+RED = ImageRequest(prompt="a red circle", width=64, height=64, steps=4, seeds=(12,), guidance=4.0)
 
 
 def runner_of(folder: Path) -> ImageRunner:
@@ -66,18 +66,16 @@ async def fresh() -> AsyncIterator[ImageRunner]:
 @pytest.mark.req("GEN-18")
 async def test_every_step_is_told_and_the_last_chunk_is_a_png(shapes: ImageRunner) -> None:
     *steps, last = await chunks_of(shapes, RED)
-    assert [(chunk.completed, chunk.total, chunk.image) for chunk in steps] == [(n, 4, None) for n in (1, 2, 3, 4)]
-    assert last.image is not None and last.duration > 0 and last.warnings == ()
-    with Image.open(io.BytesIO(last.image), formats=["PNG"]) as picture:
+    assert [(chunk.completed, chunk.total, chunk.images) for chunk in steps] == [(n, 4, ()) for n in (1, 2, 3, 4)]
+    assert last.images and last.duration > 0 and last.warnings == ()
+    with Image.open(io.BytesIO(last.images[0]), formats=["PNG"]) as picture:
         assert picture.size == (64, 64)
 
 
 @pytest.mark.req("GEN-18")
-async def test_the_same_seed_gives_the_same_picture_and_no_seed_another_one(shapes: ImageRunner) -> None:
-    first, again, other = [(await drawn(shapes, replace(RED, seed=seed))).image for seed in (12, 12, 13)]
+async def test_the_same_seed_gives_the_same_picture(shapes: ImageRunner) -> None:
+    first, again, other = [(await drawn(shapes, replace(RED, seeds=(seed,)))).images for seed in (12, 12, 13)]
     assert first == again != other
-    unseeded = [(await drawn(shapes, replace(RED, seed=None))).image for _ in range(2)]
-    assert unseeded[0] != unseeded[1]
 
 
 @pytest.mark.parametrize(
@@ -95,28 +93,28 @@ async def test_what_is_not_done_as_asked_is_said(shapes: ImageRunner, change: di
 
 async def test_a_negative_prompt_and_guidance_change_the_picture(shapes: ImageRunner) -> None:
     changes: list[dict[str, object]] = [{}, {"guidance": 7.0}, {"negative_prompt": "a blue square"}]
-    assert len({(await drawn(shapes, replace(RED, **change))).image for change in changes}) == 3  # type: ignore[arg-type]
+    assert len({(await drawn(shapes, replace(RED, **change))).images for change in changes}) == 3  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", [-(2**63), -2, 0, 2**63 - 1])
 async def test_every_seed_that_a_request_can_hold_is_one(shapes: ImageRunner, seed: int) -> None:
-    assert (await drawn(shapes, replace(RED, steps=1, seed=seed))).image is not None
+    assert (await drawn(shapes, replace(RED, steps=1, seeds=(seed,)))).images
 
 
 async def test_a_drawing_starts_from_a_picture_and_keeps_its_size(shapes: ImageRunner) -> None:
     out = io.BytesIO()
     Image.new("RGB", (80, 47), "blue").save(out, "PNG")
-    last = await drawn(shapes, ImageRequest(prompt="a red circle", steps=10, seed=1, image=out.getvalue()))
-    assert last.image is not None and last.total < 10
-    with Image.open(io.BytesIO(last.image)) as picture:
+    last = await drawn(shapes, ImageRequest(prompt="a red circle", steps=10, seeds=(1,), images=(out.getvalue(),)))
+    assert last.images and last.total < 10
+    with Image.open(io.BytesIO(last.images[0])) as picture:
         assert picture.size == (80, 48)
     assert last.warnings == ("the image of 80x47 pixels was scaled to 80x48",)
 
 
 async def test_two_requests_draw_one_after_the_other(shapes: ImageRunner) -> None:
     async with asyncio.timeout(60):
-        both = await asyncio.gather(drawn(shapes, RED), drawn(shapes, replace(RED, seed=13)))
-    assert both[0].image == (await drawn(shapes, RED)).image != both[1].image
+        both = await asyncio.gather(drawn(shapes, RED), drawn(shapes, replace(RED, seeds=(13,))))
+    assert both[0].images == (await drawn(shapes, RED)).images != both[1].images
 
 
 @pytest.mark.req("LIFE-05")
@@ -124,7 +122,7 @@ async def test_a_drawing_that_nobody_waits_for_ends_after_its_step(shapes: Image
     async with aclosing(shapes.draw(replace(RED, steps=1000))) as chunks:
         assert (await anext(chunks)).total == 1000
     async with asyncio.timeout(10):
-        assert (await drawn(shapes, RED)).image is not None
+        assert (await drawn(shapes, RED)).images
 
 
 async def test_only_who_has_the_key_may_ask(shapes: ImageRunner) -> None:
@@ -219,11 +217,13 @@ async def test_pipelines_of_each_kind_are_loaded_and_draw(folders: Path, kind: s
     runner = runner_of(folders / kind)
     await runner.load()
     try:
-        request = ImageRequest(prompt="a {cat}", width=36, height=32, steps=2, seed=1, guidance=3.0, negative_prompt="a dog")
+        request = ImageRequest(
+            prompt="a {cat}", width=36, height=32, steps=2, seeds=(1,), guidance=3.0, negative_prompt="a dog"
+        )
         *steps, last = await chunks_of(runner, request)
-        assert len(steps) == 2 and last.image is not None
+        assert len(steps) == 2 and last.images
         assert "width 36 was rounded to 32: the model draws in multiples of 8" in last.warnings
-        again = await drawn(runner, replace(request, image=last.image, negative_prompt=None))
-        assert again.image is not None
+        again = await drawn(runner, replace(request, images=last.images, negative_prompt=None))
+        assert again.images
     finally:
         await runner.close()

@@ -34,16 +34,28 @@ class Pipeline:
         if not _parameters(pipe).keys() >= _NEEDED:
             raise LoadError(f"{type(pipe).__name__} is not a pipeline that draws from text step by step")
 
-    def draw(self, request: ImageRequest, on_step: OnStep) -> tuple[bytes, tuple[str, ...]]:
-        """Draw; returns PNG bytes and warnings. What `on_step` raises ends it between two steps. Raises RequestError."""
-        pipe = self._for_image() if request.image else self._from_text
+    def draw(self, request: ImageRequest, on_step: OnStep) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+        """Draw; returns the PNG bytes of each picture, and warnings. What `on_step` raises ends it between two steps.
+
+        Raises RequestError.
+        """
+        _refuse_what_is_to_come(request)
+        count = len(request.seeds)
+        found = [
+            self._draw(request, seed, lambda done, total, before=number: on_step(before * total + done, count * total))  # type: ignore[misc]
+            for number, seed in enumerate(request.seeds)
+        ]
+        return tuple(image for image, _ in found), found[0][1]
+
+    def _draw(self, request: ImageRequest, seed: int, on_step: OnStep) -> tuple[bytes, tuple[str, ...]]:
+        pipe = self._for_image() if request.images else self._from_text
         warnings: list[str] = []
         arguments = {
             **self._size_arguments(pipe, request, warnings),
             **_guidance_arguments(_parameters(pipe), request, warnings),
             "prompt": request.prompt,
             "callback_on_step_end": _callback(on_step),
-            "generator": _generator(request.seed),
+            "generator": _generator(seed),
         }
         if request.steps is not None:
             arguments["num_inference_steps"] = request.steps
@@ -80,9 +92,11 @@ class Pipeline:
         step = _grid(pipe)
         sides = {"width": request.width, "height": request.height}
         given = {name: _rounded(name, side, step, warnings) for name, side in sides.items() if side is not None}
-        if request.image is None:
+        if not request.images:
             return given
-        picture = Image.open(io.BytesIO(request.image))
+        if len(request.images) > 1:
+            raise RequestError("this model starts from one image at most")
+        picture = Image.open(io.BytesIO(request.images[0]))
         own = _own_size(picture.size, step)
         size = given.get("width", own[0]), given.get("height", own[1])
         if not given and size != picture.size:
@@ -96,13 +110,16 @@ def _parameters(pipe: Any) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(type(pipe).__call__).parameters)
 
 
-def _generator(seed: int | None) -> torch.Generator:
-    """Numbers of the CPU, which are the same on every device; without a seed other ones every time."""
-    generator = torch.Generator("cpu")
-    if seed is None:
-        generator.seed()
-        return generator
-    return generator.manual_seed(seed)
+def _refuse_what_is_to_come(request: ImageRequest) -> None:
+    """Name what no pipeline is asked for yet."""
+    for name in ("strength", "mask", "preview", "adapters"):
+        if getattr(request, name):
+            raise RequestError(f'option "{name}" is not supported yet')
+
+
+def _generator(seed: int) -> torch.Generator:
+    """Numbers of the CPU, which are the same on every device."""
+    return torch.Generator("cpu").manual_seed(seed)
 
 
 def _callback(on_step: OnStep) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:

@@ -40,4 +40,4 @@ class Event(Struct, frozen=True, omit_defaults=True):
     @property
     def is_last(self) -> bool:
         """Whether nothing follows it."""
-        return self.chunk is None or self.chunk.image is not None
+        return self.chunk is None or bool(self.chunk.images)

@@ -13,7 +13,7 @@ from serow.errors import EngineError, NotEnoughMemory, RequestError
 from serow.settings import Settings
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
-_LONGEST_LINE = 128 << 20  # bytes; a picture of 4096x4096 pixels takes at most 64 MiB as base64
+_LONGEST_LINE = 1 << 30  # bytes; eight pictures of 4096x4096 pixels take at most 64 MiB each as base64
 _FAULTS = {"request": RequestError, "memory": NotEnoughMemory, "engine": EngineError}
 
 
@@ -83,7 +83,7 @@ class ImageRunner:
                 async for line in _lines(response.content):
                     chunk = self._chunk(msgspec.json.decode(line, type=Event))
                     yield chunk
-                    if chunk.image is not None:
+                    if chunk.images:
                         return
         except TimeoutError:
             self._child.kill("the engine does not answer")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from serow.engines.diffusers.pipeline import Pipeline
 
 SPINCOUNT = "10000"  # OpenMP's own 300,000 make a drawing ten times slower beside another busy process
-_LARGEST_REQUEST = 128 << 20  # bytes; a picture to start from comes as base64 of at most 64 MiB
+_LARGEST_REQUEST = 1 << 30  # bytes; a picture to start from comes as base64 of at most 64 MiB, and there may be several
 
 
 class Abandoned(Exception):
@@ -101,10 +101,10 @@ class _Drawing:
     def run(self, pipeline: "Pipeline", wanted: ImageRequest) -> ImageChunk:
         """Draw; returns the last chunk, the others are posted."""
         started = time.perf_counter_ns()
-        image, warnings = pipeline.draw(wanted, self._on_step)
+        images, warnings = pipeline.draw(wanted, self._on_step)
         duration = time.perf_counter_ns() - started
         self._tell()
-        return ImageChunk(self._last.completed, self._last.total, image, warnings, duration)
+        return ImageChunk(self._last.completed, self._last.total, images, warnings, duration)
 
     def _on_step(self, completed: int, total: int) -> None:
         if self.is_abandoned.is_set():
