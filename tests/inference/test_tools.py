@@ -1,15 +1,14 @@
 """Tools in /api/chat with an engine that says what the test wrote (TOOL-01 to TOOL-08)."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from serow.errors import PromptTooLong, RequestError
 from serow.store.model import Capability
-from tests.output.families import compiled, template_of
-from tests.support.engine import FakeEngine, Piece, Script
+from tests.output.families import speaking
+from tests.support.engine import FakeEngine
 from tests.support.flow import flow
 
 TOOLS: tuple[Capability, ...] = ("completion", "tools")
@@ -26,22 +25,8 @@ BODY = '\n{"name": "add", "arguments": {"b": 85, "a": 12345678901234567890}}'
 CLOSING = "\n</tool_call>"
 
 
-def engine(*scripts: Sequence[Piece] | Script, family: str = "hermes") -> FakeEngine:
-    """An engine with the template of a family, which gets arguments as objects, as the real ones give them."""
-    template = compiled(template_of(family))
-
-    def render(messages: Sequence[dict[str, Any]], _: dict[str, Any]) -> str:
-        return str(template.render(messages=json.loads(json.dumps(messages), object_hook=_parsed), add_generation_prompt=True))
-
-    return FakeEngine(*scripts, template=render)
-
-
-def _parsed(value: dict[str, Any]) -> dict[str, Any]:
-    return {**value, "arguments": json.loads(value["arguments"])} if isinstance(value.get("arguments"), str) else value
-
-
 def calling() -> FakeEngine:
-    return engine(["I add.\n", OPENING], [BODY], [CLOSING])
+    return speaking(["I add.\n", OPENING], [BODY], [CLOSING])
 
 
 @pytest.mark.req("TOOL-03", "TOOL-07")
@@ -72,7 +57,7 @@ async def test_a_call_has_a_record_of_its_own_before_the_last() -> None:
 
 @pytest.mark.req("TOOL-05")
 async def test_a_cut_call_is_content_and_a_warning() -> None:
-    async with flow(engine([OPENING], [BODY[:20], BODY[20:]]), *TOOLS) as asked:
+    async with flow(speaking([OPENING], [BODY[:20], BODY[20:]]), *TOOLS) as asked:
         record = await asked.reply("Go", tools=[ADD], options={"num_predict": 2})
     assert record["message"]["content"] == OPENING + BODY[:20] and "tool_calls" not in record["message"]
     assert record["done_reason"] == "length" and record["warnings"] == [
@@ -82,7 +67,7 @@ async def test_a_cut_call_is_content_and_a_warning() -> None:
 
 @pytest.mark.req("TOOL-05")
 async def test_without_tools_nothing_is_a_call() -> None:
-    async with flow(engine([OPENING + BODY + CLOSING]), *TOOLS) as asked:
+    async with flow(speaking([OPENING + BODY + CLOSING]), *TOOLS) as asked:
         record = await asked.reply("Go")
         chosen = await asked.reply("Go", tools=[ADD], tool_choice="none")
     assert record["message"] == chosen["message"] == {"role": "assistant", "content": OPENING + BODY + CLOSING}
@@ -90,7 +75,7 @@ async def test_without_tools_nothing_is_a_call() -> None:
 
 @pytest.mark.req("TOOL-01")
 async def test_a_model_without_tools_refuses_them() -> None:
-    async with flow(engine(["x"])) as asked:
+    async with flow(speaking(["x"])) as asked:
         with pytest.raises(RequestError, match='"m" does not support tools'):
             await asked.reply("Go", tools=[ADD])
         assert (await asked.reply("Go", tools=[]))["message"]["content"] == "x"
@@ -111,7 +96,7 @@ async def test_a_model_without_tools_refuses_them() -> None:
     ],
 )
 async def test_a_tool_that_is_none_is_refused_and_named(tool: dict[str, Any], error: str) -> None:
-    async with flow(engine(["x"]), *TOOLS) as asked:
+    async with flow(speaking(["x"]), *TOOLS) as asked:
         with pytest.raises(RequestError) as caught:
             await asked.reply("Go", tools=[tool])
     assert error in str(caught.value)
@@ -123,14 +108,14 @@ async def test_recursive_schemas_and_odd_names_do_no_harm() -> None:
     odd = {"function": {"name": "add two/n.úmeros 😀", "parameters": tree}}
     loop = {"function": {"name": "loop", "parameters": {"$ref": "#"}}}
     body = '{"name": "add two/n.úmeros 😀", "arguments": {"next": {}}}'
-    async with flow(engine([OPENING], [body], [CLOSING]), *TOOLS) as asked:
+    async with flow(speaking([OPENING], [body], [CLOSING]), *TOOLS) as asked:
         record = await asked.reply("Go", tools=[odd, loop])
     assert record["message"]["tool_calls"][0]["function"]["name"] == "add two/n.úmeros 😀"
 
 
 @pytest.mark.req("TOOL-07")
 async def test_a_choice_holds_the_answer_to_its_tools() -> None:
-    named = engine([BODY], [CLOSING])
+    named = speaking([BODY], [CLOSING])
     async with flow(named, *TOOLS) as asked:
         choice = {"type": "function", "function": {"name": "add"}}
         record = await asked.reply("Go", tools=[ADD, NOW], tool_choice=choice, parallel_tool_calls=False)
@@ -145,10 +130,10 @@ async def test_a_choice_holds_the_answer_to_its_tools() -> None:
 @pytest.mark.req("TOOL-08")
 async def test_a_format_holds_the_answer_and_not_the_call() -> None:
     format = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
-    async with flow(engine([OPENING], [BODY], [CLOSING]), *TOOLS) as asked:
+    async with flow(speaking([OPENING], [BODY], [CLOSING]), *TOOLS) as asked:
         called = await asked.reply("Go", tools=[ADD], format=format)
     assert len(called["message"]["tool_calls"]) == 1 and "format_valid" not in called
-    answering = engine(["Well"], ['{"sum": 3}'])
+    answering = speaking(["Well"], ['{"sum": 3}'])
     async with flow(answering, *TOOLS) as asked:
         answered = await asked.reply("Go", tools=[ADD], format=format)
     assert answered["message"]["content"] == '{"sum": 3}' and answering.requests[1].grammar
@@ -160,7 +145,7 @@ async def test_log_probabilities_of_a_call_are_all_told() -> None:
         records = await asked.chat("Go", tools=[ADD], logprobs=True)
     tokens = [entry["token"] for record in records for entry in record.get("logprobs", ())]
     assert tokens == ["I add.\n", OPENING, BODY, CLOSING]
-    async with flow(engine([OPENING], [BODY[:20], BODY[20:]]), *TOOLS) as asked:
+    async with flow(speaking([OPENING], [BODY[:20], BODY[20:]]), *TOOLS) as asked:
         records = await asked.chat("Go", tools=[ADD], logprobs=True, options={"num_predict": 2})
     assert [entry["token"] for record in records for entry in record.get("logprobs", ())] == [OPENING, BODY[:20]]
 
@@ -189,7 +174,7 @@ async def test_bound_text_that_calls_is_not_judged_by_what_is_left_of_it() -> No
 @pytest.mark.parametrize("call", [{"index": "0"}, {"arguments": '{"a": NaN}'}, {"arguments": '{"a": 1e400}'}])
 async def test_a_call_of_the_history_that_is_none_is_refused(call: dict[str, Any]) -> None:
     called = {"role": "assistant", "tool_calls": [{"function": {"name": "add", **call}}]}
-    async with flow(engine(["x"]), *TOOLS) as asked:
+    async with flow(speaking(["x"]), *TOOLS) as asked:
         with pytest.raises(RequestError, match=next(iter(call))):
             await asked.reply("Go", called, {"role": "tool", "content": "1"})
 
@@ -204,7 +189,7 @@ async def test_a_go_template_shows_how_its_model_calls() -> None:
 
 @pytest.mark.req("TOOL-03", "TOOL-07")
 async def test_a_store_model_that_passes_its_text_through_calls_nothing() -> None:
-    async with flow(engine([OPENING + BODY]), *TOOLS, parser="passthrough") as asked:
+    async with flow(speaking([OPENING + BODY]), *TOOLS, parser="passthrough") as asked:
         record = await asked.reply("Go", tools=[ADD])
         must = await asked.reply("Go", tools=[ADD], tool_choice="required")
     assert record["message"] == must["message"] == {"role": "assistant", "content": OPENING + BODY}
@@ -214,16 +199,16 @@ async def test_a_store_model_that_passes_its_text_through_calls_nothing() -> Non
 
 @pytest.mark.req("CHAT-07")
 async def test_a_renderer_of_the_peer_without_a_template_is_refused_in_words() -> None:
-    async with flow(engine(["x"]), *TOOLS, renderer="qwen3-coder", chat_template="") as asked:
+    async with flow(speaking(["x"]), *TOOLS, renderer="qwen3-coder", chat_template="") as asked:
         with pytest.raises(RequestError, match='renderer "qwen3-coder"'):
             await asked.reply("Go")
-    async with flow(engine(["x"]), *TOOLS, renderer="qwen3-coder") as asked:
+    async with flow(speaking(["x"]), *TOOLS, renderer="qwen3-coder") as asked:
         assert (await asked.reply("Go"))["message"]["content"] == "x"
 
 
 @pytest.mark.req("TOOL-07")
 async def test_a_template_is_probed_once() -> None:
-    said = engine(["x"])
+    said = speaking(["x"])
     async with flow(said, *TOOLS) as asked:
         await asked.reply("Go", tools=[ADD])
         num_probes = len(said.rendered)
@@ -233,7 +218,7 @@ async def test_a_template_is_probed_once() -> None:
 
 @pytest.mark.req("TOOL-01", "CHAT-12")
 async def test_tools_that_can_not_fit_are_refused_before_they_are_rendered() -> None:
-    said = engine(["x"])
+    said = speaking(["x"])
     large = {"function": {"name": "add", "parameters": {"properties": {"a": {"description": "x" * 1_000_000}}}}}
     async with flow(said, *TOOLS) as asked:
         with pytest.raises(PromptTooLong, match=r"the list of tools has at least 4167\d tokens, the context holds 4096"):
@@ -244,7 +229,7 @@ async def test_tools_that_can_not_fit_are_refused_before_they_are_rendered() -> 
 @pytest.mark.req("TOOL-07")
 async def test_arguments_that_nothing_held_are_checked() -> None:
     call = "<tool_call>\n<function=add>\n<parameter=a>\nten\n</parameter>\n</function>\n</tool_call>"
-    async with flow(engine([call], family="qwen3_coder"), *TOOLS) as asked:
+    async with flow(speaking([call], family="qwen3_coder"), *TOOLS) as asked:
         record = await asked.reply("Go", tools=[ADD])
     assert record["message"]["tool_calls"][0]["function"]["arguments"] == {"a": "ten"}
     assert record["warnings"] == ['the arguments of the call of "add" do not fit its parameters']

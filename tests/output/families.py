@@ -15,6 +15,7 @@ from serow.output.format import CallFormat
 from serow.output.parser import OutputParser
 from serow.output.probe import Prober, Render
 from serow.output.thinking import ThinkingTags
+from tests.support.engine import FakeEngine, Piece, Script
 
 TEMPLATES = Path(__file__).parent / "templates"
 FAMILIES = sorted(path.stem for path in TEMPLATES.glob("*.jinja"))
@@ -88,6 +89,20 @@ def compiled(text: str) -> Any:
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
     return environment.from_string(text)
+
+
+def speaking(*scripts: Sequence[Piece] | Script, family: str = "hermes") -> FakeEngine:
+    """An engine with the template of a family, which gets arguments as objects, as the real ones give them."""
+    template = compiled(template_of(family))
+
+    def render(messages: Sequence[dict[str, Any]], _: dict[str, Any]) -> str:
+        return str(template.render(messages=json.loads(json.dumps(messages), object_hook=_parsed), add_generation_prompt=True))
+
+    return FakeEngine(*scripts, template=render)
+
+
+def _parsed(value: dict[str, Any]) -> dict[str, Any]:
+    return {**value, "arguments": json.loads(value["arguments"])} if isinstance(value.get("arguments"), str) else value
 
 
 def renderer(text: str) -> Render:

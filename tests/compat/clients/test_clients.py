@@ -1,5 +1,6 @@
 """The official Python and JavaScript clients go through the same scenarios with the same results."""
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -7,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.compat.clients import scenarios
-from tests.compat.wire import Wire
+from tests.compat.clients.kept import before
 
 HERE = Path(__file__).parent
 PICTURE = HERE.parents[1] / "models" / "zoo" / "lm" / "vision_images" / "01.png"
@@ -50,6 +52,11 @@ EXPECTED: dict[str, Any] = {
 }
 
 
+def by_python(url: str) -> dict[str, Any]:
+    """What the Python client says."""
+    return scenarios.run(url, PICTURE)
+
+
 def by_node(url: str) -> dict[str, Any]:
     """What the JavaScript client says; skips where it can't be had."""
     if not (shutil.which("node") and shutil.which("npm")):
@@ -64,10 +71,11 @@ def by_node(url: str) -> dict[str, Any]:
     return results
 
 
-@pytest.fixture(scope="module", params=["python", "javascript"])
-def results(request: pytest.FixtureRequest, wire: Wire) -> dict[str, Any]:
+@pytest_asyncio.fixture(scope="module", params=["python", "javascript"])
+async def results(request: pytest.FixtureRequest, server: str) -> dict[str, Any]:
     """The results of one client."""
-    return scenarios.run(wire.url, PICTURE) if request.param == "python" else by_node(wire.url)
+    async with before(server, f"ollama_{request.param}") as url:
+        return await asyncio.to_thread(by_python if request.param == "python" else by_node, url)
 
 
 @pytest.mark.parametrize("scenario", EXPECTED)

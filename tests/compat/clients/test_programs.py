@@ -3,6 +3,7 @@
 A program that is not installed is skipped. What each one must bring is here; how it asks is in its file.
 """
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.compat.clients.kept import ENVIRONMENTS, before
+
 HERE = Path(__file__).parent / "programs"
-ENVIRONMENTS = Path(__file__).parents[3] / ".clients"
 DEADLINE = 100  # seconds
 
 SUM = "37 + 85 = 122."
@@ -102,27 +104,53 @@ EXPECTED: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("responses", "chat"), "23 + 68 ="),
         **{f"{name} streamed": ["23 + 68 =", True] for name in ("responses", "chat")},
     },
+    "llama_index_python.py": {
+        **dict.fromkeys(("ollama complete", "ollama chat", "ollama stream", "openai chat", "openai stream"), SUM),
+        **dict.fromkeys(("ollama agent", "openai agent"), "23 + 68 ="),
+        **dict.fromkeys(("ollama embeddings", "openai embeddings"), 2),
+        "ollama structured": "Sum",
+    },
+    "haystack_python.py": {
+        **dict.fromkeys(("ollama", "openai"), SUM),
+        **{f"{name} agent": [4, "23 + 68 ="] for name in ("ollama", "openai")},
+        "ollama stream": True,
+        "ollama embeddings": [128, 2],
+        "openai embeddings": 128,
+    },
+    "semantic_kernel_python.py": {
+        **dict.fromkeys(("chat", "stream", "text", "openai"), SUM),
+        **dict.fromkeys(("agent", "openai agent"), True),
+        "embeddings": 2,
+    },
+    "ai_sdk_ollama.mjs": {
+        **{f"{name}{kind}": SUM for name in ("v2", "sdk") for kind in ("", " streamed")},
+        **{f"{name} tools": [2, "23 + 68 ="] for name in ("v2", "sdk")},
+        **{f"{name} object": ["a", "b"] for name in ("v2", "sdk")},
+        **{f"{name} embedMany": 2 for name in ("v2", "sdk")},
+        "error": 404,
+    },
     "llm_python.py": {"models": True, "prompt": True, "schema": ["a", "b"]},
 }
 
 
-def run(program: str, url: str) -> dict[str, Any]:
+async def run(program: str, server: str) -> dict[str, Any]:
     """What a program prints; skips where it is not installed."""
     name, _, kind = program.partition(".")
     environment = ENVIRONMENTS / name.removesuffix("_python").replace("_", "-")
     if not (environment / "installed").exists() or (kind == "mjs" and shutil.which("node") is None):
         pytest.skip(f"{environment.name} is not installed: scripts/clients {environment.name}")
     runtime = ["node"] if kind == "mjs" else [str(environment / "venv" / "bin" / "python")]
-    argv = [*runtime, str(HERE / program), url, *([str(environment)] if kind == "mjs" else [])]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE)
+    async with before(server, name) as url:
+        argv = [*runtime, str(HERE / program), url, *([str(environment)] if kind == "mjs" else [])]
+        done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, timeout=DEADLINE)
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 @pytest.mark.parametrize("program", EXPECTED)
-def test_a_program_is_served(program: str, server: str) -> None:
-    assert run(program, server) == EXPECTED[program]
+async def test_a_program_is_served(program: str, server: str) -> None:
+    assert await run(program, server) == EXPECTED[program]
 
 
 def test_every_program_is_expected_to_bring_something() -> None:
