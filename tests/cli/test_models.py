@@ -173,12 +173,24 @@ def test_create_starts_from_a_model_that_is_there(serow: Serow, home: Path) -> N
     serow("rm", "test/based")
 
 
+@pytest.mark.req("LIB-29")
+@pytest.mark.parametrize("draft", ["zoo-think", "./small.gguf"])
+def test_create_takes_a_draft_by_its_path_or_its_name(serow: Serow, home: Path, zoo: Path, draft: str) -> None:
+    (home / "small.gguf").write_bytes((zoo / "zoo-think.gguf").read_bytes())
+    (home / "Modelfile").write_text(f"FROM zoo-think\nDRAFT none\nDRAFT {draft}\n")
+    assert serow("create", "test/drafting").code == 0
+    assert "\nDRAFT /" in serow("show", "test/drafting", "--modelfile").out
+    assert serow("rm", "test/drafting").code == 0
+
+
 @pytest.mark.parametrize(
     "text, error",
     [
         ("FROM ./nope.gguf", "error: there is no file nope.gguf"),
         ("FROM zoo-think\nFROM smollm2:135m", "error: FROM lines name a model, or files of one"),
         ("FROM .", "error: the folder is not a diffusers pipeline"),
+        ("FROM zoo-think\nDRAFT nope.gguf", "error: there is no file nope.gguf"),
+        ("FROM zoo-think\nDRAFT nope", "error: model 'nope:latest' not found"),
         ("NONSENSE x", "error: line 1: command must be one of"),
     ],
 )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -53,7 +53,7 @@ def create(model: str, file: Path, quantize: str | None, draft_quantize: str | N
             "from": names[0] if names else None,
             "files": {name: send(path) for name, path in sources.items()} or None,
             "adapters": _named(modelfile.adapters, file.parent, send),
-            "draft_files": _named(modelfile.drafts, file.parent, send),
+            **_draft(modelfile.drafts[-1:], file.parent, send),
             "quantize": quantize,
             "draft_quantize": draft_quantize,
         }
@@ -62,6 +62,17 @@ def create(model: str, file: Path, quantize: str | None, draft_quantize: str | N
 
 def _named(texts: Sequence[str], base: Path, send: Callable[[Path], str]) -> dict[str, str]:
     return {path.name: send(path) for path in (_existing(text, base) for text in texts)}
+
+
+def _draft(texts: Sequence[str], base: Path, send: Callable[[Path], str]) -> dict[str, Any]:
+    """What a DRAFT line names: a file that is there, or looks like one, else a model of the server."""
+    if any(_path(text, base).exists() or _is_path(text) for text in texts):
+        return {"draft_files": _named(texts, base, send)}
+    return {"draft": "".join(texts)}
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith(_PATH_STARTS) or text in (".", "..") or (text.lower().endswith(".gguf") and ":" not in text)
 
 
 def _read(file: Path) -> str:
@@ -85,7 +96,7 @@ def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[st
     names = []
     for text in sources:
         path = _path(text, base)
-        is_path = text.startswith(_PATH_STARTS) or text in (".", "..")
+        is_path = _is_path(text)
         if path.is_dir() and (is_path or any(path.glob("*.gguf")) or (path / INDEX).is_file()):
             files |= _files_in(path)
         elif path.is_file() or is_path:

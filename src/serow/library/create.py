@@ -6,6 +6,7 @@ from contextlib import aclosing
 from serow.library.progress import Record
 from serow.library.quantize import quantize
 from serow.store.create import Draft, Recipe
+from serow.store.manifest import DRAFT, WEIGHTS
 from serow.store.name import Name
 from serow.store.store import Store
 from serow.system.work import in_thread
@@ -22,10 +23,11 @@ async def create(store: Store, name: Name, recipe: Recipe) -> AsyncGenerator[Rec
         draft = await in_thread(store.draft, recipe)
         for status in draft.parsing:
             yield {"status": status}
-        if recipe.quantize:
-            async with aclosing(quantize(store, draft, recipe.quantize.upper(), made)) as records:
-                async for record in records:
-                    yield record
+        for media_type, wanted in ((WEIGHTS, recipe.quantize), (DRAFT, recipe.draft_quantize)):
+            if wanted:
+                async with aclosing(quantize(store, draft, media_type, wanted.upper(), made)) as records:
+                    async for record in records:
+                        yield record
         async with aclosing(_finish(store, name, draft)) as records:
             async for record in records:
                 yield record

@@ -14,6 +14,7 @@ from serow.errors import EngineError, ModelFileError, StoreError
 from serow.library.progress import TICK, Record
 from serow.store.blobs import disk_errors
 from serow.store.create import Draft
+from serow.store.manifest import WEIGHTS
 from serow.store.store import Store
 from serow.store.weights import describe
 from serow.system.disk import open_partial
@@ -24,34 +25,31 @@ _PROGRAM = "serow.library.quantizer"
 _LINE = 64 << 10  # bytes of a line that the process may say
 
 
-async def quantize(store: Store, draft: Draft, wanted: str, made: list[str]) -> AsyncGenerator[Record, None]:
-    """Give a draft quantized weights; yields progress. `made` gets the digest of the new blob, which the caller holds.
+async def quantize(store: Store, draft: Draft, media_type: str, wanted: str, made: list[str]) -> AsyncGenerator[Record, None]:
+    """Give a model in the making quantized weights, or a quantized draft; yields progress.
 
-    Raises EngineError for what the quantizer says, StoreError.
+    `made` gets the digest of the new blob, which the caller holds. Raises EngineError for what the quantizer says, StoreError.
     """
-    source = store.blobs.path(draft.weights.digest)
-    status = f"quantizing {draft.file_type} model to {wanted}"
+    layer = draft.only(media_type)
+    what = "model" if media_type == WEIGHTS else "draft"
+    record = {"status": f"quantizing {draft.file_type(layer)} {what} to {wanted}", "digest": layer.digest, "total": layer.size}
     folder = store.root / "downloads"
     with disk_errors():
         folder.mkdir(parents=True, exist_ok=True)
         handle, path = open_partial(folder)
         os.close(handle)
     try:
-        async for completed in _run(source, path, wanted):
-            yield _record(status, draft, completed)
-        yield _record(status, draft, draft.weights.size)
+        async for completed in _run(store.blobs.path(layer.digest), path, wanted):
+            yield {**record, "completed": completed}
+        yield {**record, "completed": layer.size}
         if (found := (await in_thread(describe, path)).file_type) != wanted:
             raise EngineError(f"the quantizer has made {found} of it")
         digest = await in_thread(store.blobs.move_in, path)
         made.append(digest)
         store.hold([digest])
-        draft.replace_weights(digest, store.blobs.size(digest))
+        draft.replace(layer, digest, store.blobs.size(digest))
     finally:
         await in_thread(_drop, path)
-
-
-def _record(status: str, draft: Draft, completed: int) -> Record:
-    return {"status": status, "digest": draft.weights.digest, "total": draft.weights.size, "completed": completed}
 
 
 def _drop(path: Path) -> None:

@@ -88,6 +88,7 @@ FIELDS: Mapping[str, str] = {
     "license": "licence texts",
     "parameters": "options that the model has unless a request says otherwise",
     "draft_files": "names of files of a smaller model that guesses ahead, and the digests of their blobs",
+    "draft": "name of a smaller model that is there and guesses ahead",
     "renderer": "a format of prompts that is built into Ollama; kept, and not used here",
     "parser": "how Ollama would read what the model writes",
     "requires": "the version of Ollama that the model asks for; kept and shown, not compared",

@@ -111,13 +111,14 @@ class Assembler:
         layer = manifest.all(media.WEIGHTS)[-1]
         path, *others = self._weights(manifest)
         weights = self.heads.describe(path, *others)
-        projector = manifest.last(media.PROJECTOR)
+        projector, draft = manifest.last(media.PROJECTOR), manifest.last(media.DRAFT)
         found = capabilities(weights, has_projector=projector is not None, template=parts.template, parser=config.parser or "")
         return Model(
             **shared,
             weights=path,
             projector=None if projector is None else self.blobs.path(projector.digest),
             adapters=tuple(self.blobs.path(adapter.digest) for adapter in manifest.all(media.ADAPTER)),
+            draft=None if draft is None else self.blobs.path(draft.digest),
             template=parts.template,
             chat_template=weights.chat_template,
             parent_model=layer.parent,

@@ -53,8 +53,11 @@ class Draft:
         self.parsed = 0  # GGUF files that were read
 
     @classmethod
-    def of(cls, recipe: Recipe, blobs: Blobs, heads: Heads, base: bytes | None) -> "Draft":
-        """Follow a recipe; `base` is the manifest of its source. Raises RequestError, ModelFileError, StoreError."""
+    def of(cls, recipe: Recipe, blobs: Blobs, heads: Heads, base: bytes | None, guesser: bytes | None = None) -> "Draft":
+        """Follow a recipe; `base` is the manifest of its source, `guesser` the one of the model that it drafts with.
+
+        Raises RequestError, ModelFileError, StoreError.
+        """
         recipe.check()
         draft = cls(blobs, heads)
         if recipe.source is not None and base is not None:
@@ -64,10 +67,14 @@ class Draft:
             draft._check_adapters()
         draft._add_adapters(recipe.adapters)
         draft._add_drafts(recipe.draft_files)
+        if recipe.draft is not None and guesser is not None:
+            draft._add_guesser(recipe.draft, media.decode_manifest(guesser))
         draft._add_texts(recipe)
         draft._add_info(recipe)
         if recipe.quantize:
-            draft._check_quantizable(recipe.quantize.upper())
+            draft._check_quantizable(media.WEIGHTS)
+        if recipe.draft_quantize:
+            draft._check_quantizable(media.DRAFT)
         return draft
 
     @property
@@ -80,10 +87,9 @@ class Draft:
         """What was done to read the files, as Ollama words it."""
         return ["parsing GGUF"] * self.parsed
 
-    @property
-    def file_type(self) -> str:
-        """How the weights are packed: F16, Q8_0 …"""
-        return self._heads.describe(self._blobs.path(self.weights.digest)).file_type
+    def file_type(self, layer: Layer) -> str:
+        """How the numbers of a file are packed: F16, Q8_0 …"""
+        return self._heads.describe(self._blobs.path(layer.digest)).file_type
 
     @property
     def digests(self) -> list[str]:
@@ -109,29 +115,28 @@ class Draft:
             yield entry.layer.digest, is_new
         self._blobs.put(encode_config(self._final_config()))
 
-    def replace_weights(self, digest: str, size: int) -> None:
-        """Take other weights, the same numbers packed in another way. Raises ModelFileError."""
+    def replace(self, old: Layer, digest: str, size: int) -> None:
+        """Take another file for one, the same numbers packed in another way. Raises ModelFileError."""
         weights = self._heads.describe(self._blobs.path(digest))
-        old = self.weights
-        layer = Layer(media_type=media.WEIGHTS, digest=digest, size=size, parent=old.parent)
+        layer = Layer(media_type=old.media_type, digest=digest, size=size, parent=old.parent)
         self._entries = [Entry(layer) if entry.layer is old else entry for entry in self._entries]
-        self._config = msgspec.structs.replace(self._config, file_type=weights.file_type)
+        if old.media_type == media.WEIGHTS:
+            self._config = msgspec.structs.replace(self._config, file_type=weights.file_type)
 
     def _final_config(self) -> Config:
         return msgspec.structs.replace(self._config, architecture="amd64", os="linux")
 
-    @property
-    def weights(self) -> Layer:
-        """The layer of the weights; raises ModelFileError when there is none."""
-        found = self._all(media.WEIGHTS)
+    def only(self, media_type: str) -> Layer:
+        """The layer of a kind that a model has once; raises ModelFileError when there is none, RequestError for several."""
+        found = self._all(media_type)
         if not found:
             raise ModelFileError("the model has no weights in GGUF format")
-        return found[-1]
-
-    def _check_quantizable(self, wanted: str) -> None:
-        if len(self._all(media.WEIGHTS)) != 1:
+        if len(found) > 1:
             raise RequestError("only a model of one GGUF file can be quantized")
-        if self.file_type not in _QUANTIZED_FROM:
+        return found[0]
+
+    def _check_quantizable(self, media_type: str) -> None:
+        if self.file_type(self.only(media_type)) not in _QUANTIZED_FROM:
             raise RequestError("quantization is only supported for F16, BF16 and F32 models")
 
     def _add_base(self, name: Name, data: bytes) -> None:
@@ -214,18 +219,35 @@ class Draft:
             check_fit(*(gguf.read(self._blobs.path(each.digest)) for each in (layer, weights[-1])))
 
     def _add_drafts(self, files: Mapping[str, str]) -> None:
-        for path, digest in sorted(files.items()):
+        """A file of a smaller model that guesses ahead, in the place of the base's."""
+        for path, digest in files.items():
             self.parsed += 1
             digest = self._present(digest, path)
-            weights = self._heads.describe(self._blobs.path(digest))
-            self._entries.append(Entry(Layer(media_type=media.DRAFT, digest=digest, size=self._blobs.size(digest))))
-            draft = {"model_format": "gguf", "architecture": weights.architecture}
-            self._config = msgspec.structs.replace(self._config, draft=draft)
+            self._set_draft(Layer(media_type=media.DRAFT, digest=digest, size=self._blobs.size(digest)))
+
+    def _add_guesser(self, name: Name, manifest: media.Manifest) -> None:
+        """The weights of a model that is here, as the one that guesses ahead."""
+        found = manifest.all(media.WEIGHTS)
+        if len(found) != 1:
+            raise ModelFileError(f"{name.display_shortest} can't guess ahead: it is no model of one GGUF file")
+        digest = self._present(found[0].digest)
+        layer = Layer(media_type=media.DRAFT, digest=digest, size=found[0].size, parent=name.display_shortest)
+        self._set_draft(layer)
+
+    def _set_draft(self, layer: Layer) -> None:
+        path = self._blobs.path(layer.digest)
+        if not gguf.is_gguf(path) or (weights := self._heads.describe(path)).kind != "model":
+            raise ModelFileError("a draft must be a language model, as a GGUF file")
+        if not self._all(media.WEIGHTS):
+            raise ModelFileError("a draft needs a language model that it guesses for")
+        self._drop(media.DRAFT)
+        self._entries.append(Entry(layer))
+        draft = {"model_format": "gguf", "architecture": weights.architecture}
+        self._config = msgspec.structs.replace(self._config, draft=draft)
 
     def _add_texts(self, recipe: Recipe) -> None:
         """Lay the recipe's texts over those of the base."""
-        dropped = {kind for name, kinds in _TEXTS.items() if name in recipe.dropped for kind in kinds}
-        self._entries = [entry for entry in self._entries if entry.layer.media_type not in dropped]
+        self._drop(*(kind for name, kinds in _TEXTS.items() if name in recipe.dropped for kind in kinds))
         if recipe.template:
             self._replace(recipe.template.encode(), media.TEMPLATE, media.PROMPT)
         if recipe.system:
@@ -245,7 +267,7 @@ class Draft:
     def _add_info(self, recipe: Recipe) -> None:
         """What the recipe says of the model itself."""
         said = {name: getattr(recipe, name) for name in ("renderer", "parser", "requires") if getattr(recipe, name)}
-        said |= {name: None for name in ("renderer", "parser", "requires") if name in recipe.dropped}
+        said |= {name: None for name in ("renderer", "parser", "requires", "draft") if name in recipe.dropped}
         info = dict(recipe.info)
         said |= {name: info[name] for name in ("base_name", "capabilities") if name in info}
         said |= {name: int(info[name]) for name in ("context_length", "embedding_length") if name in info}
@@ -305,6 +327,7 @@ _TEXTS = {
     "license": (media.LICENSE,),
     "messages": (media.MESSAGES,),
     "parameters": (media.PARAMS,),
+    "draft": (media.DRAFT,),
 }
 DROPPABLE = (*_TEXTS, "renderer", "parser", "requires")  # what null in a request leaves out
 

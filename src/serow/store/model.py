@@ -38,6 +38,7 @@ class Model:
     weights: Path  # the GGUF; for image models the directory of the pipeline
     projector: Path | None = None
     adapters: tuple[Path, ...] = ()  # LoRA files over the weights
+    draft: Path | None = None  # the GGUF of a smaller model that guesses ahead
     template: str = ""  # Go text/template of the TEMPLATE layer, "" when there is none
     chat_template: str = ""  # the GGUF's own Jinja template, "" when there is none
     renderer: str = ""  # of the peer, which builds prompts without a template; ours has none

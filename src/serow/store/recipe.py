@@ -34,6 +34,7 @@ class Recipe:
     files: Mapping[str, str] | None = None
     adapters: Mapping[str, str] = field(default_factory=dict)
     draft_files: Mapping[str, str] = field(default_factory=dict)
+    draft: Name | None = None  # a model that is here and guesses ahead, in the place of `draft_files`
     template: str = ""
     system: str = ""
     license: tuple[str, ...] = ()
@@ -75,8 +76,8 @@ class Recipe:
             yield f"renderer: {bounds.quoted(self.renderer)} is kept for Ollama; here templates make the prompts"
         if self.parser and self.parser not in FAMILIES:
             yield f"parser: {bounds.quoted(self.parser)} is kept for Ollama and not known here"
-        if self.draft_files:
-            yield "draft_files: kept for Ollama; no engine here guesses with a smaller model"
+        if self.draft_files or self.draft is not None:
+            yield f"{'draft' if self.draft else 'draft_files'}: kept for Ollama; no engine here guesses with a smaller model"
         if self.parameters.get("draft_num_predict") is not None:
             yield "parameters: draft_num_predict has no effect, the engine drafts no tokens"
         known = (*_INFO_TEXTS, *_INFO_NUMBERS, "capabilities")
@@ -102,6 +103,8 @@ class Recipe:
             hex_of(digest)
         if len(self.adapters) > 1:
             raise RequestError("only one adapter is currently supported")
+        if len(self.draft_files) + (self.draft is not None) > 1:
+            raise RequestError("only one draft is supported: a file in 'draft_files', or a model in 'draft'")
 
     def _check_info(self) -> None:
         for name in _INFO_TEXTS:
@@ -122,10 +125,8 @@ class Recipe:
             if wanted.upper() not in QUANTIZATIONS:
                 known = ", ".join(QUANTIZATIONS)
                 raise RequestError(f"unsupported quantization type {bounds.quoted(wanted)} - supported types are {known}")
-        if self.draft_quantize and not self.draft_files:
+        if self.draft_quantize and not self.draft_files and self.draft is None:
             raise RequestError("--draft-quantize requires a DRAFT model")
-        if self.draft_quantize:
-            raise RequestError("a draft can't be quantized here: bring one that is")
 
 
 def is_relative(path: str) -> bool:

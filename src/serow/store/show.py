@@ -120,6 +120,8 @@ def _commands(model: Model, system: str, parameters: Mapping[str, Any]) -> Itera
     yield from (command("ADAPTER", path) for path in model.adapters)
     if model.projector is not None:
         yield command("FROM", model.projector)
+    if model.draft is not None:
+        yield command("DRAFT", model.draft)
     if model.template or not model.chat_template:  # the file's own would be hidden by a TEMPLATE
         yield command("TEMPLATE", model.template or _DEFAULT_TEMPLATE)
     if system:

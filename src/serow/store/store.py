@@ -161,8 +161,8 @@ class Store:
         named = (*(recipe.files or {}).values(), *recipe.adapters.values(), *recipe.draft_files.values())
         digests = [f"sha256:{blob.hex_of(digest)}" for digest in named]
         with self._changing:  # so that no deletion comes between the reading and the holding
-            if recipe.source is not None:
-                digests += _digests(self.manifest_data(recipe.source))
+            for name in filter(None, (recipe.source, recipe.draft)):
+                digests += _digests(self.manifest_data(name))
             self.hold(digests)
         return digests
 
@@ -171,8 +171,8 @@ class Store:
 
         Raises RequestError and ModelFileError for a recipe that can't be followed, ModelNotFound for its source, StoreError.
         """
-        base = None if recipe.source is None else self.manifest_data(recipe.source)
-        return Draft.of(recipe, self.blobs, self._heads, base)
+        base, guesser = (None if name is None else self.manifest_data(name) for name in (recipe.source, recipe.draft))
+        return Draft.of(recipe, self.blobs, self._heads, base, guesser)
 
     def finish(self, name: Name, draft: Draft) -> Generator[str, None, None]:
         """Write a draft down under a name; yields what is done, as Ollama words it. Made when there is no next.
