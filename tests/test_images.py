@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from serow.errors import RequestError
-from serow.images import MAX_PIXELS, decode_images
+from serow.images import MAX_PIXELS, decode_images, encode_png
 
 
 def encoded(image: Image.Image, form: str) -> bytes:
@@ -75,6 +75,24 @@ def test_what_is_transparent_lies_on_white() -> None:
     (png,) = decode_images([base64.b64encode(encoded(Image.new("RGBA", (1, 1), (0, 0, 0, 0)), "PNG")).decode()])
     with Image.open(io.BytesIO(png)) as image:
         assert image.getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.req("IMG-02")
+@pytest.mark.parametrize(
+    ("mode", "colours", "expected"),
+    [
+        ("RGBA", [(9, 9, 9, 0), (200, 5, 5, 255)], [255, 0]),  # as OpenAI's clients send it: a hole in the picture itself
+        ("LA", [(255, 255), (0, 255)], [255, 0]),
+        ("RGB", [(255, 255, 255), (0, 0, 0)], [255, 0]),
+    ],
+)
+def test_a_mask_is_what_is_transparent_or_where_nothing_is_what_is_white(
+    mode: str, colours: list[tuple[int, ...]], expected: list[int]
+) -> None:
+    image = Image.new(mode, (2, 1))
+    image.putdata(colours)
+    with Image.open(io.BytesIO(encode_png(encoded(image, "PNG"), 0, as_mask=True))) as mask:
+        assert [mask.convert("L").getpixel((x, 0)) for x in range(2)] == expected
 
 
 def png(depth: int, colour: int, samples: list[int], transparent: tuple[int, ...] = (), palette: bytes = b"") -> bytes:

@@ -63,8 +63,10 @@ def count_pixels(data: bytes, number: int, max_pixels: int = MAX_PIXELS) -> int:
         return size
 
 
-def encode_png(data: bytes, number: int, max_pixels: int = MAX_PIXELS) -> bytes:
+def encode_png(data: bytes, number: int, max_pixels: int = MAX_PIXELS, *, as_mask: bool = False) -> bytes:
     """The picture as PNG bytes, upright, on white where it was transparent; of an animation the first frame.
+
+    `as_mask`: of one that is transparent somewhere only that counts, and what is not is black.
 
     Raises PictureError that names the picture by number and says nothing of what is inside.
     """
@@ -75,7 +77,7 @@ def encode_png(data: bytes, number: int, max_pixels: int = MAX_PIXELS) -> bytes:
         depth = data[_PNG_DEPTH] if image.format == "PNG" else 8
         upright = _eight_bits(ImageOps.exif_transpose(image), depth)
         out = io.BytesIO()
-        _on_white(upright).save(out, "PNG", compress_level=1)
+        (_transparency(upright) if as_mask else _on_white(upright)).save(out, "PNG", compress_level=1)
         return out.getvalue()
 
 
@@ -123,6 +125,14 @@ def convert(png: bytes, kind: str, quality: int) -> bytes:
         return out.getvalue()
 
 
+def _transparency(image: "Picture") -> "Picture":
+    """White where a picture is transparent, black where it isn't; the picture itself, where it is so nowhere."""
+    from PIL import ImageOps
+
+    opaque = image.convert("RGBA").getchannel("A")
+    return _on_white(image) if opaque.getextrema() == (255, 255) else ImageOps.invert(opaque).convert("RGB")
+
+
 def _on_white(image: "Picture") -> "Picture":
     from PIL import Image
 
@@ -137,12 +147,12 @@ def decode_images(images: list[str], max_pixels: int = MAX_PIXELS) -> list[bytes
     return [encode_png(decode_base64(text, number), number, max_pixels) for number, text in enumerate(images)]
 
 
-def decode_image(text: str, number: int, max_pixels: int, most_pixels: int) -> bytes | None:
+def decode_image(text: str, number: int, max_pixels: int, most_pixels: int, as_mask: bool = False) -> bytes | None:
     """PNG bytes of one picture; None when it has more than `most_pixels`, without decoding it."""
     data = decode_base64(text, number)
     if count_pixels(data, number, max_pixels) > most_pixels:
         return None
-    return encode_png(data, number, max_pixels)
+    return encode_png(data, number, max_pixels, as_mask=as_mask)
 
 
 class Pictures:
@@ -152,17 +162,17 @@ class Pictures:
         self._pool = pool
         self._max_pixels = max_pixels
 
-    async def decode(self, images: Sequence[str], client: str = "") -> list[bytes]:
+    async def decode(self, images: Sequence[str], client: str = "", *, as_mask: bool = False) -> list[bytes]:
         """PNG bytes of every picture of a request; raises PictureError that names the picture, Unavailable."""
-        return [await self._decode(text, number, client) for number, text in enumerate(images)]
+        return [await self._decode(text, number, client, as_mask) for number, text in enumerate(images)]
 
-    async def _decode(self, text: str, number: int, client: str) -> bytes:
+    async def _decode(self, text: str, number: int, client: str, as_mask: bool) -> bytes:
         limits = Limits(cpu=20.0, memory=_BASE_MEMORY + self._max_pixels * _PIXEL_MEMORY, wall=60.0, quick=1.0)
         try:
             arguments = text, number, self._max_pixels
-            png = await self._pool.run(decode_image, *arguments, LIGHT_PIXELS, client=client, limits=LIGHT)
+            png = await self._pool.run(decode_image, *arguments, LIGHT_PIXELS, as_mask, client=client, limits=LIGHT)
             if png is None:
-                png = await self._pool.run(decode_image, *arguments, self._max_pixels, client=client, limits=limits)
+                png = await self._pool.run(decode_image, *arguments, self._max_pixels, as_mask, client=client, limits=limits)
         except LimitExceeded as error:
             raise PictureError(f"image {number} can't be read: the work on it {error.reason}") from None
         assert png is not None

@@ -84,6 +84,36 @@ def test_an_edit_needs_a_picture_that_is_here(image: Any) -> None:
 
 
 @pytest.mark.req("IMG-02")
+def test_a_mask_belongs_to_a_picture_that_is_here() -> None:
+    assert edited(mask="iVBO").ask.options["mask"] == edited(mask={"image_url": "iVBO"}).ask.options["mask"] == "iVBO"
+    for refused in (lambda: edited(mask="https://x/m.png"), lambda: edited(mask=5), lambda: decoded(mask="iVBO")):
+        with pytest.raises(RequestError, match="mask") as raised:
+            refused()
+        assert raised.value.param == "mask"
+
+
+@pytest.mark.req("IMG-01", "IMG-02")
+@pytest.mark.parametrize(("number", "steps"), [(0, []), (1, [5]), (2, [4, 7]), (3, [3, 5, 8])])
+def test_partial_pictures_divide_the_steps(number: int, steps: list[int]) -> None:
+    request = edited(stream=True, partial_images=number)
+    assert request.ask.options.get("preview", 0) == min(number, 1) and request.ask.warnings == ()
+    events = [Step(completed, 10, b"%d" % completed) for completed in range(1, 11)]
+    *partial, last = data_of(sent(PictureStream(request), [*events, *DRAWN[2:]]))
+    assert [base64.b64decode(each["b64_json"]) for each in partial] == [b"%d" % step for step in steps]
+    assert [(each["type"], each["partial_image_index"]) for each in partial] == [
+        ("image_edit.partial_image", index) for index in range(number)
+    ]
+    assert last["type"] == "image_edit.completed" and all(each["output_format"] == "jpeg" for each in partial)
+
+
+@pytest.mark.req("IMG-01")
+@pytest.mark.parametrize("number", [-1, 4])
+def test_more_partial_pictures_than_three_are_refused(number: int) -> None:
+    with pytest.raises(RequestError, match="partial_images"):
+        decoded(stream=True, partial_images=number)
+
+
+@pytest.mark.req("IMG-02")
 def test_a_form_is_what_the_sdks_send() -> None:
     picture = b"\x89PNG\r\n\x1a\n--zoo\r\n\x00"
     request = of_form(
@@ -98,7 +128,7 @@ def test_a_form_is_what_the_sdks_send() -> None:
     images = tuple(base64.b64encode(each).decode() for each in (picture, b"two"))
     assert request.ask.prompt == Picture("mach es blau ä", images=images)
     assert (len(request.asks), request.ask.stream, request.is_edit) == (2, True, True)
-    assert "mask" in request.ask.warnings[0]
+    assert request.ask.options["mask"] == base64.b64encode(b"m").decode() and request.ask.warnings == ()
     assert edited(image=["data:image/png;base64,eA=="]).ask.prompt == Picture("p", images=("data:image/png;base64,eA==",))
 
 

@@ -40,7 +40,7 @@ async def prepare(task: Task, decode: DecodeImages) -> Task:
 
 async def _decode_mask(mask: str, decode: DecodeImages) -> bytes:
     try:
-        return (await decode([mask]))[0]
+        return (await decode([mask], as_mask=True))[0]
     except PictureError as error:
         raise PictureError(str(error).replace("image 0", "the mask", 1), param="options.mask") from None
 

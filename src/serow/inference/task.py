@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Protocol, Self
 
 import msgspec
 
@@ -16,8 +16,13 @@ from serow.output.thinking import ThinkingTags
 from serow.prompt.templates import Rendering
 from serow.store.model import Model
 
-DecodeImages = Callable[[Sequence[str]], Awaitable[list[bytes]]]  # base64 or data URIs to PNG
 Judge = Callable[[str, bool], Awaitable[Verdict]]  # whether a text, cut or not, fits the format
+
+
+class DecodeImages(Protocol):
+    """Pictures in base64 or as data URIs become PNG."""
+
+    async def __call__(self, images: Sequence[str], *, as_mask: bool = False) -> list[bytes]: ...
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from serow.errors import RequestError, SerowError
 from serow.images import FORMATS
 from serow.inference.ask import Ask, Picture
-from serow.inference.events import Chosen, Done
+from serow.inference.events import Chosen, Done, Step
 from serow.inference.events import Picture as Drawn
 from serow.options import LARGEST_SIDE
 from serow.wire import server_sent
@@ -24,6 +24,7 @@ from serow.wire.sampling import keep_alive_of, own_options_of
 OutputFormat = Literal["png", "jpeg", "webp"]
 
 MOST_PICTURES = 10
+MOST_PARTIAL = 3
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _NOT_USED = ("quality", "style", "background", "moderation", "input_fidelity")
 _NUMBERS = ("n", "seed", "output_compression", "partial_images", "steps")
@@ -40,6 +41,7 @@ class PictureRequest:
     output_compression: int = 100
     size: str = "auto"
     is_edit: bool = False
+    partial_images: int = 0  # of each picture, while it is drawn
 
     @property
     def ask(self) -> Ask:
@@ -88,11 +90,16 @@ def _decode(fields: Fields, *, is_edit: bool) -> PictureRequest:
     seed = fields.integer("seed")
     if seed is not None:
         options["seed"] = seed
+    if mask := _mask(fields, is_edit=is_edit):
+        options["mask"] = mask
     number = fields.integer("n", 1, MOST_PICTURES) or 1
     output_format = _output_format(fields)
     compression = fields.integer("output_compression", 0, 100)
     picture = Picture(prompt, width, height, fields.integer("steps", 1), images)
     stream, keep_alive = fields.flag("stream"), keep_alive_of(fields)
+    partial_images = _partial_images(fields) if stream else 0
+    if partial_images:
+        options["preview"] = 1
     ask = Ask(
         model=model,
         prompt=picture,
@@ -102,7 +109,8 @@ def _decode(fields: Fields, *, is_edit: bool) -> PictureRequest:
         warnings=_warnings(fields),
     )
     size = f"{width}x{height}" if width else "auto"
-    return PictureRequest(choices_of(ask, number), output_format, 100 if compression is None else compression, size, is_edit)
+    quality = 100 if compression is None else compression
+    return PictureRequest(choices_of(ask, number), output_format, quality, size, is_edit, partial_images)
 
 
 def _required(fields: Fields, name: str) -> str:
@@ -140,11 +148,29 @@ def _images(fields: Fields) -> tuple[str, ...]:
     if value is None and fields.value("images") is None:
         raise fields.fault("image", "image is required", "missing_required_parameter")
     given = [value] if isinstance(value, str) else [_url(each) for each in (value or fields.items("images"))]
-    for each in given:
-        if not isinstance(each, str) or not each or each.lstrip().lower().startswith(("http://", "https://", "file:")):
-            text = f"invalid image: send {', '.join(FORMATS)} as base64 or a data URI; URLs are never fetched"
-            raise RequestError(text, param="image", code="invalid_value")
-    return tuple(given)
+    return tuple(_picture(each, "image") for each in given)
+
+
+def _mask(fields: Fields, *, is_edit: bool) -> str | None:
+    """What is to be drawn anew, as base64: what is transparent in it, or white where nothing is."""
+    value = fields.value("mask")
+    if value is None:
+        return None
+    if not is_edit:
+        raise fields.fault("mask", "a mask needs the picture that it belongs to: send both to /v1/images/edits")
+    return _picture(_url(value), "mask")
+
+
+def _picture(value: Any, name: str) -> str:
+    """A picture as base64 or a data URI."""
+    if isinstance(value, str) and value and not value.lstrip().lower().startswith(("http://", "https://", "file:")):
+        return value
+    text = f"invalid {name}: send {', '.join(FORMATS)} as base64 or a data URI; URLs are never fetched"
+    raise RequestError(text, param=name, code="invalid_value")
+
+
+def _partial_images(fields: Fields) -> int:
+    return fields.integer("partial_images", 0, MOST_PARTIAL) or 0
 
 
 def _url(item: Any) -> Any:
@@ -156,10 +182,8 @@ def _warnings(fields: Fields) -> tuple[str, ...]:
     for name in _NOT_USED:
         if fields.value(name) not in (None, "auto"):
             fields.warnings.append(f'"{name}" was ignored: models here have no such setting')
-    if fields.value("mask") is not None:
-        fields.warnings.append('"mask" was ignored: the whole picture is drawn anew')
-    if fields.integer("partial_images", 0, 3):
-        fields.warnings.append('"partial_images" was ignored: pictures come when they are finished')
+    if _partial_images(fields) and not fields.flag("stream"):
+        fields.warnings.append('"partial_images" was ignored: they come in streams only')
     fields.ignore(("user", "response_format"))
     fields.warn_of_unread()
     return tuple(fields.warnings)
@@ -186,7 +210,7 @@ def _usage(folds: Sequence[Fold]) -> dict[str, Any]:
 
 
 class PictureStream:
-    """Events of pictures while they are drawn: each when it is finished."""
+    """Events of pictures while they are drawn: how far each is, as often as was asked for, and each when it is finished."""
 
     content_type = server_sent.CONTENT_TYPE
     has_pings = True
@@ -196,33 +220,43 @@ class PictureStream:
         self._kind = "image_edit" if request.is_edit else "image_generation"
         self._created = int(time.time())
         self._folds = [Fold() for _ in request.asks]
+        self._num_partial = [0 for _ in request.asks]
 
     def feed(self, chosen: Chosen) -> bytes:
         """The event of an event."""
         choice, event = chosen
         match event:
+            case Step(preview=bytes(preview)) if self._is_due(choice, event):
+                index = self._num_partial[choice]
+                self._num_partial[choice] += 1
+                return self._event("partial_image", preview, "jpeg", partial_image_index=index)
             case Drawn() | Done():
                 self._folds[choice].add(event)
                 return self._completed(choice) if isinstance(event, Done) else b""
         return b""
 
+    def _is_due(self, choice: int, step: Step) -> bool:
+        """Whether it is time for the next: they divide the steps evenly, and the last step brings the picture itself."""
+        number, most = self._num_partial[choice], self._request.partial_images
+        return number < most and step.completed < step.total and step.completed * (most + 1) >= step.total * (number + 1)
+
     def _completed(self, choice: int) -> bytes:
         fold = self._folds[choice]
-        return b"".join(
-            server_sent.named(
-                {
-                    "type": f"{self._kind}.completed",
-                    "b64_json": base64.b64encode(each.image).decode(),
-                    "created_at": self._created,
-                    "size": self._request.size,
-                    "quality": "auto",
-                    "background": "auto",
-                    "output_format": self._request.output_format,
-                    "usage": _usage([fold]),
-                    **warnings_body(self._request.ask, [fold]),
-                }
-            )
-            for each in fold.pictures
+        fields = {"usage": _usage([fold]), **warnings_body(self._request.ask, [fold])}
+        return b"".join(self._event("completed", each.image, self._request.output_format, **fields) for each in fold.pictures)
+
+    def _event(self, name: str, image: bytes, output_format: str, **fields: Any) -> bytes:
+        return server_sent.named(
+            {
+                "type": f"{self._kind}.{name}",
+                "b64_json": base64.b64encode(image).decode(),
+                "created_at": self._created,
+                "size": self._request.size,
+                "quality": "auto",
+                "background": "auto",
+                "output_format": output_format,
+                **fields,
+            }
         )
 
     def finish(self) -> bytes:
