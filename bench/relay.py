@@ -2,6 +2,7 @@
 
     python bench/relay.py                        # /api/generate, 1 and 64 streams
     python bench/relay.py --path /api/chat
+    python bench/relay.py --dialects             # what each dialect adds: rounds that take turns, medians
 
 Three processes: the engine says tokens at a set rate, the server passes them on, the client counts lines. CPU time of the
 server's process for each token, and tokens a second.
@@ -12,6 +13,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -37,6 +39,7 @@ from serow.store.store import Store
 MODEL = Path(__file__).parents[1] / "tests" / "models" / "zoo" / "lm" / "zoo-think.gguf"
 NAME = "bench"
 START_DEADLINE = 30.0  # seconds
+DIALECTS = ("/api/chat", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 
 
 async def _complete(request: web.Request) -> web.StreamResponse:
@@ -156,30 +159,79 @@ async def running(rate: float) -> AsyncGenerator[tuple[str, psutil.Process], Non
                 each.join()
 
 
-async def _stream(session: aiohttp.ClientSession, path: str, num_predict: int) -> int:
-    what = {"messages": [{"role": "user", "content": "Hi"}]} if path == "/api/chat" else {"prompt": "Hi", "raw": True}
-    body = {"model": NAME, "think": False, "options": {"num_predict": num_predict}, **what}
-    async with session.post(path, json=body) as answer:
+def _body(path: str, num_predict: int) -> dict[str, Any]:
+    said = {"messages": [{"role": "user", "content": "Hi"}]}
+    bodies: dict[str, dict[str, Any]] = {
+        "/api/generate": {"prompt": "Hi", "raw": True, "options": {"num_predict": num_predict}},
+        "/api/chat": {**said, "options": {"num_predict": num_predict}},
+        "/v1/completions": {"prompt": "Hi", "max_tokens": num_predict},
+        "/v1/chat/completions": {**said, "max_tokens": num_predict, "reasoning_effort": "none"},
+        "/v1/responses": {"input": "Hi", "max_output_tokens": num_predict, "reasoning": {"effort": "none"}, "store": False},
+        "/v1/messages": {**said, "max_tokens": num_predict},
+    }
+    return {"model": NAME, "stream": True, **({"think": False} if path.startswith("/api/") else {}), **bodies[path]}
+
+
+async def _stream(session: aiohttp.ClientSession, path: str, num_predict: int) -> None:
+    async with session.post(path, json=_body(path, num_predict)) as answer:
+        assert answer.status == 200, await answer.text()
         lines = 0
         while piece := await answer.content.readany():
             lines += piece.count(b"\n")
-    return lines
+    assert lines >= num_predict, lines
+
+
+@asynccontextmanager
+async def serving(rate: float) -> AsyncGenerator[tuple[aiohttp.ClientSession, psutil.Process], None]:
+    """A client of the server, and the server's process."""
+    async with running(rate) as (url, process), aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as session:
+        yield session, process
+
+
+async def cost(
+    session: aiohttp.ClientSession, process: psutil.Process, path: str, num_streams: int, num_predict: int
+) -> tuple[float, float]:
+    """Microseconds of CPU for each token, and tokens a second."""
+    before, started = sum(process.cpu_times()[:2]), time.perf_counter()
+    await asyncio.gather(*(_stream(session, path, num_predict) for _ in range(num_streams)))
+    cpu, duration = sum(process.cpu_times()[:2]) - before, time.perf_counter() - started
+    return cpu / (num_streams * num_predict) * 1e6, num_streams * num_predict / duration
 
 
 async def measure(path: str, num_streams: int, rate: float, num_predict: int) -> tuple[float, float]:
-    """Microseconds of CPU for each token, and tokens a second."""
-    async with running(rate) as (url, process), aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as session:
-        await asyncio.gather(*(_stream(session, path, 8) for _ in range(num_streams)))
-        before, started = sum(process.cpu_times()[:2]), time.perf_counter()
-        lines = sum(await asyncio.gather(*(_stream(session, path, num_predict) for _ in range(num_streams))))
-        cpu, duration = sum(process.cpu_times()[:2]) - before, time.perf_counter() - started
-    return cpu / lines * 1e6, lines / duration
+    """The cost of one route, warm."""
+    async with serving(rate) as (session, process):
+        await cost(session, process, path, num_streams, 8)
+        return await cost(session, process, path, num_streams, num_predict)
+
+
+async def compare(num_streams: int, rate: float, num_predict: int, num_rounds: int) -> dict[str, float]:
+    """The median cost of each dialect, microseconds of CPU a token."""
+    found: dict[str, list[float]] = {path: [] for path in DIALECTS}
+    async with serving(rate) as (session, process):
+        for number in range(num_rounds + 1):
+            for path in DIALECTS:
+                cpu, _ = await cost(session, process, path, num_streams, num_predict if number else 8)
+                found[path] += [cpu] if number else []
+    return {path: statistics.median(each) for path, each in found.items()}
+
+
+def print_dialects() -> None:
+    """A table of what server-sent events cost beside Ollama's lines."""
+    print("| route | CPU, µs a token | beside /api/chat |\n|---|---|---|")
+    costs = asyncio.run(compare(num_streams=4, rate=400, num_predict=2000, num_rounds=7))
+    for path, each in costs.items():
+        print(f"| {path} | {each:.1f} | {each - costs['/api/chat']:+.1f} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--path", default="/api/generate", help="the route (default: /api/generate)")
+    parser.add_argument("--dialects", action="store_true", help="compare the dialects")
     args = parser.parse_args()
+    if args.dialects:
+        print_dialects()
+        return
     print("| streams | CPU, µs a token | tokens/s |\n|---|---|---|")
     for num_streams, rate, num_predict in ((1, 2000, 10_000), (64, 400, 1000)):
         cpu, speed = asyncio.run(measure(args.path, num_streams, rate, num_predict))

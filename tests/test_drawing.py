@@ -53,7 +53,7 @@ def test_what_a_picture_has_no_use_for_is_named() -> None:
     ]
 
 
-async def decode(images: Sequence[str]) -> list[bytes]:
+async def decode(images: Sequence[str], *, as_mask: bool = False) -> list[bytes]:
     return decode_images(list(images))
 
 

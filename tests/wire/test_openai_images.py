@@ -86,9 +86,9 @@ def test_an_edit_needs_a_picture_that_is_here(image: Any) -> None:
 @pytest.mark.req("IMG-02")
 def test_a_mask_belongs_to_a_picture_that_is_here() -> None:
     assert edited(mask="iVBO").ask.options["mask"] == edited(mask={"image_url": "iVBO"}).ask.options["mask"] == "iVBO"
-    for refused in (lambda: edited(mask="https://x/m.png"), lambda: edited(mask=5), lambda: decoded(mask="iVBO")):
+    for asked, mask in ((edited, "https://x/m.png"), (edited, 5), (decoded, "iVBO")):
         with pytest.raises(RequestError, match="mask") as raised:
-            refused()
+            asked(mask=mask)
         assert raised.value.param == "mask"
 
 
