@@ -21,8 +21,6 @@ from serow.registries.asked import Asked
 from serow.registries.base import Found
 from serow.registries.huggingface import File, choose, choose_projector
 from serow.registries.translation import translated
-from serow.store import layouts
-from serow.store.gguf import peek
 from serow.store.manifest import MANIFEST, PROJECTOR, WEIGHTS, Layer, decode_manifest
 from serow.store.name import Name
 from serow.store.store import Store
@@ -219,20 +217,3 @@ def test_a_model_of_docker_gets_the_media_types_of_ollama() -> None:
 def test_a_model_without_a_gguf_is_refused_in_words() -> None:
     with pytest.raises(RegistryError, match="no weights in GGUF format"):
         translated(foreign("application/vnd.docker.ai.license"))
-
-
-@pytest.mark.req("LIB-39")
-@pytest.mark.parametrize(
-    ("metadata", "is_refused"),
-    [
-        ({"general.architecture": "gptoss"}, True),
-        ({"general.architecture": "gemma3", "gemma3.vision.block_count": 27}, True),
-        ({"general.architecture": "gemma3", "gemma3.block_count": 26}, False),
-        ({"general.architecture": "qwen3"}, False),
-    ],
-)
-def test_a_layout_that_only_ollama_reads_is_seen_in_the_first_bytes(metadata: dict[str, Any], is_refused: bool) -> None:
-    head = gguf_file(metadata.items())[:200]
-    words = layouts.refusal_of_head("x", peek(head))
-    assert bool(words) is is_refused
-    assert not words or words.startswith("x is stored in a layout that only Ollama reads: hf.co/")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from serow.errors import NotAtRegistry, PullError, RegistryError, RegistryRefused, StoreError
+from serow.errors import ModelFileError, NotAtRegistry, PullError, RegistryError, RegistryRefused, StoreError
 from serow.library import parts, pull
 from serow.library.journal import Journal
 from serow.library.pull import Pulls
@@ -22,6 +22,7 @@ from serow.registries.package_index import pull as catalog
 from serow.store.manifest import MANIFEST, WEIGHTS
 from serow.store.name import Name
 from serow.store.store import Store
+from tests.store.files import gguf_file
 
 from .conftest import QUICK, Registry, asked, digest_of, pulled
 
@@ -281,6 +282,39 @@ async def test_a_disk_that_is_too_small_is_told_before_the_first_byte(
     with pytest.raises(StoreError, match=r"^not enough disk space: \S+ needs 5.0 MB, 4 MB are free in /"):
         await pulled(pulls, asked(registry))
     assert registry.sent == 0
+
+
+@pytest.mark.req("LIB-39")
+@pytest.mark.parametrize(
+    ("architecture", "tensors", "is_refused"),
+    [
+        ("gptoss", ["weight"], True),
+        ("llama4", ["blk.0.ffn_up.weight", "v.blk.0.attn_q.weight"], True),
+        ("llama4", ["blk.0.ffn_up.weight"], False),
+    ],
+)
+async def test_a_layout_that_only_ollama_reads_is_refused_before_it_is_fetched(
+    registry: Registry,
+    pulls: Pulls,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    tensors: list[str],
+    is_refused: bool,
+) -> None:
+    monkeypatch.setattr(pull, "_LARGE", 1 << 20)
+    monkeypatch.setattr(pull, "_HEADS", (100, 1 << 10))
+    heads = [(name, (32, 2), 0, 0) for name in tensors]
+    data = gguf_file(
+        [("general.architecture", architecture), ("tokenizer.ggml.tokens", ["x"] * 20)], heads, data=bytes(2 << 20)
+    )
+    registry.model("zoo/tiny", data, model_family=architecture)
+    if is_refused:
+        with pytest.raises(ModelFileError, match="a layout that only Ollama reads: hf"):
+            await pulled(pulls, asked(registry))
+        assert registry.sent < 5000 and names(store.blobs.root) == [] and store.list() == []
+    else:
+        await pulled(pulls, asked(registry))
 
 
 class _Usage:

@@ -9,7 +9,7 @@ import click
 
 from serow.cli.models import MODEL
 from serow.cli.table import columns
-from serow.cli.terminal import data, say
+from serow.cli.terminal import data, say, tell
 from serow.errors import SerowError
 
 _NO_TEMPLATE = "{{ .Prompt }}"
@@ -43,8 +43,10 @@ def show(model: str, verbose: bool, as_json: bool, **parts: bool) -> None:
         raise SerowError("a text of the model can't be written in a Modelfile: it holds the quotes that would end it")
     if as_json:
         say(json.dumps(info))
-    else:
-        data(part_of(info, part)) if part else say(describe(info, verbose=verbose))
+        return
+    for warning in info.get("warnings") or ():
+        tell("warning", warning)
+    data(part_of(info, part)) if part else say(describe(info, verbose=verbose))
 
 
 def part_of(info: dict[str, Any], part: str) -> str:

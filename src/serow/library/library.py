@@ -125,7 +125,8 @@ class Library:
             async for record in records:
                 yield record
         await self._changed(replaced)
-        warnings = list(recipe.warnings)
+        made = await self._known(name)
+        warnings = [*recipe.warnings, *filter(None, [made.refusal if made else ""])]
         yield {"status": "success", **({"warnings": warnings} if warnings else {})}
 
     async def pull(self, asked: Asked) -> AsyncGenerator[Record, None]:

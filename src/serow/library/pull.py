@@ -41,7 +41,7 @@ _MARGIN = 1 << 30  # bytes of disk that stay free
 _MARGIN_SHARE = 100  # or the hundredth part of a disk that is small
 _SOON = 3.0  # seconds
 _LARGE = 64 << 20  # bytes of weights whose beginning is looked at first
-_HEAD = 1 << 20  # bytes
+_HEADS = (1 << 20, 16 << 20)  # bytes: the keys, and with the vocabulary the names of the tensors
 _MANY_LAYERS, _MANY_LANES = 64, 16  # thousands of small layers come over more connections
 
 
@@ -155,10 +155,14 @@ class Pulls:
             return
         content = found.content.get(top.digest)
         config = decode_config(await _beginning(place, top, CONFIG_LIMIT) if content is None else content)
-        if {config.model_family, *(config.model_families or ())} & layouts.SUSPECTS:
-            head = await in_thread(gguf.peek, await _beginning(place, weights, _HEAD))
-            if words := layouts.refusal_of_head(asked.name.display_shortest, head):
+        if not {config.model_family, *(config.model_families or ())} & layouts.SUSPECTS:
+            return
+        for most in _HEADS:
+            head, is_whole = await in_thread(gguf.peek, await _beginning(place, weights, most))
+            if words := layouts.refusal(asked.name.display_shortest, layouts.instead_of(head, is_whole=is_whole)):
                 raise ModelFileError(words)
+            if is_whole:
+                return
 
     async def _fetch(self, asked: Asked, place: Place, found: Found) -> AsyncGenerator[Record, None]:
         items: list[Item[Download]] = [Item(layer) for layer in found.blobs]

@@ -134,7 +134,7 @@ class Assembler:
             control_tokens=weights.control_tokens,
             kv_bytes=weights.kv_bytes,
             linked=tuple(each.digest for each in manifest.layers if is_linked(self.blobs.path(each.digest))),
-            refusal=layouts.refusal(shared["name"].display_shortest, weights) or _no_turns(config, parts, weights),
+            refusal=layouts.refusal(shared["name"].display_shortest, weights.instead) or _no_turns(config, parts, weights),
         )
 
     def _image_model(self, shared: dict[str, Any], files: list[Layer], config: Config) -> Model:

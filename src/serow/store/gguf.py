@@ -140,19 +140,23 @@ def read(path: Path, *, verbose: bool = False) -> Gguf:
         return _read(_Cursor(file, size), size, verbose)
 
 
-def peek(data: bytes) -> dict[str, Any]:
-    """The metadata that the beginning of a file tells, up to where the data ends; arrays are stepped over."""
-    found: dict[str, Any] = {}
+def peek(data: bytes) -> tuple[Gguf, bool]:
+    """What the beginning of a file tells, up to where the data ends, and whether that is all of its head."""
+    metadata: dict[str, Any] = {}
+    tensors: list[Tensor] = []
     cursor = _Cursor(io.BytesIO(data), len(data))
     try:
         _check_magic(cursor)
-        cursor.number(10)
-        for _ in range(min(cursor.number(10), _NUM_ENTRIES_LIMIT)):
+        num_tensors, num_entries = cursor.number(10), cursor.number(10)
+        for _ in range(min(num_entries, _NUM_ENTRIES_LIMIT)):
             key = cursor.string()
-            found[key] = _value(cursor, cursor.number(4), False)
+            metadata[key] = _value(cursor, cursor.number(4), False)
+        alignment = _alignment(metadata)
+        for _ in range(min(num_tensors, _NUM_TENSORS_LIMIT)):
+            tensors.append(_tensor(cursor, alignment))
     except ModelFileError:
-        pass  # here the data ends
-    return found
+        return Gguf(metadata, tuple(tensors)), False  # here the data ends
+    return Gguf(metadata, tuple(tensors)), True
 
 
 def is_gguf(path: Path) -> bool:

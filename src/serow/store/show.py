@@ -60,7 +60,7 @@ class ShowResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     remote_host: str | UnsetType = UNSET
     store: str | UnsetType = UNSET  # where it lies, if that is a store which is only read
     linked: bool | UnsetType = UNSET  # whether a file of the user is one of its blobs
-    warnings: list[str] | UnsetType = UNSET  # of the request
+    warnings: list[str] | UnsetType = UNSET  # of the request, and why the model can't be run
 
 
 def show(
@@ -93,6 +93,7 @@ def show(
         remote_model=model.remote_model or UNSET,
         remote_host=model.remote_host or UNSET,
         linked=bool(model.linked) or UNSET,
+        warnings=[model.refusal] if model.refusal else UNSET,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serow.errors import ModelFileError
-from serow.store import gguf
+from serow.store import gguf, layouts
 from serow.store.ggml import FILE_TYPES
 from serow.store.gguf import Array, Gguf
 
@@ -54,7 +54,7 @@ class Weights:
     has_pooling: bool  # it embeds texts, it does not complete them
     normalizes_vectors: bool  # to length 1
     has_vision: bool  # the vision tower is in the same file
-    has_vision_tensors: bool  # as Ollama lays it out: `v.…` and `mm.…` beside the model's own
+    instead: str | None  # what to pull instead of a file that only Ollama reads; None for any other
 
     @property
     def parameter_size(self) -> str:
@@ -87,7 +87,7 @@ def describe(path: Path, others: Sequence[Path] = (), is_part: bool = False) -> 
         has_pooling=facts.has("pooling_type"),
         normalizes_vectors=facts.normalizes_vectors(),
         has_vision=facts.has("vision.block_count"),
-        has_vision_tensors=any(tensor.name.startswith(("v.", "mm.")) for tensor in facts.gguf.tensors),
+        instead=layouts.instead_of(facts.gguf, is_whole=not is_part and not others),
     )
 
 

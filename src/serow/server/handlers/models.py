@@ -174,7 +174,8 @@ async def show_model(request: Request) -> Response:
     require(wanted.text, "model is required")
     names_all = _EDITOR in request.headers.get("user-agent", "")
     shown = await asyncio.to_thread(_show, context(request).store, wanted, names_all)
-    return json_response(msgspec.structs.replace(shown, warnings=warnings or msgspec.UNSET))
+    told = [*warnings, *(shown.warnings or ())]
+    return json_response(msgspec.structs.replace(shown, warnings=told or msgspec.UNSET))
 
 
 async def copy(request: Request) -> Response:
