@@ -24,6 +24,7 @@ SerowError                    500
     EngineDied                500  its process is gone
     LoadError                 500  it could not load the model
     BuildError                500  it could not be built on this machine (`engines.edit`)
+    EngineUnreachable         502  one on another machine does not answer, or breaks off
     NotEnoughMemory           500
   PullError                   500  a download that failed or did not match its digest
     RegistryError             502  the registry is wrong, or away
@@ -33,6 +34,7 @@ SerowError                    500
     Offline                   503  nothing outside may be asked (SEROW_OFFLINE)
   StoreError                  500  the model store can't be read or written: a full disk, no permission
   Unavailable                 503  queue full, or shutting down
+    EngineBusy                503  an engine on another machine takes no more now
 
 Handlers raise; `server.responses` renders. The text is a sentence without a path, an address or the engine's JSON;
 `hint` says what to do next and is shown to people, never sent where clients compare the text. `param` is the field at fault
@@ -188,6 +190,12 @@ class LoadError(EngineError):
     """The engine could not load the model."""
 
 
+class EngineUnreachable(EngineError):
+    """An engine on another machine does not answer, or breaks off."""
+
+    status = 502
+
+
 class NotEnoughMemory(EngineError):
     """Neither free memory nor evicting idle models suffices."""
 
@@ -233,3 +241,12 @@ class Unavailable(SerowError):
 
     status = 503
     retry_after = 1  # seconds, for the Retry-After header
+
+
+class EngineBusy(Unavailable):
+    """An engine on another machine takes no more now; `retry_after` as it says, where it says a number of seconds."""
+
+    def __init__(self, message: str, retry_after: str | None = None) -> None:
+        super().__init__(message)
+        if retry_after is not None and retry_after.isascii() and retry_after.isdecimal():
+            self.retry_after = min(int(retry_after[:6]), 3600)

@@ -24,7 +24,7 @@ _OTHERS = ("SEROW_API_KEY", "OLLAMA_API_KEY", "SEROW_NOHISTORY", "SEROW_FUZZ_EXA
 _TESTS = "SEROW_TEST_"
 _PEERS = (  # what Ollama reads and we do not: what it is for is chosen here by measuring, or does not exist
     "AUTH", "DEBUG", "DEBUG_LOG_REQUESTS", "EDITOR", "FLASH_ATTENTION", "GPU_OVERHEAD", "INTEL_GPU", "KV_CACHE_TYPE",
-    "LIBRARY_PATH", "LLM_LIBRARY", "MAX_VRAM", "MULTIUSER_CACHE", "NEW_ENGINE", "NO_CLOUD", "REMOTES", "RUNNERS_DIR",
+    "LIBRARY_PATH", "LLM_LIBRARY", "MAX_VRAM", "MULTIUSER_CACHE", "NEW_ENGINE", "NO_CLOUD", "RUNNERS_DIR",
     "SCHED_SPREAD", "TMPDIR", "VULKAN",
 )  # fmt: skip
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
@@ -81,6 +81,8 @@ class Settings:
     mirrors: tuple[tuple[str, str], ...] = ()
     realms: tuple[tuple[str, str], ...] = ()
     offline: bool = False
+    remotes: tuple[str, ...] = ()
+    remote_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     pull_connections: int = 4
     pull_rate: int = 0  # bytes a second; 0 is no limit
     partial_age: float = 14 * 86400.0
@@ -268,6 +270,8 @@ VARIABLES = (
     ),
     Variable("MIRRORS", "mirrors", _pairs, "what is asked before a registry: registry.ollama.ai=https://mirror.lan/ollama,…"),
     Variable("REALMS", "realms", _pairs, "where a registry's tokens come from, if it is another host: registry.lan=auth.lan,…"),
+    Variable("REMOTES", "remotes", _list, "hosts whose engines models may live at, HOST or HOST:PORT, comma separated"),
+    Variable("REMOTE_KEYS", "remote_keys", _pairs, "keys of such engines: HOST=KEY,…; each goes to its own host alone"),
     Variable("OFFLINE", "offline", _flag, "1 asks nothing outside this machine; HF_HUB_OFFLINE is its second name"),
     Variable("PULL_CONNECTIONS", "pull_connections", _connections, "connections to a registry at a time, 1 to 64"),
     Variable("PULL_RATE", "pull_rate", parse_rate, "most bytes a second that all pulls together take: 10MiB; 0 is no limit"),

@@ -17,6 +17,7 @@ from serow.settings import expanded
 
 if TYPE_CHECKING:
     from serow.cli.server import Client
+    from serow.store.modelfile import Modelfile
 
 _CHUNK = 1 << 20  # bytes
 _PROJECTOR = "mmproj"  # in the name of a file beside a model that sees
@@ -36,7 +37,8 @@ def create(model: str, file: Path, quantize: str | None, draft_quantize: str | N
     """Create a model from a Modelfile.
 
     Paths in it are relative to it. Two FROM lines make a model that sees: its weights and its projector. FROM names a
-    directory that holds a GGUF file, or, for a model that draws, a diffusers pipeline.
+    directory that holds a GGUF file, or, for a model that draws, a diffusers pipeline. FROM vllm://HOST:PORT/NAME is a model
+    that an engine on another machine has; TOKENIZER names the folder of its tokenizer.json.
     """
     from serow.cli.server import connect
     from serow.store.modelfile import parse
@@ -44,12 +46,14 @@ def create(model: str, file: Path, quantize: str | None, draft_quantize: str | N
     modelfile = parse(_read(file))
     for warning in modelfile.warnings:
         tell("warning", warning)
-    sources, names = _split(modelfile.sources, file.parent)
+    address = _address(modelfile)
+    sources, names = (_tokenizer(modelfile.tokenizer, file.parent), []) if address else _split(modelfile.sources, file.parent)
     with connect(start=True) as client:
         send = partial(_send, client, may_link=not copy and client.is_local, quiet=quiet)
         body = {
             **modelfile.request(),
             "model": model,
+            **address,
             "from": names[0] if names else None,
             "files": {name: send(path) for name, path in sources.items()} or None,
             "adapters": _named(modelfile.adapters, file.parent, send),
@@ -58,6 +62,37 @@ def create(model: str, file: Path, quantize: str | None, draft_quantize: str | N
             "draft_quantize": draft_quantize,
         }
         progress.show(client.create_of({name: value for name, value in body.items() if value}), quiet=quiet)
+
+
+def _address(modelfile: "Modelfile") -> dict[str, str]:
+    """Where the model's engine is, when FROM says that; raises RequestError."""
+    from serow.store.engine_address import is_remote, split
+
+    found = [text for text in modelfile.sources if is_remote(text)]
+    if not found:
+        if modelfile.tokenizer:
+            raise RequestError("TOKENIZER belongs to a model at an address", hint="FROM vllm://HOST:PORT/NAME")
+        return {}
+    if len(modelfile.sources) > 1:
+        raise RequestError("a model at an address has one FROM line", hint="several addresses: FROM vllm://a:8000,b:8000/NAME")
+    host, name = split(found[0])
+    return {"remote_host": host, "remote_model": name}
+
+
+def _tokenizer(text: str, base: Path) -> dict[str, Path]:
+    """The files of TOKENIZER's folder, or of a repository in the Hub's cache; raises RequestError."""
+    from serow.registries.caches import snapshot
+    from serow.store.remote import FILES, TOKENIZER
+
+    folder = _path(text or ".", base)
+    if text and not folder.is_dir() and (cached := snapshot(text)):
+        folder = cached
+    if not text or not (folder / TOKENIZER).is_file():
+        raise RequestError(
+            f"no {TOKENIZER} in {folder}" if text else "a model at an address needs TOKENIZER",
+            hint="TOKENIZER ./folder names the folder that the engine was started with",
+        )
+    return {name: folder / name for name in FILES if (folder / name).is_file()}
 
 
 def _named(texts: Sequence[str], base: Path, send: Callable[[Path], str]) -> dict[str, str]:

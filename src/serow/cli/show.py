@@ -90,6 +90,8 @@ def _model(info: dict[str, Any], metadata: dict[str, Any]) -> Rows:
     details = info.get("details") or {}
     architecture = metadata.get("general.architecture") or details.get("family", "")
     rows = (
+        ("address", info.get("remote_host")),
+        ("name there", info.get("remote_model")),
         ("architecture", architecture),
         ("parameters", details.get("parameter_size")),
         ("context length", metadata.get(f"{architecture}.context_length")),

@@ -95,6 +95,7 @@ class Engine:
         return not needs & self.kind.lacks
 
 
+REMOTE = Engine(Kind("remote", lacks=frozenset({Feature.VISION})))  # at an address; no engine that a model here can get
 WHEEL = Engine(WHEEL_KIND, version("xllamacpp"))
 
 

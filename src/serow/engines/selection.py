@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from serow.engines.check.checks import Check, Checks
 from serow.engines.home import EngineHome, forced
-from serow.engines.kinds import DEFAULT_FLAGS, WHEEL, Engine, Feature, FlagSet
+from serow.engines.kinds import DEFAULT_FLAGS, REMOTE, WHEEL, Engine, Feature, FlagSet
 from serow.errors import RequestError, StoreError
 from serow.settings import Settings
 from serow.store.model import Model
@@ -37,6 +37,8 @@ class Selection:
 
     def choose(self, model: Model, needs: frozenset[Feature]) -> Choice:
         """The engine for requests with these needs; raises RequestError when the forced one lacks something."""
+        if model.is_remote:
+            return Choice(REMOTE)
         if model.is_image or Feature.EMBEDDINGS in needs:  # built engines are checked for texts only
             return WHEEL_CHOICE
         if self._forced:
@@ -50,7 +52,7 @@ class Selection:
 
     def strike(self, choice: Choice, model: Model, reason: str) -> bool:
         """Use this engine no more for the model, with any flags like these; whether another one will be tried."""
-        if self._forced or choice.engine == WHEEL:
+        if self._forced or choice.engine in (WHEEL, REMOTE):
             return False
         believed = [check for check in self._passed(choice.engine, model) if check.flags == choice.flags]
         if not believed:  # struck off already, or built and checked anew meanwhile

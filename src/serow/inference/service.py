@@ -90,7 +90,7 @@ class Inference:
         task = await self._task(ask, client, Timeline())
         _check_kind(task)
         task = await self._prepared(task)
-        if self._tokenizers is not None and not ask.has_pictures:
+        if self._tokenizers is not None and not ask.has_pictures and not task.model.is_remote:
             with suppress(LoadError):  # a vocabulary that this can't be done with: the whole model counts
                 async with self._tokenizers.of(task.model) as runner:
                     return await text.count(task, runner)
@@ -115,6 +115,9 @@ class Inference:
     async def _load_or_unload(self, task: Task) -> AsyncGenerator[Event, None]:
         """Nothing is asked but that the model be in memory, or not."""
         if task.ask.keep_alive == 0:
+            if task.model.is_remote:
+                yield Done(reason="unload", warnings=[*task.warnings, "an engine at an address is not unloaded from here"])
+                return
             await self._scheduler.unload(task.model)
             yield Done(reason="unload", warnings=list(task.warnings))
             return

@@ -8,6 +8,7 @@ from functools import partial
 
 from serow.constraints import Constraints, Verdict
 from serow.engines.base import LARGEST_SEED, RANDOM_SEED, TextRunner
+from serow.engines.remote.request import ignored
 from serow.errors import Incapable, PromptTooLong, RequestError
 from serow.inference.ask import Ask, Conversation, Image, Insert, Nothing, Raw, Single
 from serow.inference.calling import Calling, Toolbox
@@ -47,6 +48,9 @@ async def answer(task: Task, runner: TextRunner, load_duration: int, toolbox: To
 
     Raises RequestError before the first piece, EngineError.
     """
+    if task.model.is_remote and task.options.num_ctx > runner.num_ctx:
+        text = f"num_ctx is {task.options.num_ctx}; the engine of this model holds {runner.num_ctx} tokens"
+        raise RequestError(text, param="options")
     prompt = await make(_wanted(task), runner)
     if isinstance(task.ask.prompt, Raw) and task.ask.prompt.echo:
         yield await read_back(task.ask.prompt, prompt.tokens, runner, task.ask.top_logprobs if task.ask.logprobs else None)
@@ -235,6 +239,16 @@ def _given_tokens(task: Task) -> Iterator[tuple[str, list[int]]]:
         yield "prompt", list(prompt.prompt)
 
 
+def _unused_elsewhere(task: Task) -> Iterator[str]:
+    """What an engine at an address has no place for (REM-04)."""
+    given = [*task.ask.options, *(name for name in task.model.parameters if name not in task.ask.options)]
+    yield from (f'option "{name}" was ignored: an engine at an address does not take it' for name in ignored(given))
+    if task.ask.keep_alive is not None:
+        yield '"keep_alive" was ignored: an engine at an address is not unloaded from here'
+    if "shift" in task.ask.given and task.ask.shift:
+        yield '"shift" was ignored: an engine at an address ends an answer where its context does'
+
+
 def _unused(task: Task) -> list[str]:
     """What the Ask gives and a language model, or fill in the middle, has no use for."""
     ask, model = task.ask, task.model
@@ -246,7 +260,9 @@ def _unused(task: Task) -> list[str]:
         unused.append('option "seed" is used modulo 2^32: the engine takes no larger one')
     if ask.think and "thinking" not in model.capabilities:
         unused.append(f'"{ask.model}" does not support thinking: it answers without')
-    if "draft_num_predict" in ask.options:
+    if model.is_remote:
+        unused += _unused_elsewhere(task)
+    elif "draft_num_predict" in ask.options:
         unused.append('option "draft_num_predict" was ignored: the engine drafts no tokens')
     if isinstance(ask.prompt, Raw) and "suffix" in ask.given:
         unused.append('"suffix" was ignored: a raw prompt goes to the model as it is')

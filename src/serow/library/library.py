@@ -17,6 +17,7 @@ from serow.registries.access import Access
 from serow.registries.asked import Asked
 from serow.settings import Settings
 from serow.store.create import Recipe
+from serow.store.engine_address import addresses_of, check_allowed
 from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.prune import Waste, prune
@@ -39,6 +40,7 @@ class Library:
         self.access = Access.load(settings)
         self._forget = forget
         self._partial_age = settings.partial_age
+        self._remotes, self._is_offline = settings.remotes, settings.offline
         self._pulling: dict[Name, list[asyncio.Event]] = {}
         limits = settings.pull_connections, settings.pull_rate
         self._pulls = Pulls(store, self.access, *limits)
@@ -115,6 +117,8 @@ class Library:
         Whatever can be refused is, before the first record: RequestError, ModelFileError. Nothing is left of what failed.
         """
         recipe.check()
+        if recipe.remote_host:
+            check_allowed(addresses_of(recipe.remote_host), self._remotes, is_offline=self._is_offline)
         if source is not None and not self.store.has(source.name):
             async with aclosing(self.pull(source)) as records:
                 async for record in records:

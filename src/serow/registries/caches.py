@@ -49,6 +49,13 @@ def _named(hexadecimal: str, environ: Mapping[str, str], own: Path) -> Iterator[
             yield store / "blobs" / f"sha256-{hexadecimal}"
 
 
+def snapshot(repository: str, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The newest copy of a repository in Hugging Face's cache, None where there is none."""
+    name = f"models--{repository.replace('/', '--')}"
+    found = (path for hub in _hubs(environ) for path in (hub / name / "snapshots").glob("*/"))
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
 def _hubs(environ: Mapping[str, str]) -> Iterator[Path]:
     if environ.get("HF_HUB_CACHE"):
         yield Path(environ["HF_HUB_CACHE"])

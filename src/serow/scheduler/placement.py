@@ -15,6 +15,7 @@ from serow.scheduler.resident import Demand, Resident, State
 from serow.settings import Settings
 from serow.store.model import Model
 
+REMOTE_PARALLEL = 256  # requests at a time that one engine at an address gets, which has a queue of its own
 _SHARE = 4  # the automatic choice gives one part in so many of the free memory to contexts
 _CACHE_SHARE = 8  # and one in so many of what is left then to prompts that left their slot
 _PROCESS = 64 << 20  # bytes of an engine beside weights and contexts; measured: 27 MiB to 148 MiB
@@ -70,6 +71,7 @@ def plan(
 
     1. It is in memory with options that fit: Use a free place, or Wait for one; who wants to be alone waits for all of them.
     2. It is loading with other options: Wait, so that no chain of loads can grow.
+       An engine at an address takes nothing here: Load (REM-06).
     3. Not all memory together would suffice: Refuse.
     4. Otherwise Load, after as few as make room, in this order:
        a. the same weights with other options, which have to be gone in any case
@@ -85,6 +87,8 @@ def plan(
     if any(resident.state is State.LOADING for resident in own):
         return Wait()  # 2
     options = resolve(demand.model, demand.options, settings)
+    if demand.model.is_remote:
+        return Load(options, settings.num_parallel or REMOTE_PARALLEL, 0, choice=choose())
     return _load(demand.model, options, choose(), own, residents, free_memory(), settings)
 
 
@@ -115,7 +119,8 @@ def _load(
 
 def by_leave(residents: Iterable[Resident]) -> list[Resident]:
     """Those that can be made to leave, in the order in which they go; not those that have yet to serve anybody."""
-    can_leave = [resident for resident in residents if resident.is_leaving or resident.state is State.READY]
+    here = [resident for resident in residents if not resident.is_remote]
+    can_leave = [resident for resident in here if resident.is_leaving or resident.state is State.READY]
     return sorted(can_leave, key=lambda resident: (not resident.is_leaving, resident.num_running > 0, resident.last_used))
 
 
@@ -125,7 +130,8 @@ def room(free: int, residents: Iterable[Resident], gone: Iterable[Resident]) -> 
 
 
 def _is_crowded(residents: Sequence[Resident], gone: Sequence[Resident], settings: Settings) -> bool:
-    return 0 < settings.max_loaded_models <= len(residents) - len(gone)
+    num_here = sum(not resident.is_remote for resident in residents)
+    return 0 < settings.max_loaded_models <= num_here - len(gone)
 
 
 def fits(model: Model, loaded: LoadOptions, wanted: LoadOptions) -> bool:
@@ -133,7 +139,7 @@ def fits(model: Model, loaded: LoadOptions, wanted: LoadOptions) -> bool:
 
     What a request leaves unset (num_ctx 0, num_gpu -1, use_mmap None, num_thread 0) is no wish for something else.
     """
-    return (
+    return model.is_remote or (
         _bounded(model, wanted.num_ctx) <= loaded.num_ctx
         and wanted.num_gpu in (-1, loaded.num_gpu)
         and wanted.use_mmap in (None, loaded.use_mmap)

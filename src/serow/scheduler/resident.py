@@ -19,7 +19,7 @@ from serow.errors import SerowError
 from serow.options import LoadOptions
 from serow.store.model import Model
 
-Key = tuple[Path | bool | None, ...]
+Key = tuple[Path | bool | str | None, ...]
 
 
 def key_of(model: Model, *, embeds: bool = False) -> Key:
@@ -27,7 +27,7 @@ def key_of(model: Model, *, embeds: bool = False) -> Key:
 
     A model that completes texts is loaded a second time to embed them.
     """
-    return embeds, model.weights, model.projector, *model.adapters
+    return embeds, model.remote_host, model.remote_model, model.weights, model.projector, *model.adapters
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,11 @@ class Resident:
         """Two residents of the same key hold the same weights."""
         return key_of(self.request.model, embeds=self.request.embeds)
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it runs elsewhere: it takes no memory here, and stays."""
+        return self.request.model.is_remote
+
     def has_place(self, *, alone: bool) -> bool:
         """Whether one more request may run, `alone` or with the others."""
         return self.num_running == 0 if alone else not self.is_alone and self.num_running < self.request.num_parallel
@@ -99,7 +104,7 @@ class Resident:
         self.is_alone = alone
         self.last_used = now
         self.expires_at = math.inf
-        if keep_alive is not None:
+        if keep_alive is not None and not self.is_remote:
             self.keep_alive = keep_alive
 
     def give_back(self, now: float) -> None:

@@ -19,7 +19,7 @@ from typing import Self
 
 from serow.engines.base import LoadRequest, Runner
 from serow.engines.selection import Choice, Selection
-from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, RequestError, Unavailable
+from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, RequestError, SerowError, Unavailable
 from serow.scheduler.backoff import Backoff
 from serow.scheduler.counts import Counts
 from serow.scheduler.devices import Devices
@@ -162,7 +162,11 @@ class Scheduler:
 
     def loaded(self) -> list[LoadedModel]:
         """What is in memory, the longest to stay first."""
-        ready = [resident for resident in self._residents if resident.state is State.READY and not resident.is_dead]
+        ready = [
+            resident
+            for resident in self._residents
+            if resident.state is State.READY and not resident.is_dead and (resident.num_running or not resident.is_remote)
+        ]
         return sorted(map(self._describe, ready), key=lambda loaded: loaded.expires_at, reverse=True)
 
     def _describe(self, resident: Resident) -> LoadedModel:
@@ -259,7 +263,8 @@ class Scheduler:
             load.memory,
             load.prompt_cache,
         )
-        resident = Resident(request, load.memory, uncounted=load.memory, keep_alive=self._settings.keep_alive)
+        keep_alive = math.inf if model.is_remote else self._settings.keep_alive
+        resident = Resident(request, load.memory, uncounted=load.memory, keep_alive=keep_alive)
         resident.task = asyncio.create_task(self._live(resident, load.after), name=f"engine of {model.name}")
         resident.task.add_done_callback(lambda task: self._gone(resident, task))
         self._residents.append(resident)
@@ -294,7 +299,7 @@ class Scheduler:
         return type(error)(message, hint="ask again: another engine takes over")
 
     def _loaded(self, resident: Resident, runner: Runner) -> None:
-        private = self._devices.private_memory(runner.pid)
+        private = 0 if resident.is_remote else self._devices.private_memory(runner.pid)
         resident.memory = max(resident.memory, private)
         resident.uncounted = resident.memory - private
         resident.state = State.READY
@@ -310,8 +315,10 @@ class Scheduler:
         if isinstance(failure, EngineError):
             resident.error = self._died(resident, failure)
             self.counts.load_failures[_name(resident)] += 1
-            if resident.error is failure:  # no other engine is left to try
+            if resident.error is failure and not resident.is_remote:  # no other engine is left to try
                 self._backoff.failed((resident.key, resident.request.model.digest), failure, _now())
+        elif isinstance(failure, SerowError):
+            resident.error = failure
         elif failure is not None:
             logger.error("the task of an engine failed", exc_info=failure)
             resident.error = LoadError(f"{resident.request.model.name} could not be loaded")

@@ -22,6 +22,7 @@ from serow.engines.base import LoadRequest, Runner
 from serow.engines.diffusers.runner import ImageRunner
 from serow.engines.llamacpp.runner import LlamaRunner
 from serow.engines.llamacpp.slot_cache import SlotCache
+from serow.engines.remote.runner import RemoteRunner
 from serow.errors import SerowError
 from serow.inference.service import Inference
 from serow.inference.tokenizers import Tokenizers
@@ -124,7 +125,7 @@ async def _lifespan(
     async with (
         pool,
         Tokenizers(start or partial(LlamaRunner, settings=settings)) as tokenizers,
-        Scheduler(settings, start or partial(_start, settings, slots)) as scheduler,
+        Scheduler(settings, start or partial(_start, settings, slots, pool)) as scheduler,
     ):
         library = Library(store, settings, partial(_forget, scheduler, slots))
         await asyncio.to_thread(library.sweep)
@@ -150,7 +151,9 @@ async def _forget(scheduler: Scheduler, slots: SlotCache, model: Model) -> None:
     await asyncio.to_thread(slots.sweep)
 
 
-def _start(settings: Settings, slots: SlotCache, request: LoadRequest) -> Runner:
+def _start(settings: Settings, slots: SlotCache, pool: Pool, request: LoadRequest) -> Runner:
+    if request.model.is_remote:
+        return RemoteRunner(request, settings, pool)
     return ImageRunner(request, settings) if request.model.is_image else LlamaRunner(request, settings, slots)
 
 

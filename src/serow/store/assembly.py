@@ -10,6 +10,7 @@ from serow.store import layouts, pipeline
 from serow.store import manifest as media
 from serow.store.blobs import Blobs
 from serow.store.capabilities import capabilities
+from serow.store.engine_address import is_remote
 from serow.store.heads import Heads
 from serow.store.links import is_linked
 from serow.store.manifest import Config, Layer, Manifest, Message, decode, decode_config, decode_manifest
@@ -17,6 +18,7 @@ from serow.store.model import Capability, Model, ModelDetails
 from serow.store.name import Name
 from serow.store.picture_defaults import defaults
 from serow.store.pipeline import check_path, folder_name, lay_out
+from serow.store.remote import RemoteFiles
 from serow.store.split import parts_of
 from serow.store.weights import Weights
 
@@ -102,6 +104,8 @@ class Assembler:
         }
         if files := manifest.all(media.PIPELINE_FILE):
             return self._image_model(shared, files, config)
+        if is_remote(config.remote_host or ""):
+            return self._remote_model(shared, parts, config)
         if manifest.all(media.WEIGHTS):
             return self._text_model(shared, parts, config)
         return self._foreign_model(shared, config)
@@ -147,6 +151,19 @@ class Assembler:
             details=_details(config, ""),
             capabilities=("image",),
             picture_defaults=defaults(hints, shared["parameters"]),
+        )
+
+    def _remote_model(self, shared: dict[str, Any], parts: Parts, config: Config) -> Model:
+        """A model at an engine's address."""
+        files = RemoteFiles.of(parts.manifest, self.blobs)
+        fields = files.fields()
+        return Model(
+            **shared,
+            **{**fields, "context_length": config.context_length or fields["context_length"]},
+            template=parts.template,
+            details=_details(config, ""),
+            capabilities=_declared(config, () if "embedding" in (config.capabilities or ()) else files.capabilities()),
+            embedding_length=config.embedding_length or 0,
         )
 
     def _weights(self, manifest: Manifest) -> list[Path]:

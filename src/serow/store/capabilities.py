@@ -21,10 +21,7 @@ def capabilities(weights: Weights, *, has_projector: bool, template: str, parser
 
 
 def _found(weights: Weights, has_projector: bool, template: str) -> Iterator[Capability]:
-    if any(mark in weights.chat_template for mark in _JINJA_TOOLS):
-        yield "tools"
-    if "enable_thinking" in weights.chat_template or tags_of_jinja(weights.chat_template):
-        yield "thinking"
+    yield from of_chat_template(weights.chat_template)
     yield "embedding" if weights.has_pooling else "completion"
     if weights.has_vision or has_projector:
         yield "vision"
@@ -34,6 +31,14 @@ def _found(weights: Weights, has_projector: bool, template: str) -> Iterator[Cap
     if _uses(actions, "Suffix"):
         yield "insert"
     if _uses(actions, "Thinking", "Think", "ThinkLevel", "IsThinkSet"):
+        yield "thinking"
+
+
+def of_chat_template(source: str) -> Iterator[Capability]:
+    """What a Jinja template shows that its model can."""
+    if any(mark in source for mark in _JINJA_TOOLS):
+        yield "tools"
+    if "enable_thinking" in source or tags_of_jinja(source):
         yield "thinking"
 
 

@@ -23,6 +23,7 @@ from serow.store.heads import Heads
 from serow.store.manifest import Config, Layer, encode, encode_config
 from serow.store.name import Name
 from serow.store.recipe import Recipe
+from serow.store.remote import RemoteFiles
 from serow.store.weights import Weights, human_count
 
 __all__ = ["Draft", "Recipe"]
@@ -62,6 +63,8 @@ class Draft:
         draft = cls(blobs, heads)
         if recipe.source is not None and base is not None:
             draft._add_base(recipe.source, base)
+        elif recipe.remote_host:
+            draft._add_remote(recipe)
         else:
             draft._add_files(recipe.files or {})
             draft._check_adapters()
@@ -164,6 +167,21 @@ class Draft:
         weights = self._all(media.WEIGHTS)
         if len(weights) != max(1, len(parts)):
             raise ModelFileError("the files must hold exactly one model, and its projector if it has one")
+
+    def _add_remote(self, recipe: Recipe) -> None:
+        """The files of a tokenizer, and where the engine is."""
+        layers = {}
+        for name, given in sorted((recipe.files or {}).items()):
+            digest = self._present(given, name)
+            layers[name] = Layer(media_type=media.JSON, digest=digest, size=self._blobs.size(digest), name=name)
+            self._entries.append(Entry(layers[name]))
+        files = RemoteFiles(layers, self._blobs)
+        self._config = Config(
+            remote_host=recipe.remote_host,
+            remote_model=recipe.remote_model,
+            capabilities=list(files.capabilities()),
+            context_length=files.fields()["context_length"] or None,
+        )
 
     def _refuse_others(self, files: Mapping[str, str]) -> None:
         """Refuse files that are no GGUF, in words that say what they are (LIB-29, LIB-32)."""

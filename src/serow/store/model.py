@@ -35,12 +35,13 @@ class Model:
     digest: str  # hex SHA-256 of the manifest
     size: int  # bytes of all layers
     modified_at: datetime
-    weights: Path  # the GGUF; for image models the directory of the pipeline
+    weights: Path  # the GGUF; for image models the directory of the pipeline; for remote ones the tokenizer.json
     projector: Path | None = None
     adapters: tuple[Path, ...] = ()  # LoRA files over the weights
     draft: Path | None = None  # the GGUF of a smaller model that guesses ahead
     template: str = ""  # Go text/template of the TEMPLATE layer, "" when there is none
     chat_template: str = ""  # the GGUF's own Jinja template, "" when there is none
+    template_variables: dict[str, str] = field(default_factory=dict)  # for it, where no engine of ours renders it
     renderer: str = ""  # of the peer, which builds prompts without a template; ours has none
     parser: str = ""  # of the peer: what the model writes
     system: str = ""
@@ -65,6 +66,11 @@ class Model:
     refusal: str = ""  # why it can't be run here, "" for one that can
     picture_defaults: Mapping[str, Default] = field(default_factory=dict)  # of one that draws
     kv_bytes: int = 0  # bytes of key-value cache for one token of context (f16)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether an engine at an address runs it, and nothing here."""
+        return bool(self.remote_host)
 
     @property
     def is_image(self) -> bool:

@@ -2,7 +2,7 @@
 
     file     = { blank | comment | command }
     comment  = "#" …
-    command  = FROM value | ADAPTER value | DRAFT value | TEMPLATE value | SYSTEM value | LICENSE value
+    command  = FROM value | TOKENIZER value | ADAPTER value | DRAFT value | TEMPLATE value | SYSTEM value | LICENSE value
              | PARAMETER name value | MESSAGE role value | REQUIRES value | RENDERER value | PARSER value
     value    = the rest of the line
              | a double quote … a double quote at the end of a line, this one or a later one
@@ -20,7 +20,7 @@ from serow.errors import ModelFileError, RequestError
 from serow.options import read_option
 
 _COMMANDS = (
-    *("FROM", "ADAPTER", "DRAFT", "TEMPLATE", "SYSTEM", "LICENSE", "PARAMETER", "MESSAGE"),
+    *("FROM", "TOKENIZER", "ADAPTER", "DRAFT", "TEMPLATE", "SYSTEM", "LICENSE", "PARAMETER", "MESSAGE"),
     *("REQUIRES", "RENDERER", "PARSER"),
 )
 _RETIRED = ("penalize_newline", "low_vram", "f16_kv", "logits_all", "vocab_only", "use_mlock", "num_gqa", "tfs_z", "numa")
@@ -52,6 +52,11 @@ class Modelfile:
     def sources(self) -> tuple[str, ...]:
         """What FROM names: models, or paths of files beside the Modelfile."""
         return self._values("FROM")
+
+    @property
+    def tokenizer(self) -> str:
+        """What TOKENIZER names: the folder of a tokenizer, "" when there is none."""
+        return "".join(self._values("TOKENIZER")[-1:])
 
     @property
     def adapters(self) -> tuple[str, ...]:

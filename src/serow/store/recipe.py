@@ -10,6 +10,7 @@ from serow.errors import ModelFileError, RequestError
 from serow.options import parse_options
 from serow.output.known import FAMILIES
 from serow.store import manifest as media
+from serow.store import remote
 from serow.store.blobs import hex_of
 from serow.store.manifest import encode
 from serow.store.modelfile import SEMVER
@@ -44,12 +45,16 @@ class Recipe:
     parser: str = ""
     requires: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
+    remote_host: str = ""
+    remote_model: str = ""
     quantize: str = ""
     draft_quantize: str = ""
     dropped: frozenset[str] = frozenset()
 
     def check(self) -> None:
         """Refuse what can be refused before a file is opened; raises RequestError."""
+        if self.remote_host or self.remote_model:
+            self._check_remote()
         if self.source is None and self.files is None:
             raise RequestError("neither 'from' or 'files' was specified")
         if self.source is None and not self.files:
@@ -105,6 +110,15 @@ class Recipe:
             raise RequestError("only one adapter is currently supported")
         if len(self.draft_files) + (self.draft is not None) > 1:
             raise RequestError("only one draft is supported: a file in 'draft_files', or a model in 'draft'")
+
+    def _check_remote(self) -> None:
+        """A model at an engine's address has nothing of its own but a tokenizer (REM-01)."""
+        if self.source is not None:
+            raise RequestError('"remote_host" names an engine, "from" a model: a model has one of them')
+        for name in ("adapters", "draft_files", "quantize"):
+            if getattr(self, name):
+                raise RequestError(f'"{name}" belongs to weights, which a model at an address has not here')
+        remote.check(self.remote_host, self.remote_model, self.files or {})
 
     def _check_info(self) -> None:
         for name in _INFO_TEXTS:

@@ -72,7 +72,7 @@ def show(
     tells none. Raises ModelFileError, StoreError.
     """
     assert model.details is not None
-    file = gguf.read(model.weights, verbose=verbose) if model.weights.is_file() else None
+    file = gguf.read(model.weights, verbose=verbose) if model.weights.is_file() and not model.is_remote else None
     projector = None if model.projector is None else gguf.read(model.projector, verbose=verbose)
     return ShowResponse(
         license="\n".join(model.license) or UNSET,
@@ -117,7 +117,7 @@ def _commands(model: Model, system: str, parameters: Mapping[str, Any]) -> Itera
     def command(name: str, value: object, key: str = "") -> Command:
         return Command(name, key, str(value), 0)
 
-    yield command("FROM", model.weights)
+    yield command("FROM", model.name.display_shortest if model.is_remote else model.weights)
     yield from (command("ADAPTER", path) for path in model.adapters)
     if model.projector is not None:
         yield command("FROM", model.projector)
