@@ -20,7 +20,7 @@ class Dog(Watchdog):
 
 
 async def work(dog: Dog, seconds: float) -> None:
-    with dog.watched():
+    with dog:
         await asyncio.sleep(seconds)
 
 

@@ -16,6 +16,7 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import psutil
 
 from serow.engines.child import Assignment, Listen
 from serow.engines.socket_directory import SOCKET, SocketDirectory
+from serow.engines.stream import AnswerStream, post
 from serow.errors import EngineDied, EngineError, LoadError
 from serow.system.limits import clean_environment, private_memory
 
@@ -69,6 +71,7 @@ class ChildProcess:
     """One child, from `start` to `close`. `session` speaks to it, once it is started, with paths as URLs."""
 
     session: aiohttp.ClientSession
+    _listen: Listen
 
     def __init__(
         self,
@@ -153,6 +156,10 @@ class ChildProcess:
         if self._directory is not None:
             await asyncio.to_thread(self._directory.remove)
 
+    def stream(self, path: str, body: bytes) -> AbstractAsyncContextManager[AnswerStream]:
+        """Post JSON, for an answer that is read as it comes; raises Unreachable, TimeoutError."""
+        return post(self._listen, path, body, CONNECT_TIMEOUT)
+
     def kill(self, reason: str) -> None:
         """End it by force, now: it hangs. Requests are told `reason`. `close` is still needed."""
         if self._process is not None and self._process.returncode is None:
@@ -185,7 +192,7 @@ class ChildProcess:
         )
         self._watcher = asyncio.create_task(self._watch(process))
         self._guard = asyncio.create_task(self._guard_memory(process.pid)) if self._memory_limit else None
-        self.session = _open_session(listen, self._stall_timeout)
+        self._listen, self.session = listen, _open_session(listen, self._stall_timeout)
         assert process.stdin is not None
         assignment = msgspec.json.encode(Assignment(listen, msgspec.Raw(msgspec.json.encode(self._spec))))
         if process.stdin.is_closing():  # it ended at once: the watcher knows, and uvloop would fail with a RuntimeError

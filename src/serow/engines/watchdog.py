@@ -6,14 +6,16 @@ and go meanwhile.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 _LONGEST_WAIT = 3600.0  # seconds; a loop's timer does not take what is for ever
 
 
 class Watchdog:
-    """Calls `on_stall` after `limit` seconds of silence. A request is `watched`, and tells of its `progress`."""
+    """Calls `on_stall` after `limit` seconds of silence. A request is watched `with watchdog`, and tells of its `progress`.
+
+    Both are done for every token: nothing here may take long.
+    """
 
     def __init__(self, limit: float, on_stall: Callable[[], None]) -> None:
         self._limit = limit
@@ -23,20 +25,19 @@ class Watchdog:
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Work for the engine, while the context lasts."""
+    def __enter__(self) -> None:
+        """There is work for the engine, while the context lasts; any number of contexts at once."""
         self._num_watched += 1
         if self._num_watched == 1:
             self._since = _now()
             if self._timer is None:
                 self._check()
-        try:
-            yield
-        finally:
-            self._num_watched -= 1
-            if not self._num_watched:
-                self._silence += _now() - self._since
+
+    def __exit__(self, *error: object) -> None:
+        """That work is done, or given up."""
+        self._num_watched -= 1
+        if not self._num_watched:
+            self._silence += _now() - self._since
 
     def progress(self) -> None:
         """Some request got something that only a working engine gives."""

@@ -75,6 +75,8 @@ class OutputParser:
 
     def feed(self, text: str, logprobs: list[Logprob] | None = None) -> list[Event]:
         """The events that `text` makes; `logprobs` come with the first, alone where there is none."""
+        if self._reading is None and self.has_answered:  # nearly always: there is nothing to tell apart
+            return [Delta(text, logprobs=logprobs or [])] if text or logprobs else []
         if text:
             if self._reading:
                 self._source.put(text)

@@ -93,7 +93,7 @@ class StreamResponse(Response, Generic[T]):
         body = encode(self._whole.value())
         self._has_begun = True
         await _start(send, self._whole_type, len(body))
-        await _send(send, body, more=False)
+        await _end(send, body)
 
     async def _send_stream(self, events: AsyncGenerator[T, None], send: Send) -> None:
         is_first, feed = True, self._stream.feed
@@ -109,20 +109,20 @@ class StreamResponse(Response, Generic[T]):
             await self._send(self._stream.finish(), send)
         except asyncio.CancelledError:
             if self._has_begun:
-                await _send(send, self._stream.fail(told(Unavailable(_SHUTTING_DOWN))), more=False)
+                await _end(send, self._stream.fail(told(Unavailable(_SHUTTING_DOWN))))
             raise
         except Exception as error:  # the top: every stream ends with a record
             if not self._has_begun:
                 raise
             await self._send(self._stream.fail(told(error)), send)
-        await _send(send, b"", more=False)
+        await _end(send)
 
     async def _send(self, data: bytes, send: Send) -> None:
         if not self._has_begun:
             self._has_begun = True
             await _start(send, self._stream.content_type)
         self._sent_at = time.monotonic()
-        await _send(send, data)
+        await send({"type": "http.response.body", "body": data, "more_body": True})
 
     @asynccontextmanager
     async def _pinging(self, send: Send) -> AsyncIterator[None]:
@@ -203,5 +203,5 @@ async def _start(send: Send, content_type: str, length: int | None = None) -> No
     await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
-async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": more})
+async def _end(send: Send, body: bytes = b"") -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": False})

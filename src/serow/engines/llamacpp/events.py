@@ -97,11 +97,16 @@ class EventReader:
         *events, self._rest = (self._rest + piece).split(b"\n\n")
         if len(self._rest) > _LONGEST_EVENT:
             raise EngineError("the engine sent an event that is too long")
-        decoded = (_decode(event[6:]) for event in events if event.startswith(b"data: "))
-        found = list(decoded)
-        if self.progress is None:
-            self.progress = next((event.prompt_progress for event in found if event.prompt_progress), None)
-        return [event for event in found if event.prompt_progress is None]
+        found = []
+        for data in events:
+            if not data.startswith(b"data: "):
+                continue
+            event = _decode(data[6:])
+            if event.prompt_progress is None:
+                found.append(event)
+            elif self.progress is None:
+                self.progress = event.prompt_progress
+        return found
 
 
 class ChunkBuilder:

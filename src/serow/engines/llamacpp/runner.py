@@ -3,11 +3,12 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import aiohttp
+import httptools
 import msgspec
 from msgspec import Struct
 
@@ -20,7 +21,8 @@ from serow.engines.llamacpp.slot_cache import SlotCache
 from serow.engines.llamacpp.slots import SlotKeeper
 from serow.engines.llamacpp.special import SpecialTokens, without
 from serow.engines.llamacpp.template import ChatTemplate, refused
-from serow.engines.process import CONNECT_TIMEOUT, ChildProcess
+from serow.engines.process import ChildProcess
+from serow.engines.stream import AnswerStream, Unreachable
 from serow.engines.watchdog import Watchdog
 from serow.errors import EngineDied, EngineError, LoadError, RequestError, SerowError, TemplateError
 from serow.settings import Settings
@@ -31,7 +33,6 @@ _TEMPLATE_TIMEOUT = 30.0  # seconds that a model's own template may run
 _AS_POOLED = -1  # of the engine's ways to normalise
 _SLOWEST_EMBEDDING = 10.0  # tokens a second
 _GROUP = 8192  # tokens that are embedded by one call to the engine, which keeps all of their vectors until the last is there
-_WATCHED = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT)  # its silence is the watchdog's business
 
 
 class _Settings(Struct):
@@ -214,8 +215,8 @@ class LlamaRunner:
         taken_out = hidden - shown
         is_first = True
         body = completion_body(replace(request, visible=(*request.visible, *hidden)), self.num_ctx, self._kind)
-        async with self._ask("POST", "/completion", body, _WATCHED, self._watchdog.watched()) as response:
-            while piece := await self._read(response.content):
+        async with self._stream("/completion", body) as answer:
+            while piece := await self._read(answer):
                 for event in events.feed(piece):
                     if event.error is not None:
                         raise refusal(event.error)
@@ -244,10 +245,20 @@ class LlamaRunner:
             vectors += [each.embedding[0] for each in sorted(found, key=lambda each: each.index)]
         return vectors
 
-    async def _read(self, content: aiohttp.StreamReader) -> bytes:
+    @asynccontextmanager
+    async def _stream(self, path: str, body: Any) -> AsyncIterator[AnswerStream]:
+        """Send a request whose answer is read as it comes; its silence is the watchdog's business."""
+        async with self._errors(), self._child.stream(path, msgspec.json.encode(body)) as answer:
+            with self._watchdog:
+                status = await answer.head()
+            if status != 200:
+                raise refusal(_fault(await answer.read_all(), status))
+            yield answer
+
+    async def _read(self, answer: AnswerStream) -> bytes:
         """More of an answer; the engine is watched while we wait for it, not while the client takes its time."""
-        with self._watchdog.watched():
-            piece = await content.readany()
+        with self._watchdog:
+            piece = await answer.read()
         if piece.strip(b":\n"):  # a comment is no sign of work
             self._watchdog.progress()
         return piece
@@ -271,32 +282,32 @@ class LlamaRunner:
         path: str,
         body: Any,
         limit: aiohttp.ClientTimeout | None = None,
-        watched: AbstractContextManager[None] | None = None,
         refused: Callable[[Fault], SerowError] = refusal,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request; what goes wrong with it, and while its answer is read, becomes an error of ours."""
+        """Send a request whose answer is read as a whole."""
+        data, session = None if body is None else msgspec.json.encode(body), self._child.session
+        async with self._errors(), session.request(method, path, data=data, timeout=limit or session.timeout) as response:
+            if response.status != 200:
+                raise refused(_fault(await response.read(), response.status))
+            yield response
+
+    @asynccontextmanager
+    async def _errors(self) -> AsyncIterator[None]:
+        """What goes wrong with a request, and while its answer is read, becomes an error of ours."""
         if not self.is_alive:
             raise await self._child.gone()
-        data = None if body is None else msgspec.json.encode(body)
         try:
-            with watched or nullcontext():
-                answer = await self._child.session.request(
-                    method, path, data=data, timeout=limit or self._child.session.timeout
-                )
-            async with answer as response:
-                if response.status != 200:
-                    raise refused(await _fault(response))
-                yield response
+            yield
         except TimeoutError:
             self._child.kill("the engine does not answer")
             raise await self._child.gone() from None
-        except aiohttp.ClientConnectorError:  # alive or not, it serves nobody: its socket may have been removed
+        except (aiohttp.ClientConnectorError, Unreachable):  # alive or not, it serves nobody: its socket may have been removed
             await self._child.gone()
             self._child.kill("the engine can't be reached")
             raise await self._child.gone() from None
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, ConnectionError):
             raise await self._child.gone() from None
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, httptools.HttpParserError):
             raise EngineError("the engine sent something that is not an answer") from None
 
 
@@ -314,8 +325,8 @@ def _groups(inputs: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
         yield group
 
 
-async def _fault(response: aiohttp.ClientResponse) -> Fault:
+def _fault(body: bytes, status: int) -> Fault:
     try:
-        return msgspec.json.decode(await response.read(), type=_Failure).error
+        return msgspec.json.decode(body, type=_Failure).error
     except msgspec.DecodeError:
-        return Fault(code=response.status)
+        return Fault(code=status)
