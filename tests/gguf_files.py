@@ -98,3 +98,24 @@ def _written(writer: GGUFWriter, target: Path) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return target
+
+
+def split(source: Path, folder: Path, count: int) -> list[Path]:
+    """A model file in several parts, as llama.cpp's `llama-gguf-split` writes them."""
+    reader = GGUFReader(source)
+    size = -(-len(reader.tensors) // count)
+    paths = [folder / f"{source.stem}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+    for number, path in enumerate(paths):
+        writer = GGUFWriter(path, "")
+        writer.kv_data[0].clear()
+        for key, field in reader.fields.items() if number == 0 else ():
+            if not key.startswith("GGUF."):
+                kind = field.types[0]
+                writer.add_key_value(key, field.contents(), kind, field.types[-1] if kind == GGUFValueType.ARRAY else None)
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", count)
+        writer.add_int32("split.tensors.count", len(reader.tensors))
+        for tensor in reader.tensors[number * size : (number + 1) * size]:
+            writer.add_tensor(tensor.name, tensor.data)
+        _written(writer, path)
+    return paths

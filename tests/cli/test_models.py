@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from serow.cli.models import processor
+from tests.gguf_files import split
 
 from .conftest import Serow
 
@@ -171,6 +172,28 @@ def test_create_starts_from_a_model_that_is_there(serow: Serow, home: Path) -> N
     (home / "Modelfile").write_text("FROM zoo-think\nSYSTEM Be brief.\n")
     assert serow("create", "test/based").code == 0
     serow("rm", "test/based")
+
+
+@pytest.mark.req("LIB-29")
+@pytest.mark.parametrize(("source", "options"), [("parts/zoo-think-00002-of-00002.gguf", ()), ("./parts", ("--merge",))])
+def test_a_split_model_is_named_by_one_of_its_parts_and_says_what_the_whole_says(
+    serow: Serow, home: Path, zoo: Path, source: str, options: tuple[str, ...]
+) -> None:
+    (home / "parts").mkdir()
+    split(zoo / "zoo-think.gguf", home / "parts", 2)
+    (home / "Modelfile").write_text(f"FROM {source}\nPARAMETER temperature 0\nPARAMETER num_predict 20\n")
+    assert serow("create", "test/parts", *options).code == 0
+    (home / "Modelfile").write_text("FROM zoo-think\nPARAMETER temperature 0\nPARAMETER num_predict 20\n")
+    assert serow("create", "test/whole").code == 0
+    assert serow("run", "test/parts", "Count to 5").out == serow("run", "test/whole", "Count to 5").out != ""
+    assert serow("rm", "test/parts", "test/whole").code == 0
+
+
+@pytest.mark.req("LIB-29")
+def test_a_part_that_is_missing_is_named(serow: Serow, home: Path, zoo: Path) -> None:
+    split(zoo / "zoo-think.gguf", home, 2)[1].unlink()
+    (home / "Modelfile").write_text("FROM ./zoo-think-00001-of-00002.gguf\n")
+    assert "error: there is no file zoo-think-00002-of-00002.gguf" in serow("create", "test/parts").err
 
 
 @pytest.mark.req("LIB-29")

@@ -13,8 +13,10 @@ import httpx
 import pytest
 
 from serow.errors import ModelFileError, ModelNotFound, RequestError, SerowError
+from serow.library.conversion.ggml import Q4_K, Q5_0, Q6_K, Q8_0
+from serow.library.conversion.gguf_file import Source, Tensor
+from serow.library.conversion.quantizer import Rules
 from serow.library.library import Library
-from serow.library.quantizer import Q4_K, Q5_0, Q6_K, Q8_0, Rules, Source, Tensor
 from serow.library.verify import mark_of
 from serow.server.app import create_app
 from serow.settings import Settings

@@ -31,14 +31,18 @@ _PATH_STARTS = ("/", "./", "../", "~", "\\", ".\\", "..\\")
 )
 @click.option("-q", "--quantize", metavar="TYPE", help="Quantize to F32, F16, Q8_0, Q4_K_S or Q4_K_M.")
 @click.option("--draft-quantize", metavar="TYPE", help="Quantize the DRAFT model.")
+@click.option("--merge", is_flag=True, help="Make one file of a model that is split into several.")
 @click.option("--copy", is_flag=True, help="Copy files, where links to them would do.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def create(model: str, file: Path, quantize: str | None, draft_quantize: str | None, copy: bool, quiet: bool) -> None:
+def create(
+    model: str, file: Path, quantize: str | None, draft_quantize: str | None, merge: bool, copy: bool, quiet: bool
+) -> None:
     """Create a model from a Modelfile.
 
     Paths in it are relative to it. Two FROM lines make a model that sees: its weights and its projector. FROM names a
-    directory that holds a GGUF file, or, for a model that draws, a diffusers pipeline. FROM vllm://HOST:PORT/NAME is a model
-    that an engine on another machine has; TOKENIZER names the folder of its tokenizer.json.
+    directory that holds a GGUF file, or, for a model that draws, a diffusers pipeline. A model that is split into several
+    files is named by one of them. FROM vllm://HOST:PORT/NAME is a model that an engine on another machine has; TOKENIZER
+    names the folder of its tokenizer.json.
     """
     from serow.cli.server import connect
     from serow.store.modelfile import parse
@@ -60,6 +64,7 @@ def create(model: str, file: Path, quantize: str | None, draft_quantize: str | N
             **_draft(modelfile.drafts[-1:], file.parent, send),
             "quantize": quantize,
             "draft_quantize": draft_quantize,
+            "merge": merge,
         }
         progress.show(client.create_of({name: value for name, value in body.items() if value}), quiet=quiet)
 
@@ -135,7 +140,7 @@ def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[st
         if path.is_dir() and (is_path or any(path.glob("*.gguf")) or (path / INDEX).is_file()):
             files |= _files_in(path)
         elif path.is_file() or is_path:
-            files[_free(path.name, files)] = _existing(text, base)
+            files |= {_free(each.name, files): each for each in _parts(_existing(text, base)) if each not in files.values()}
         else:
             names.append(text)
     if len(names) + bool(files) > 1:
@@ -145,15 +150,24 @@ def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[st
     return files, names
 
 
+def _parts(path: Path) -> list[Path]:
+    """A file, or all the files of the split model that it is a part of; raises SerowError for one that is missing."""
+    from serow.store.split import names_of
+
+    return [_existing(name, path.parent) for name in names_of(path.name)]
+
+
 def _files_in(folder: Path) -> dict[str, Path]:
     """The files of a diffusers pipeline, else the one GGUF file of a folder and its projector; raises SerowError."""
     from serow.store.pipeline import INDEX, files_of
+    from serow.store.split import names_of
 
     found = {path.name: path for path in sorted(folder.glob("*.gguf")) if path.is_file()}
     if (folder / INDEX).is_file() or not found:
         return files_of(folder)
     models = [name for name in found if _PROJECTOR not in name.lower()]
-    if len(models) != 1 or len(found) > 2:
+    sets = {tuple(names_of(name)) for name in models}
+    if len(sets) != 1 or len(found) > len(models) + 1:
         raise SerowError(f"{folder} holds {len(found)} GGUF files", hint=f"name one with FROM: {', '.join(found)}")
     return found
 

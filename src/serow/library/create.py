@@ -1,10 +1,10 @@
 """`create`: a draft that was checked, its weights quantized where that was asked for, and the manifest written last."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
+from serow.library.conversion.work import merge, quantize
 from serow.library.progress import Record
-from serow.library.quantize import quantize
 from serow.store.create import Draft, Recipe
 from serow.store.manifest import DRAFT, WEIGHTS
 from serow.store.name import Name
@@ -23,16 +23,24 @@ async def create(store: Store, name: Name, recipe: Recipe) -> AsyncGenerator[Rec
         draft = await in_thread(store.draft, recipe)
         for status in draft.parsing:
             yield {"status": status}
-        for media_type, wanted in ((WEIGHTS, recipe.quantize), (DRAFT, recipe.draft_quantize)):
-            if wanted:
-                async with aclosing(quantize(store, draft, media_type, wanted.upper(), made)) as records:
-                    async for record in records:
-                        yield record
+        for work in _conversions(store, recipe, draft, made):
+            async with aclosing(work) as records:
+                async for record in records:
+                    yield record
         async with aclosing(_finish(store, name, draft)) as records:
             async for record in records:
                 yield record
     finally:
         await in_thread(lambda: store.release([*digests, *made], drop=made))
+
+
+def _conversions(store: Store, recipe: Recipe, draft: Draft, made: list[str]) -> Iterator[AsyncGenerator[Record, None]]:
+    """What is made of the files before the manifest is written."""
+    if recipe.merge and len(draft.parts) > 1:
+        yield merge(store, draft, made)
+    for media_type, wanted in ((WEIGHTS, recipe.quantize), (DRAFT, recipe.draft_quantize)):
+        if wanted:
+            yield quantize(store, draft, media_type, wanted.upper(), made)
 
 
 async def _finish(store: Store, name: Name, draft: Draft) -> AsyncGenerator[Record, None]:

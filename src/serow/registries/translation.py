@@ -27,7 +27,7 @@ def translated(found: Found) -> Found:
     """The same model as Ollama would have it; raises RegistryError when it has no GGUF."""
     raw = media.decode(found.data, dict[str, Any], "manifest")["layers"]
     layers = [
-        Layer(media_type=kind, digest=layer.digest, size=layer.size)
+        Layer(media_type=kind, digest=layer.digest, size=layer.size, name=_name(fields) if kind == media.WEIGHTS else "")
         for layer, fields in zip(found.manifest.layers, raw, strict=True)
         if (kind := _kind(layer.media_type, fields))
     ]
@@ -43,9 +43,14 @@ def translated(found: Found) -> Found:
 def _kind(media_type: str, fields: Mapping[str, Any]) -> str:
     if media_type in _KINDS:
         return _KINDS[media_type]
-    annotations = fields.get("annotations")
-    titles = [str(annotations.get(key, "")) for key in _TITLES] if isinstance(annotations, dict) else []
-    name = next((title.rpartition("/")[2].lower() for title in titles if title), "")
+    name = _name(fields).lower()
     if media_type.startswith("application/vnd.cncf.model.weight.") and name.endswith(".gguf"):
         return media.PROJECTOR if "mmproj" in name else media.WEIGHTS
     return media.LICENSE if name.startswith("license") else ""
+
+
+def _name(fields: Mapping[str, Any]) -> str:
+    """The file's name that a layer is annotated with, "" for none."""
+    annotations = fields.get("annotations")
+    titles = [str(annotations.get(key, "")) for key in _TITLES] if isinstance(annotations, dict) else []
+    return next((title.rpartition("/")[2] for title in titles if title), "")

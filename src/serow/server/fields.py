@@ -96,6 +96,7 @@ FIELDS: Mapping[str, str] = {
     "quantize": "the type that the weights are quantized to",
     "quantization": "the same as quantize, as older clients call it",
     "draft_quantize": "the type that the draft's weights are quantized to",
+    "merge": "the parts of a split model become one file",
     "remote_model": "what the model is called on the machine that runs it",
     "remote_host": "the machine that runs it",
     "username": "name at the registry, where it asks for one",

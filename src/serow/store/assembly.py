@@ -19,7 +19,7 @@ from serow.store.name import Name
 from serow.store.picture_defaults import defaults
 from serow.store.pipeline import check_path, folder_name, lay_out
 from serow.store.remote import RemoteFiles
-from serow.store.split import parts_of
+from serow.store.split import in_order, parts_of
 from serow.store.weights import Weights
 
 
@@ -169,10 +169,11 @@ class Assembler:
     def _weights(self, manifest: Manifest) -> list[Path]:
         """The files of the weights; those of a split model lie under the names by which the engine finds them."""
         parts = parts_of(manifest)
-        if not parts:
+        ordered = in_order(parts, lambda part: self.heads.place(self.blobs.path(part.digest)))
+        if not ordered:
             return [self.blobs.path(manifest.all(media.WEIGHTS)[-1].digest)]
-        folder = lay_out(parts, self.blobs, self.folders / folder_name(parts))
-        return [folder / part.name for part in parts]
+        folder = lay_out(ordered, self.blobs, self.folders / folder_name(parts))
+        return [folder / part.name for part in ordered]
 
     def _foreign_model(self, shared: dict[str, Any], config: Config) -> Model:
         """A model that is listed, shown, copied and pushed, and can't be run: of tensors, or of another machine."""

@@ -5,16 +5,15 @@ before everything has been checked: `Draft` only reads, `write` stores what is n
 """
 
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from serow.errors import ModelFileError, RequestError
-from serow.store import gguf, pipeline
+from serow.store import gguf, pipeline, split
 from serow.store import manifest as media
 from serow.store.adapter import check_fit
 from serow.store.assembly import Parts
@@ -29,7 +28,6 @@ from serow.store.weights import Weights, human_count
 __all__ = ["Draft", "Recipe"]
 
 _MEDIA_TYPES = {"model": media.WEIGHTS, "projector": media.PROJECTOR, "adapter": media.ADAPTER}
-_SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL | re.ASCII)
 _QUANTIZED_FROM = ("F32", "F16", "BF16")
 
 
@@ -75,7 +73,7 @@ class Draft:
         draft._add_texts(recipe)
         draft._add_info(recipe)
         if recipe.quantize:
-            draft._check_quantizable(media.WEIGHTS)
+            draft._check_quantizable(media.WEIGHTS, may_merge=recipe.merge)
         if recipe.draft_quantize:
             draft._check_quantizable(media.DRAFT)
         return draft
@@ -118,13 +116,18 @@ class Draft:
             yield entry.layer.digest, is_new
         self._blobs.put(encode_config(self._final_config()))
 
-    def replace(self, old: Layer, digest: str, size: int) -> None:
-        """Take another file for one, the same numbers packed in another way. Raises ModelFileError."""
+    @property
+    def parts(self) -> list[Layer]:
+        """The files of the weights, in order."""
+        return self._all(media.WEIGHTS)
+
+    def replace(self, old: Sequence[Layer], digest: str, size: int) -> None:
+        """Take one file for others, the same numbers packed in another way. Raises ModelFileError."""
         weights = self._heads.describe(self._blobs.path(digest))
-        layer = Layer(media_type=old.media_type, digest=digest, size=size, parent=old.parent)
-        self._entries = [Entry(layer) if entry.layer is old else entry for entry in self._entries]
-        if old.media_type == media.WEIGHTS:
-            self._config = msgspec.structs.replace(self._config, file_type=weights.file_type)
+        layer = Layer(media_type=old[0].media_type, digest=digest, size=size, parent=old[0].parent)
+        self._entries = [Entry(layer) if each.layer is old[0] else each for each in self._entries if each.layer not in old[1:]]
+        if layer.media_type == media.WEIGHTS:
+            self._config = msgspec.structs.replace(self._config, file_type=weights.file_type, model_type=weights.parameter_size)
 
     def _final_config(self) -> Config:
         return msgspec.structs.replace(self._config, architecture="amd64", os="linux")
@@ -134,12 +137,14 @@ class Draft:
         found = self._all(media_type)
         if not found:
             raise ModelFileError("the model has no weights in GGUF format")
-        if len(found) > 1:
-            raise RequestError("only a model of one GGUF file can be quantized")
         return found[0]
 
-    def _check_quantizable(self, media_type: str) -> None:
-        if self.file_type(self.only(media_type)) not in _QUANTIZED_FROM:
+    def _check_quantizable(self, media_type: str, *, may_merge: bool = False) -> None:
+        first, *others = self._all(media_type) or [self.only(media_type)]
+        if others and not may_merge:
+            raise RequestError("only a model of one GGUF file can be quantized", hint="merge its parts: serow create --merge")
+        found = self._heads.describe_part(self._blobs.path(first.digest)).file_type if others else self.file_type(first)
+        if found not in _QUANTIZED_FROM:
             raise RequestError("quantization is only supported for F16, BF16 and F32 models")
 
     def _add_base(self, name: Name, data: bytes) -> None:
@@ -160,13 +165,15 @@ class Draft:
         parts = _parts(files)
         for path, digest in sorted(files.items()):
             self.parsed += 1
-            if (split := parts.get(path)) is not None:
-                self._add_part(path, digest, is_first=split == 1)
+            if (number := parts.get(path)) is not None:
+                self._add_part(path, digest, number, len(parts))
             else:
                 self._add_gguf(path, digest)
         weights = self._all(media.WEIGHTS)
         if len(weights) != max(1, len(parts)):
             raise ModelFileError("the files must hold exactly one model, and its projector if it has one")
+        if parts:
+            self._config = _config_of(self._heads.describe(*(self._blobs.path(layer.digest) for layer in weights)))
 
     def _add_remote(self, recipe: Recipe) -> None:
         """The files of a tokenizer, and where the engine is."""
@@ -206,14 +213,12 @@ class Draft:
             self._config = _config_of(weights)
         self._entries.append(Entry(Layer(media_type=_MEDIA_TYPES[weights.kind], digest=digest, size=self._blobs.size(digest))))
 
-    def _add_part(self, path: str, digest: str, *, is_first: bool) -> None:
+    def _add_part(self, path: str, digest: str, number: int, count: int) -> None:
         """A part of a model that is split into several files, which stay as they are."""
         digest = self._present(digest, path)
         file = self._blobs.path(digest)
-        if is_first:
-            self._config = _config_of(self._heads.describe_part(file))
-        elif gguf.read(file).metadata.get("split.no") is None:
-            raise ModelFileError(f'"{path}" is no part of a split model')
+        if not gguf.is_gguf(file) or self._heads.place(file) != (number, count):
+            raise ModelFileError(f'"{path}" is not part {number} of {count} of a split model')
         layer = Layer(media_type=media.WEIGHTS, digest=digest, size=self._blobs.size(digest), name=path.rpartition("/")[2])
         self._entries.append(Entry(layer))
 
@@ -352,7 +357,7 @@ DROPPABLE = (*_TEXTS, "renderer", "parser", "requires")  # what null in a reques
 
 def _parts(files: Mapping[str, str]) -> dict[str, int]:
     """The files of a split model, with the number of each; raises ModelFileError for a set that is not whole."""
-    matches = {path: match for path in files if (match := _SPLIT.fullmatch(path))}
+    matches = {path: match for path in files if (match := split.NAME.fullmatch(path))}
     if not matches:
         return {}
     sets = {(match[1], match[3]) for match in matches.values()}

@@ -41,6 +41,10 @@ class Heads:
         """What the first part of a split model says; raises ModelFileError, StoreError."""
         return self._read(weights.describe, path, (), True)
 
+    def place(self, path: Path) -> tuple[int, int]:
+        """Which part of how many a file of a split model is; raises ModelFileError, StoreError."""
+        return self._read(weights.place, path)
+
     def count_parameters(self, path: Path) -> Counter[str]:
         """How many numbers of each type a safetensors file holds; raises ModelFileError, StoreError."""
         return Counter(self._read(safetensors.count_parameters, path))

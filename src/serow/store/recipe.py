@@ -49,6 +49,7 @@ class Recipe:
     remote_model: str = ""
     quantize: str = ""
     draft_quantize: str = ""
+    merge: bool = False  # the parts of a split model become one file
     dropped: frozenset[str] = frozenset()
 
     def check(self) -> None:

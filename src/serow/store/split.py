@@ -1,23 +1,41 @@
 """Models whose weights are split into several files, `NAME-00001-of-00003.gguf` and so on.
 
-The parts stay as they are, a layer each. The engine finds them by their names: so they are laid out in a folder of links.
+The parts stay as they are, a layer each. The engine finds them by their names: so they are laid out in a folder of links. What
+each part says of itself is its place; manifests of other programs name no layers, and list them in any order.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from serow.store.manifest import WEIGHTS, Layer, Manifest
 
+NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL | re.ASCII)  # of a part: its set, its number, how many there are
+
+
+def names_of(name: str) -> list[str]:
+    """The names of all files that belong to one, in order: those of its set, or its own."""
+    match = NAME.fullmatch(name)
+    if match is None or not 1 <= int(match[2]) <= int(match[3]):
+        return [name]
+    return [f"{match[1]}-{number:05}-of-{match[3]}.gguf" for number in range(1, int(match[3]) + 1)]
+
 
 def parts_of(manifest: Manifest) -> list[Layer]:
-    """The parts of split weights in order, named as the engine looks for them; none for weights of one file."""
+    """The layers of weights in several files, under the names that the engine looks for; none for weights of one file."""
     layers = manifest.all(WEIGHTS)
-    if len(layers) < 2 or not all(layer.name for layer in layers):
-        return []
-    ordered = sorted(layers, key=lambda layer: layer.name)
-    return [msgspec.structs.replace(layer, name=name) for layer, name in zip(ordered, _names(ordered), strict=True)]
+    return _named(sorted(layers, key=lambda layer: layer.name)) if len(layers) > 1 else []
 
 
-def _names(layers: Sequence[Layer]) -> list[str]:
-    return [f"model-{number:05}-of-{len(layers):05}.gguf" for number in range(1, len(layers) + 1)]
+def in_order(parts: Sequence[Layer], place: Callable[[Layer], tuple[int, int]]) -> list[Layer]:
+    """The parts as their files say that they follow each other; none when these are no parts of one model."""
+    found = {place(part): part for part in parts}
+    wanted = [(number, len(parts)) for number in range(1, len(parts) + 1)]
+    return _named([found[each] for each in wanted]) if set(wanted) == set(found) else []
+
+
+def _named(layers: Sequence[Layer]) -> list[Layer]:
+    count = len(layers)
+    names = (f"model-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1))
+    return [msgspec.structs.replace(layer, name=name) for layer, name in zip(layers, names, strict=True)]

@@ -91,6 +91,12 @@ def describe(path: Path, others: Sequence[Path] = (), is_part: bool = False) -> 
     )
 
 
+def place(path: Path) -> tuple[int, int]:
+    """Which part of how many a file of a split model says that it is; raises ModelFileError, StoreError."""
+    facts = _Facts(gguf.read(path), is_part=True)
+    return facts.number("split.no") + 1, facts.number("split.count", 1)
+
+
 def parameter_count(file: Gguf) -> int:
     """How many numbers the tensors hold."""
     return sum(tensor.size for tensor in file.tensors)
@@ -115,10 +121,10 @@ def human_count(count: int) -> str:
 class _Facts:
     """Typed look-ups in a file's metadata; a value of a wrong type raises ModelFileError."""
 
-    def __init__(self, file: Gguf) -> None:
+    def __init__(self, file: Gguf, *, is_part: bool = False) -> None:
         self.gguf = file
         self.architecture = self.text("general.architecture")
-        if not self.architecture:
+        if not self.architecture and not is_part:
             raise ModelFileError("the file names no architecture")
 
     def _get(self, key: str, kind: type, default: Any) -> Any:

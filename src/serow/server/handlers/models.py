@@ -119,6 +119,7 @@ class CreateRequest(_Named, frozen=True):
     quantize: str = ""
     quantization: str = ""  # the older name
     draft_quantize: str = ""
+    merge: bool = False
     stream: bool = True
 
     def recipe(self, dropped: frozenset[str] = frozenset()) -> Recipe:
@@ -144,6 +145,7 @@ class CreateRequest(_Named, frozen=True):
             remote_model=self.remote_model,
             quantize=self.quantize or self.quantization,
             draft_quantize=self.draft_quantize,
+            merge=self.merge,
             dropped=dropped,
         )
         recipe.check()
