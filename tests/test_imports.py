@@ -11,7 +11,7 @@ LAYERS = (
     ("bounds",),
     ("duration",),
     ("settings", "keys", "options", "gotemplate", "workers"),
-    ("store", "output.thinking", "output.tags", "output.format", "output.known", "constraints", "images"),
+    ("devices", "store", "output.thinking", "output.tags", "output.format", "output.known", "constraints", "images"),
     ("output.source", "output.typed"),
     ("registries",),
     ("engines", "inference.ask", "inference.events", "inference.timeline"),

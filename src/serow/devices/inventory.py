@@ -1,0 +1,156 @@
+"""The devices of this machine, looked at once and measured again before each decision.
+
+Who looks is a child with a deadline. Until the first look is over, and where it finds nothing, there are no devices, and
+everything runs on the CPU; a machine without a trace of a card never starts one.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from serow.devices.asking import CardReader, ask, environment, probe
+from serow.devices.cards import has_traces
+from serow.devices.device import Device, Listed, Listing
+from serow.devices.listing import parse_listing
+from serow.devices.match import match
+
+_LIST_DEADLINE = 20.0  # seconds for an engine to list its devices: a driver that compiles its first program takes some
+_TORCH_DEADLINE = 60.0  # to import torch
+_FRESH = 1.0  # seconds that a measurement holds
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An engine that can tell its devices: by its executable, or by our own child that asks a `source`."""
+
+    engine: str
+    executable: Path | None = None
+    source: str = ""
+    seconds: float = _LIST_DEADLINE
+
+    async def list(self) -> Listing:
+        """What it lists; the words where it tells nothing."""
+        argv = probe(self.source) if self.executable is None else (str(self.executable), "--list-devices")
+        said = await ask(argv, self.seconds, environment())
+        if said is None:
+            return Listing(engine=self.engine, fault=f"{self.engine} could not list its devices within {self.seconds:g} s")
+        try:
+            devices = parse_listing(said) if self.executable else tuple(msgspec.json.decode(said, type=list[Listed]))
+        except msgspec.DecodeError:
+            return Listing(engine=self.engine, fault=f"{self.engine} did not list its devices as it should")
+        return Listing(engine=self.engine, devices=devices)
+
+
+WHEEL = Asked("wheel", source="wheel")
+PICTURES = Asked("diffusers", source="torch", seconds=_TORCH_DEADLINE)
+
+
+class Inventory:
+    """What there is to run on. An async context manager; `devices` is the last measurement, `refresh` makes a new one.
+
+    `engines` names those that may have devices. `is_worth_a_look` says whether there is anything to look for.
+    """
+
+    def __init__(
+        self,
+        engines: Callable[[], Sequence[Asked]] = lambda: (WHEEL, PICTURES),
+        is_worth_a_look: Callable[[], bool] = has_traces,
+        reader: CardReader | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._engines = engines
+        self._is_worth_a_look = is_worth_a_look
+        self._reader = reader or CardReader()
+        self._environ = environ
+        self._listings: dict[Asked, Listing] = {}
+        self._card_ids: list[str] = []
+        self._measured_at = -_FRESH
+        self._task: asyncio.Task[None] | None = None
+        self._was_told = False
+        self.devices: tuple[Device, ...] = ()
+
+    async def __aenter__(self) -> Self:
+        """Begin to look; nobody waits for it."""
+        if self.may_have_devices:
+            self._begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End whoever looks."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._reader.close()
+
+    @property
+    def may_have_devices(self) -> bool:
+        """Whether there is a trace of a card, or an engine that was built for one."""
+        return self._is_worth_a_look() or any(asked.executable for asked in self._engines())
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the last measurement is of this moment."""
+        return time.monotonic() - self._measured_at < _FRESH
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether a driver does not answer."""
+        return self._reader.is_hung
+
+    async def refresh(self, seconds: float = 5.0) -> bool:
+        """Measure again; False when it is not done in time: it goes on, and what was measured last holds until then."""
+        if self._task is None or self._task.done():
+            self._begin()
+        assert self._task is not None
+        done, _ = await asyncio.wait({self._task}, timeout=seconds)
+        return bool(done)
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._look(), name="looking at devices")
+
+    async def _look(self) -> None:
+        """Ask the drivers; ask engines that were not asked yet, and those whose devices no driver tells of."""
+        is_worth_it = self._is_worth_a_look()
+        cards = await self._reader.read() if is_worth_it else []
+        if [card.id for card in cards] != self._card_ids:  # one has come or vanished: engines may count them anew
+            self._card_ids = [card.id for card in cards]
+            self._listings.clear()
+        asked = [each for each in self._engines() if each.executable or is_worth_it]
+        listings = await asyncio.gather(*map(self._list, asked))
+        self._listings = dict(zip(asked, listings, strict=True))
+        self.devices = match(cards, listings, self._environ, is_hung=self._reader.is_hung)
+        self._measured_at = time.monotonic()
+        self._tell()
+
+    async def _list(self, asked: Asked) -> Listing:
+        known = self._listings.get(asked)
+        return known if known and not self._is_measured_by(known) else await asked.list()
+
+    def _is_measured_by(self, listing: Listing) -> bool:
+        """Whether the engine is the only one that tells how much of a device is free."""
+        names = {each.name for each in listing.devices}
+        return any(not each.driver and each.handles.get(listing.engine) in names for each in self.devices)
+
+    def _tell(self) -> None:
+        """One line in the log about what was found, when it was found first, and about what is wrong."""
+        if self._was_told:
+            return
+        self._was_told = True
+        for device in self.devices:
+            use = ", ".join(f"{engine} as {name}" for engine, name in device.handles.items()) or device.reason
+            _log.info("device %s: %d of %d MiB free; %s", device.name, device.free >> 20, device.total >> 20, use)
+        if self._reader.is_hung:
+            _log.warning("the driver of a GPU does not answer: models run on what engines themselves find")
