@@ -121,6 +121,7 @@ class Assembler:
             **shared,
             weights=path,
             projector=None if projector is None else self.blobs.path(projector.digest),
+            projector_size=0 if projector is None else projector.size,
             adapters=tuple(self.blobs.path(adapter.digest) for adapter in manifest.all(media.ADAPTER)),
             draft=None if draft is None else self.blobs.path(draft.digest),
             template=parts.template,
@@ -137,6 +138,7 @@ class Assembler:
             beginning=weights.beginning,
             control_tokens=weights.control_tokens,
             kv_bytes=weights.kv_bytes,
+            layers=weights.layers,
             linked=tuple(each.digest for each in manifest.layers if is_linked(self.blobs.path(each.digest))),
             refusal=layouts.refusal(shared["name"].display_shortest, weights.instead) or _no_turns(config, parts, weights),
         )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from serow.store.layers import Layers
 from serow.store.name import Name
 from serow.store.picture_defaults import Default
 
@@ -37,6 +38,7 @@ class Model:
     modified_at: datetime
     weights: Path  # the GGUF; for image models the directory of the pipeline; for remote ones the tokenizer.json
     projector: Path | None = None
+    projector_size: int = 0  # bytes
     adapters: tuple[Path, ...] = ()  # LoRA files over the weights
     draft: Path | None = None  # the GGUF of a smaller model that guesses ahead
     template: str = ""  # Go text/template of the TEMPLATE layer, "" when there is none
@@ -66,6 +68,7 @@ class Model:
     refusal: str = ""  # why it can't be run here, "" for one that can
     picture_defaults: Mapping[str, Default] = field(default_factory=dict)  # of one that draws
     kv_bytes: int = 0  # bytes of key-value cache for one token of context (f16)
+    layers: Layers = field(default_factory=Layers)  # what each takes; none of one that draws
 
     @property
     def is_remote(self) -> bool:

@@ -13,6 +13,7 @@ from serow.errors import ModelFileError
 from serow.store import gguf, layouts
 from serow.store.ggml import FILE_TYPES
 from serow.store.gguf import Array, Gguf
+from serow.store.layers import Layers, weigh
 
 Kind = Literal["model", "projector", "adapter"]
 
@@ -33,6 +34,7 @@ _FIM_TEXTS = (  # prefix, suffix, middle, as llama.cpp finds them by their text 
     ("<PRE>", "<SUF>", "<MID>"),
     ("<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>"),
 )
+_PERIODS = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2, "cohere2": 4}  # the last of so many blocks looks at everything
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Weights:
     embedding_length: int
     vocab_size: int
     kv_bytes: int
+    layers: Layers
     chat_template: str
     fim_tokens: tuple[int, int, int] | None
     beginning: tuple[int, ...]  # the token that a text begins with, else the one that it ends with; none where neither is told
@@ -70,16 +73,17 @@ def describe(path: Path, others: Sequence[Path] = (), is_part: bool = False) -> 
     facts = _Facts(gguf.read(path))
     if facts.number("split.count", 1) != len(others) + 1 and not is_part:
         raise ModelFileError("the file is one part of a split model: all its parts are needed")
-    further = sum(parameter_count(gguf.read(other)) for other in others)
+    tensors = [*facts.gguf.tensors, *(tensor for other in others for tensor in gguf.read(other).tensors)]
     return Weights(
         kind=facts.kind(),
         architecture=facts.architecture,
         file_type=FILE_TYPES.get(facts.number("general.file_type", -1)) or _file_type(facts.gguf),
-        parameter_count=parameter_count(facts.gguf) + further,
+        parameter_count=sum(tensor.size for tensor in tensors),
         context_length=facts.length("context_length"),
         embedding_length=facts.length("embedding_length"),
         vocab_size=facts.length("vocab_size") or facts.num_tokens,
-        kv_bytes=facts.kv_bytes(),
+        kv_bytes=sum(facts.cache_bytes()),
+        layers=weigh(tensors, facts.cache_bytes(), facts.windows(), facts.width()),
         chat_template=facts.text("tokenizer.chat_template"),
         fim_tokens=facts.fim_tokens(path),
         beginning=facts.beginning(),
@@ -182,8 +186,8 @@ class _Facts:
         value = self.gguf.metadata.get(f"{self.architecture}.normalize_embeddings", True)
         return self.architecture == "bert" and value is not False
 
-    def kv_bytes(self) -> int:
-        """Keys and values of all blocks for one token, two bytes a number. A sliding window needs less."""
+    def cache_bytes(self) -> list[int]:
+        """Keys and values of each block for one token, two bytes a number."""
         block_count = self.length("block_count")
         if block_count > _LARGEST_BLOCK_COUNT:
             raise ModelFileError("the file claims more blocks than any model has")
@@ -192,7 +196,19 @@ class _Facts:
         most = max(head_count, default=0)
         width = self.length("embedding_length") // most if most else 0
         numbers = self.length("attention.key_length", width) + self.length("attention.value_length", width)
-        return sum(head_count_kv) * numbers * 2
+        return [heads * numbers * 2 for heads in head_count_kv]
+
+    def width(self) -> int:
+        """Numbers that one token takes in a block, as measured: five of its vectors, three of its feed-forward."""
+        experts = self.length("expert_feed_forward_length") * self.length("expert_used_count")
+        forward = max(max(self._per_block("feed_forward_length", self.length("block_count"), [0]), default=0), experts)
+        return 5 * self.length("embedding_length") + 3 * forward
+
+    def windows(self) -> list[int]:
+        """How many tokens each block looks back, 0 for all: most architectures that have a window use it in most blocks."""
+        window, block_count = self.length("attention.sliding_window"), self.length("block_count")
+        period = _PERIODS.get(self.architecture, 0)
+        return [window if period and number % period < period - 1 else 0 for number in range(block_count)]
 
     def beginning(self) -> tuple[int, ...]:
         """What stands for an empty text: an engine needs one token at least."""
