@@ -48,7 +48,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     ] = 0
     num_batch: Annotated[int, Option("tokens of a prompt that are read at once", "load")] = 512
     num_gpu: Annotated[int, Option("layers on the GPU; -1: as many as fit", "load")] = -1
-    main_gpu: Annotated[int, Option("which GPU holds what is not split", "load")] = 0
+    main_gpu: Annotated[int, Option("which GPU, counted from 0; -1: the one that suffices", "load", low=-1)] = -1
     use_mmap: Annotated[bool | None, Option("map the file instead of reading it", "load")] = None
     num_thread: Annotated[int, Option("threads; 0: by the machine", "load")] = 0
 

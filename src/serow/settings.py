@@ -23,9 +23,9 @@ _LONGEST_TIMEOUT = 86400.0  # seconds
 _OTHERS = ("SEROW_API_KEY", "OLLAMA_API_KEY", "SEROW_NOHISTORY", "SEROW_FUZZ_EXAMPLES")  # of the command line and of tests
 _TESTS = "SEROW_TEST_"
 _PEERS = (  # what Ollama reads and we do not: what it is for is chosen here by measuring, or does not exist
-    "AUTH", "DEBUG", "DEBUG_LOG_REQUESTS", "EDITOR", "FLASH_ATTENTION", "GPU_OVERHEAD", "INTEL_GPU", "KV_CACHE_TYPE",
+    "AUTH", "DEBUG", "DEBUG_LOG_REQUESTS", "EDITOR", "FLASH_ATTENTION", "INTEL_GPU", "KV_CACHE_TYPE",
     "LIBRARY_PATH", "LLM_LIBRARY", "MAX_VRAM", "MULTIUSER_CACHE", "NEW_ENGINE", "NO_CLOUD", "RUNNERS_DIR",
-    "SCHED_SPREAD", "TMPDIR", "VULKAN",
+    "TMPDIR", "VULKAN",
 )  # fmt: skip
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -61,6 +61,8 @@ class Settings:
     engines: Path = platformdirs.user_data_path("serow") / "engines"
     llama_server: Path | None = None
     drafts: bool = True
+    spread: bool = False
+    gpu_overhead: int = 0  # bytes that stay free on each GPU
     slots: Path | None = None  # None: in the user's cache
     slot_cache: int = 2 << 30
     load_timeout: float = 300.0
@@ -249,6 +251,8 @@ VARIABLES = (
     Variable("ENGINES", "engines", _path, "directory of the engines that serow engine builds"),
     Variable("LLAMA_SERVER", "llama_server", _path, "a llama-server executable for every model; ENGINE says of what kind"),
     Variable("DRAFTS", "drafts", _flag, "0 lets no engine guess at a text that repeats itself, though a check saw it pay"),
+    Variable("SPREAD", "spread", _flag, "1 splits each model over all GPUs, though one would do"),
+    Variable("GPU_OVERHEAD", "gpu_overhead", _size, "memory that stays free on each GPU, as 500MiB"),
     Variable("SLOTS", "slots", _path, "directory for prompts while their model is out of memory; slots in the user's cache"),
     Variable("SLOT_CACHE", "slot_cache", _size, "most disk space for such prompts, as 500MiB or 2GiB; 0 keeps none"),
     Variable("LOAD_TIMEOUT", "load_timeout", _patience, "longest time a model may take to load; 0 is for ever"),
@@ -283,7 +287,7 @@ VARIABLES = (
 )
 
 
-_OTHER_NAMES = {"OFFLINE": "HF_HUB_OFFLINE"}  # second names that are not Ollama's
+_OTHER_NAMES = {"OFFLINE": "HF_HUB_OFFLINE", "SPREAD": "OLLAMA_SCHED_SPREAD"}  # second names that are not OLLAMA_<NAME>
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:

@@ -7,6 +7,7 @@ from typing import Self
 
 from serow.engines.base import LoadRequest
 from serow.engines.kinds import Feature
+from serow.engines.llamacpp.report import LoadReport
 from serow.engines.selection import Selection
 from serow.options import LoadOptions
 from serow.scheduler.devices import Devices
@@ -49,6 +50,7 @@ class Engine:
         self.machine = machine
         self.request = request
         self.pid = len(machine.engines) + 1
+        self.report = LoadReport()
         self.is_alive = False
         self.is_closed = False
         self.num_running = 0

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Protocol
 
 from serow.engines.base import Chunk, CompletionRequest, ImageChunk, ImageRequest, LoadRequest, Logprob, Usage
+from serow.engines.llamacpp.report import LoadReport
 
 Piece = str | Exception | asyncio.Event  # a token; what goes wrong instead; what has to happen before it goes on
 Template = Callable[[Sequence[dict[str, Any]], dict[str, Any]], str]
@@ -37,6 +38,7 @@ class FakeRunner:
         self.pid = os.getpid()
         self.size = 1 << 20
         self.is_alive = False
+        self.report = LoadReport()
         self.num_loads = 0
         self.num_running = 0
 

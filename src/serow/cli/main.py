@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from serow import __version__
-from serow.cli import create, engine, help, key, models, run, serve, servers, show, upkeep
+from serow.cli import create, devices, engine, help, key, models, run, serve, servers, show, upkeep
 from serow.cli.terminal import OutputClosed, abandon, data, say, tell
 from serow.errors import SerowError
 
@@ -74,6 +74,7 @@ for _command in (
     models.push,
     models.list_models,
     models.ps,
+    devices.devices,
     show.show,
     models.stop,
     models.copy,

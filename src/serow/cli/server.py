@@ -74,6 +74,10 @@ class Client(ollama.Client):
         """What unfinished downloads have left."""
         return self._call("GET", "/api/partials").json()
 
+    def devices(self) -> Any:
+        """What there is to run on."""
+        return self._call("GET", "/api/devices").json()
+
     def prune(self, *, dry_run: bool, older: str) -> Any:
         """Remove what belongs to no model."""
         return self._call("POST", "/api/prune", json={"dry_run": dry_run, "older": older}).json()

@@ -6,7 +6,9 @@ from typing import Any, Literal, Protocol
 
 from msgspec import UNSET, Struct, UnsetType
 
+from serow.devices.use import Use
 from serow.engines.kinds import DEFAULT_FLAGS, WHEEL, Engine, FlagSet
+from serow.engines.llamacpp.report import LoadReport
 from serow.engines.llamacpp.spec import prompt_cache_size
 from serow.options import LoadOptions, Options
 from serow.store.model import Model
@@ -45,8 +47,10 @@ class LoadRequest:
     engine: Engine = WHEEL
     flags: FlagSet = DEFAULT_FLAGS
     embeds: bool = False
-    memory: int = 0  # bytes that are planned for all of it, 0 where nobody plans
+    memory: int = 0  # bytes of main memory that are planned for all of it, 0 where nobody plans
     prompt_cache: int = field(default_factory=prompt_cache_size)  # bytes of these
+    uses: tuple[Use, ...] = ()  # what devices are to hold
+    num_layers: int = 0  # that devices could hold; 0 where the engine has none, or nobody plans
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,11 @@ class Runner(Protocol):
     @property
     def size(self) -> int:
         """Bytes of memory that the process holds."""
+        ...
+
+    @property
+    def report(self) -> LoadReport:
+        """What the engine said of the memory that it took; empty where it tells nothing."""
         ...
 
     async def load(self) -> None:

@@ -125,9 +125,8 @@ class Inference:
             task = await self._prepared(task)
         async with self._lease(task) as lease:
             total_duration = time.perf_counter_ns() - task.started
-            yield Done(
-                reason="load", total_duration=total_duration, load_duration=lease.load_duration, warnings=list(task.warnings)
-            )
+            warnings = [*task.warnings, *lease.notices.look()]
+            yield Done(reason="load", total_duration=total_duration, load_duration=lease.load_duration, warnings=warnings)
 
     async def _write(self, task: Task) -> AsyncGenerator[Event, None]:
         task = await self._prepared(task)
@@ -143,7 +142,9 @@ class Inference:
     async def _text(self, task: Task) -> AsyncGenerator[Event, None]:
         async with (
             self._lease(task) as lease,
-            aclosing(text.answer(task, cast(TextRunner, lease.runner), lease.load_duration, self._toolbox)) as events,
+            aclosing(
+                text.answer(_told(task, lease), cast(TextRunner, lease.runner), lease.load_duration, self._toolbox)
+            ) as events,
         ):
             async for event in events:
                 yield event
@@ -171,14 +172,14 @@ class Inference:
         task = await self._prepared(task)
         async with (
             self._lease(task) as lease,
-            aclosing(picture.answer(task, cast(ImageRunner, lease.runner), lease.load_duration)) as events,
+            aclosing(picture.answer(_told(task, lease), cast(ImageRunner, lease.runner), lease.load_duration)) as events,
         ):
             async for event in events:
                 yield event
 
     async def _embed(self, task: Task, inputs: Inputs) -> AsyncGenerator[Event, None]:
         async with self._lease(task) as lease:
-            runner = cast(TextRunner, lease.runner)
+            task, runner = _told(task, lease), cast(TextRunner, lease.runner)
             num_ctx = min(task.options.num_ctx or lease.num_ctx, lease.num_ctx)
             found = await embed(inputs, task.model, runner, num_ctx, truncate=task.ask.truncate)
             yield Vectors(found.embeddings)
@@ -189,6 +190,12 @@ class Inference:
                 load_duration=lease.load_duration,
                 warnings=[*task.warnings, *_embeds_anyway(task), *_samples_nothing(task), *found.warnings],
             )
+
+
+def _told(task: Task, lease: Lease) -> Task:
+    """The task whose answer says where the model runs, if nobody was told yet."""
+    said = lease.notices.take()
+    return replace(task, warnings=(*task.warnings, *said)) if said else task
 
 
 def _embeds_anyway(task: Task) -> list[str]:

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from serow.devices.use import Use
 from serow.engines.base import LoadRequest, Runner
 from serow.engines.kinds import Feature
 from serow.errors import SerowError
 from serow.options import LoadOptions
+from serow.scheduler.footprint import Footprint
+from serow.scheduler.notices import Notices
 from serow.store.model import Model
 
 Key = tuple[Path | bool | str | None, ...]
@@ -63,8 +66,8 @@ class Resident:
     """A model in memory, and the requests that have a place in it. Times are the event loop's, in seconds."""
 
     request: LoadRequest
-    memory: int  # bytes: the estimate while it loads, then what it holds if that is more
-    uncounted: int = 0  # bytes of `memory` that the system still counts as free
+    memory: Footprint  # the estimate while it loads, then what it holds if that is more
+    uncounted: Footprint = field(default_factory=Footprint)  # what of `memory` the system still counts as free
     keep_alive: float = 0.0  # seconds; math.inf for ever
     state: State = State.LOADING
     is_leaving: bool = False
@@ -72,6 +75,9 @@ class Resident:
     is_alone: bool = False  # the one request that runs wants nobody beside it
     last_used: float = 0.0
     expires_at: float = math.inf
+    uses: tuple[Use, ...] = ()  # what devices hold: planned while it loads, then as the engine says
+    is_automatic: bool = True  # no request has named the context
+    notices: Notices = field(default_factory=Notices)
     runner: Runner | None = None
     error: SerowError | None = None
     loaded: asyncio.Event = field(default_factory=asyncio.Event)
@@ -97,6 +103,30 @@ class Resident:
     def is_dead(self) -> bool:
         """Whether the engine ended by itself."""
         return self.state is State.READY and self.runner is not None and not self.runner.is_alive
+
+    def measured(self, private: int, uses: tuple[Use, ...]) -> None:
+        """It is loaded: so many bytes of main memory are its own, and so much of each device; drivers count that as taken."""
+        self.uses = uses
+        taken = {use.id: max(use.size, self.memory.on(use.id)) for use in uses}
+        self.memory = Footprint(max(self.memory.main, private), taken)
+        self.uncounted = Footprint(self.memory.main - private)
+
+    def shrink(self, request: LoadRequest) -> None:
+        """It is loaded anew with less."""
+        self.request, self.uses = request, request.uses
+        self.memory = self.uncounted = Footprint(self.memory.main, {use.id: use.size for use in request.uses})
+
+    def sizes(self, runner: Runner) -> tuple[int, int]:
+        """Bytes that it holds, and how many of them on devices, as /api/ps tells them.
+
+        A model that devices hold whole counts as theirs altogether, though its input stays in main memory (as the peer has it).
+        """
+        if not self.uses:
+            return runner.size, 0
+        on_devices = sum(use.size for use in self.uses)
+        everything = max(runner.report.size, on_devices) or on_devices
+        is_whole = sum(use.layers for use in self.uses) == self.request.num_layers
+        return everything, everything if is_whole else on_devices
 
     def take(self, now: float, keep_alive: float | None, *, alone: bool = False) -> None:
         """Give a request a place; None keeps the duration (GEN-05)."""

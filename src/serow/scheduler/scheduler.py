@@ -11,21 +11,26 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Self
 
+from serow.devices.inventory import Inventory
+from serow.devices.use import Use as DeviceUse
 from serow.engines.base import LoadRequest, Runner
 from serow.engines.selection import Choice, Selection
 from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, RequestError, SerowError, Unavailable
 from serow.scheduler.backoff import Backoff
 from serow.scheduler.counts import Counts
 from serow.scheduler.devices import Devices
-from serow.scheduler.placement import Decision, Load, Refuse, Use, Wait, plan
+from serow.scheduler.hardware import Hardware
+from serow.scheduler.notices import Notices
+from serow.scheduler.plan import Decision, Load, Machine, Measure, Refuse, Use, Wait, plan
 from serow.scheduler.queue import Waiter, WaitQueue
 from serow.scheduler.resident import Demand, Resident, State, key_of
+from serow.scheduler.shrinking import shrunk
 from serow.settings import Settings
 from serow.store.model import Model
 
@@ -46,6 +51,7 @@ class Lease:
     num_ctx: int  # tokens that each of `num_parallel` slots holds
     num_parallel: int
     load_duration: int  # ns between the place and the loaded model
+    notices: Notices = field(default_factory=Notices)  # what is to be said of where it runs
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class LoadedModel:
     num_running: int
     num_waiting: int
     pid: int
+    uses: tuple[DeviceUse, ...] = ()
 
     @property
     def model(self) -> Model:
@@ -70,13 +77,20 @@ class Scheduler:
     """Leases places in models that it loads, keeps and unloads. An async context manager; leaving it ends every engine."""
 
     def __init__(
-        self, settings: Settings, start: RunnerFactory, devices: Devices | None = None, selection: Selection | None = None
+        self,
+        settings: Settings,
+        start: RunnerFactory,
+        devices: Devices | None = None,
+        selection: Selection | None = None,
+        inventory: Inventory | None = None,
     ) -> None:
         self.counts = Counts()
         self._selection = selection or Selection(settings)
         self._settings = settings
         self._start = start
         self._devices = devices or Devices()
+        self._hardware = Hardware(inventory)
+        self._measuring: asyncio.Task[None] | None = None
         self._residents: list[Resident] = []
         self._queue = WaitQueue()
         self._backoff = Backoff()
@@ -98,6 +112,8 @@ class Scheduler:
             for resident in self._residents:
                 resident.abort()
             await self._all_gone(None)  # a Runner's `close` has its own deadline
+            if self._measuring is not None:
+                self._measuring.cancel()
 
     async def _all_gone(self, timeout: float | None) -> None:
         tasks = [resident.task for resident in self._residents if resident.task is not None]
@@ -123,7 +139,8 @@ class Scheduler:
             placed_at = time.perf_counter_ns()
             runner = await resident.ready()
             load = resident.request
-            yield Lease(runner, load.options.num_ctx, load.num_parallel, time.perf_counter_ns() - placed_at)
+            took = time.perf_counter_ns() - placed_at
+            yield Lease(runner, load.options.num_ctx, load.num_parallel, took, resident.notices)
         except EngineDied as error:  # told by a request, before the system has told of the process
             if waiter.resident is not None:
                 raise self._died(waiter.resident, error) from error
@@ -172,14 +189,16 @@ class Scheduler:
     def _describe(self, resident: Resident) -> LoadedModel:
         assert resident.runner is not None
         left = resident.keep_alive if resident.num_running else resident.expires_at - _now()
+        size, size_vram = resident.sizes(resident.runner)
         return LoadedModel(
             request=resident.request,
-            size=resident.runner.size,
-            size_vram=0,
+            size=size,
+            size_vram=size_vram,
             expires_at=datetime.now(UTC) + timedelta(seconds=min(left, _FOR_EVER)),
             num_running=resident.num_running,
             num_waiting=self._queue.count(resident.key),
             pid=resident.runner.pid,
+            uses=resident.uses,
         )
 
     def _of(self, model: Model) -> list[Resident]:
@@ -219,6 +238,17 @@ class Scheduler:
                 pass
         self._expire()
 
+    @property
+    def _machine(self) -> Machine:
+        hardware = self._hardware
+        return Machine(self._devices.free_memory, hardware.rooms, hardware.lesson, hardware.is_measured)
+
+    def _measure(self) -> None:
+        """Measure the devices, and decide again after it."""
+        if self._measuring is None or self._measuring.done():
+            self._measuring = asyncio.create_task(self._hardware.measure(self._residents), name="measuring devices")
+            self._measuring.add_done_callback(lambda _: self._dispatch())
+
     def _place(self, waiter: Waiter) -> bool:
         """Settle one waiter if that can be done now."""
         waiter.error = self._backoff.error((waiter.demand.key, waiter.demand.model.digest), _now())
@@ -227,6 +257,9 @@ class Scheduler:
                 case RequestError() as error:
                     waiter.error = error
                 case Wait():
+                    return False
+                case Measure():
+                    self._measure()
                     return False
                 case Refuse(needed, available):
                     waiter.error = NotEnoughMemory(_too_little(needed, available))
@@ -243,7 +276,7 @@ class Scheduler:
     def _plan(self, waiter: Waiter) -> Decision | RequestError:
         try:
             choose = partial(self._selection.choose, waiter.demand.model, waiter.demand.needs)
-            return plan(waiter.demand, self._residents, self._devices.free_memory, self._settings, choose)
+            return plan(waiter.demand, self._residents, self._machine, self._settings, choose)
         except RequestError as error:  # no engine can do it
             return error
 
@@ -262,9 +295,15 @@ class Scheduler:
             demand.embeds,
             load.memory,
             load.prompt_cache,
+            load.uses,
+            load.num_layers,
         )
-        keep_alive = math.inf if model.is_remote else self._settings.keep_alive
-        resident = Resident(request, load.memory, uncounted=load.memory, keep_alive=keep_alive)
+        planned, keep_alive = load.footprint, math.inf if model.is_remote else self._settings.keep_alive
+        resident = Resident(request, planned, planned, keep_alive=keep_alive, uses=load.uses)
+        resident.is_automatic = not demand.options.num_ctx
+        resident.notices.add(*load.warnings)
+        for sentence in load.warnings:
+            logger.warning("%s", sentence)
         resident.task = asyncio.create_task(self._live(resident, load.after), name=f"engine of {model.name}")
         resident.task.add_done_callback(lambda task: self._gone(resident, task))
         self._residents.append(resident)
@@ -277,7 +316,11 @@ class Scheduler:
         runner = resident.runner = self._start(resident.request)
         try:
             began = _now()
-            await runner.load()
+            try:
+                await runner.load()
+            except NotEnoughMemory as error:  # another program was faster, or the estimate wrong
+                await runner.close()
+                runner = await self._load_smaller(resident, error)
             self.counts.load(_name(resident), _now() - began)
             self._loaded(resident, runner)
             await resident.unused.wait()
@@ -287,7 +330,22 @@ class Scheduler:
         finally:
             resident.state = State.CLOSING
             resident.is_leaving = True
-            await runner.close()
+            await self._hardware.close(resident)
+
+    async def _load_smaller(self, resident: Resident, error: NotEnoughMemory) -> Runner:
+        """Once more, with less of it on devices or a smaller context; raises NotEnoughMemory with the numbers by device."""
+        others = [each for each in self._residents if each is not resident]
+        request = await self._hardware.smaller(resident, others, self._settings)
+        if request is None:
+            raise self._hardware.shortage(resident, error) from error
+        logger.warning("%s", resident.notices.add(shrunk(resident.request, request)))
+        resident.shrink(request)
+        runner = resident.runner = self._start(request)
+        try:
+            await runner.load()
+        except NotEnoughMemory as second:
+            raise self._hardware.shortage(resident, second) from second
+        return runner
 
     def _died(self, resident: Resident, error: EngineError) -> EngineError:
         """Use its engine no more for the model, where there is another one; the error that says so."""
@@ -300,8 +358,9 @@ class Scheduler:
 
     def _loaded(self, resident: Resident, runner: Runner) -> None:
         private = 0 if resident.is_remote else self._devices.private_memory(runner.pid)
-        resident.memory = max(resident.memory, private)
-        resident.uncounted = resident.memory - private
+        resident.measured(private, runner.report.measured(resident.request.uses))
+        self._hardware.learn(resident.request, resident.uses)
+        self._hardware.forget()
         resident.state = State.READY
         resident.rest(_now())
         resident.loaded.set()
@@ -312,7 +371,10 @@ class Scheduler:
     def _gone(self, resident: Resident, task: asyncio.Task[None]) -> None:
         """The end of a resident, however it came; whoever still waited for the load gets its error."""
         failure = None if task.cancelled() else task.exception()
-        if isinstance(failure, EngineError):
+        if isinstance(failure, NotEnoughMemory):  # no fault of the engine; the next request is planned with what is free then
+            resident.error = failure
+            self.counts.load_failures[_name(resident)] += 1
+        elif isinstance(failure, EngineError):
             resident.error = self._died(resident, failure)
             self.counts.load_failures[_name(resident)] += 1
             if resident.error is failure and not resident.is_remote:  # no other engine is left to try

@@ -17,8 +17,10 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
+from serow.devices.inventory import Inventory
 from serow.engines import socket_directory
 from serow.engines.base import LoadRequest, Runner
+from serow.engines.devices import engines_with_devices
 from serow.engines.diffusers.runner import ImageRunner
 from serow.engines.llamacpp.runner import LlamaRunner
 from serow.engines.llamacpp.slot_cache import SlotCache
@@ -125,7 +127,8 @@ async def _lifespan(
     async with (
         pool,
         Tokenizers(start or partial(LlamaRunner, settings=settings)) as tokenizers,
-        Scheduler(settings, start or partial(_start, settings, slots, pool)) as scheduler,
+        Inventory(partial(engines_with_devices, settings)) as inventory,
+        Scheduler(settings, start or partial(_start, settings, slots, pool), inventory=inventory) as scheduler,
     ):
         library = Library(store, settings, partial(_forget, scheduler, slots))
         await asyncio.to_thread(library.sweep)
@@ -133,7 +136,7 @@ async def _lifespan(
             logger.warning(notice)
         inference = Inference(store, scheduler, pool, settings.max_pixels, tokenizers)
         app.state.context = Context(
-            settings, store, slots, scheduler, library, inference, pool, counted, in_flight, recent, StoredAnswers()
+            settings, inventory, store, slots, scheduler, library, inference, pool, counted, in_flight, recent, StoredAnswers()
         )
         counted.follow(scheduler)
         app.stalls.start()

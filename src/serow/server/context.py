@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
+from serow.devices.inventory import Inventory
 from serow.engines.llamacpp.slot_cache import SlotCache
 from serow.inference.service import Inference
 from serow.library.library import Library
@@ -25,6 +26,7 @@ class Context:
     """The parts of a running server."""
 
     settings: Settings
+    inventory: Inventory
     store: Store
     slots: SlotCache
     scheduler: Scheduler

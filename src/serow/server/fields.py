@@ -124,6 +124,13 @@ FIELDS: Mapping[str, str] = {
     "shape": "its dimensions",
     "size": "bytes",
     "size_vram": "bytes of them on a GPU",
+    "devices": "the GPUs, those that an engine uses first",
+    "driver": "driver and version",
+    "uuid": "what the driver knows the card by",
+    "free": "bytes that are free now",
+    "engines": "what each engine calls it that can use it",
+    "layers": "how many layers of the model it holds",
+    "reason": "why no engine uses it",
     "expires_at": "when it leaves memory unless it is used again, RFC 3339",
     "context_length": "tokens that the context holds",
     "embedding_length": "how long the model's vectors are",
@@ -156,6 +163,11 @@ FIELDS: Mapping[str, str] = {
     "TensorInfo.name": "name of the tensor",
     "TagsModel.name": "name of the model",
     "PsModel.name": "name of the model",
+    "DeviceRow.name": "name of the card",
+    "DeviceRow.kind": "cuda, rocm, metal, vulkan, sycl, rpc or gpu",
+    "DeviceRow.total": "bytes of its memory",
+    "DeviceRow.models": "what holds memory of it",
+    "DeviceModel.name": "name of the model",
 }
 
 

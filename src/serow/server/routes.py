@@ -6,11 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serow.keys import Scope
-from serow.server.handlers import anthropic, model_list, models, ollama, openai, openai_images, page, status, upkeep
+from serow.server.handlers import anthropic, devices, model_list, models, ollama, openai, openai_images, page, status, upkeep
 from serow.server.openapi import document
 from serow.server.operation import PUBLIC, Operation, PublicPaths
 from serow.server.responses import MEDIA_JSON
 from serow.store.show import ShowResponse
+from serow.wire.devices import Devices
 from serow.wire.json import encode
 from serow.wire.models import Partials, Progress, Pruned, Ps, Tags, Version
 from serow.wire.ollama import GenerateRecord, GenerateRequest
@@ -87,6 +88,14 @@ OPERATIONS = (
         summary="the models in memory",
         flag="verbose",
         answer=Ps,
+    ),
+    Operation(
+        method="GET",
+        path="/api/devices",
+        scope=Scope.INFER,
+        handler=devices.devices,
+        summary="the GPUs: their memory, what runs there, why one is not used",
+        answer=Devices,
     ),
     Operation(
         method="POST",

@@ -116,7 +116,7 @@ def private_memory(pid: int) -> int:
     On Linux mapped files are left out: the weights of a model lie in the page cache, which counts as free.
     """
     if sys.platform == "linux":
-        return sum(map(_private, (pid, *_children(pid))))
+        return sum(map(_private, family(pid)))
     import psutil
 
     try:
@@ -124,6 +124,11 @@ def private_memory(pid: int) -> int:
         return sum(part.memory_info().rss for part in (process, *process.children()))
     except psutil.Error:
         return 0
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children."""
+    return [pid, *_children(pid)]
 
 
 def _children(pid: int) -> list[int]:

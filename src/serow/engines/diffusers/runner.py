@@ -8,6 +8,7 @@ import msgspec
 
 from serow.engines.base import ImageChunk, ImageRequest, LoadRequest
 from serow.engines.diffusers.protocol import FAULT, HEARTBEAT, Event, ImageSpec
+from serow.engines.llamacpp.report import LoadReport
 from serow.engines.process import ChildProcess, explain_exit
 from serow.errors import EngineError, NotEnoughMemory, RequestError
 from serow.settings import Settings
@@ -46,6 +47,7 @@ class ImageRunner:
             explain=explain_load,
         )
         self._is_spent = False
+        self.report = LoadReport()
 
     @property
     def is_alive(self) -> bool:

@@ -5,17 +5,18 @@ import re
 
 from serow.engines.llamacpp.events import Fault
 from serow.engines.process import explain_exit
-from serow.errors import EngineError, FormatError, RequestError, SerowError
+from serow.errors import EngineError, FormatError, NotEnoughMemory, RequestError, SerowError
 
 _log = logging.getLogger(__name__)
 
+_TOO_LITTLE = "there is not enough memory for the model"
 _LOAD_REASONS = (  # the first that matches counts
     (r"FileNotFoundError|PermissionError|Exec format error", "the engine's executable can't be started"),
     (r"invalid argument: (--[\w-]+)", "the llama-server executable is too old, it does not know {0}"),
     (r"unknown model architecture: '([\w.-]+)'", "the engine does not know the architecture {0}"),
     (r"unknown pre-tokenizer|vocab type|cannot find tokenizer", "the engine does not know the model's tokenizer"),
     (r"invalid value for main_gpu", "there is no GPU with the number that main_gpu names"),
-    (r"(failed|unable) to allocate|out of ?(device)? ?memory", "there is not enough memory for the model"),
+    (r"(failed|unable) to allocate|out of ?(device)? ?memory|ErrorOutOfDeviceMemory", _TOO_LITTLE),
     (r"mtmd_init|failed to load (clip|multimodal) model|and mmproj", "the projector does not fit the model"),
     (r"lora adapter|lora tensor", "the adapter does not fit the model"),
     (r"invalid magic|failed to open GGUF", "the model file is not a GGUF file"),
@@ -30,6 +31,12 @@ def explain_load(returncode: int, stderr: str) -> str:
         if match := re.search(pattern, stderr, re.IGNORECASE):
             return "could not load the model: " + reason.format(*match.groups())
     return "could not load the model: " + explain_exit(returncode, stderr)
+
+
+def shortage(stderr: str) -> NotEnoughMemory | None:
+    """The error for a load that failed for want of memory, of whatever device; None for any other."""
+    reasons = (reason for pattern, reason in _LOAD_REASONS if re.search(pattern, stderr, re.IGNORECASE))
+    return NotEnoughMemory(f"could not load the model: {_TOO_LITTLE}") if next(reasons, "") == _TOO_LITTLE else None
 
 
 def refusal(fault: Fault) -> SerowError:

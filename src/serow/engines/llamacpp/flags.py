@@ -8,14 +8,16 @@ import sys
 from collections.abc import Iterator
 
 from serow.engines.child import Listen
-from serow.engines.llamacpp.spec import DEFAULT_BATCH, LlamaSpec, batch_size, draft_sizes, whole_blocks
+from serow.engines.llamacpp.spec import BUFFERS, DEFAULT_BATCH, ERRORS, LlamaSpec, batch_size, draft_sizes, whole_blocks
 
 
 def llama_cpp_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
     """The spec as arguments of llama.cpp's `llama-server`."""
     shared = _shared_flags(spec, listen, has_gpu, "--spec-ngram-simple-size")
-    yield from _spell(shared | {"--fit": "off", "--log-verbosity": 1})
+    yield from _spell(shared | _devices(spec) | {"--fit": "off", "--log-verbosity": BUFFERS if spec.devices else ERRORS})
     yield from _adapters(spec)
+    if spec.projector and spec.devices == ():
+        yield "--no-mmproj-offload"
     if spec.use_mmap is not None:
         yield "--mmap" if spec.use_mmap else "--no-mmap"
     yield from ("--no-kv-unified", "--context-shift", "--jinja", "--slots", "--metrics", "--no-webui", "--offline")
@@ -25,7 +27,8 @@ def ik_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
     """The spec as arguments of ik_llama.cpp's `llama-server`, which has other names for some things and lacks others."""
     key: dict[str, str | int] = {"--api-key": listen.key} if sys.platform == "win32" else {"--api-key-file": "/dev/stdin"}
     context = {"--ctx-size": whole_blocks(spec.num_ctx) * spec.num_parallel}  # it divides what it gets among its slots
-    yield from _spell(_shared_flags(spec, listen, has_gpu, "--spec-ngram-size") | context | {"--webui": "none"} | key)
+    shared = _shared_flags(spec, listen, has_gpu, "--spec-ngram-size")
+    yield from _spell(shared | (_devices(spec) if spec.devices else {}) | context | {"--webui": "none"} | key)
     yield from _adapters(spec)
     if spec.use_mmap is False:
         yield "--no-mmap"
@@ -56,6 +59,20 @@ def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool, draft_size: st
         "--spec-type": "ngram-simple" if num_draft else "",
         f"{draft_size}-n": num_lookup or "",
         f"{draft_size}-m": num_draft or "",
+    }
+
+
+def _devices(spec: LlamaSpec) -> dict[str, str | int]:
+    """What was planned, spelt out, so that no guess of the engine stands beside it."""
+    if spec.devices is None:
+        return {}
+    is_split = len(spec.devices) > 1
+    return {
+        "--device": ",".join(spec.devices) or "none",
+        "--n-gpu-layers": spec.num_gpu,
+        "--split-mode": "layer" if is_split else "none",
+        "--tensor-split": ",".join(map(str, spec.tensor_split)) if is_split else "",
+        "--main-gpu": 0 if spec.devices else "",
     }
 
 

@@ -38,7 +38,7 @@ class Launcher:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=ENVIRON | os.environ | {"LLAMA_API_KEY": listen.key},
+            env=ENVIRON | os.environ | _projector(spec) | {"LLAMA_API_KEY": listen.key},
             preexec_fn=die_with_parent if os.name == "posix" else None,
         )
         if self._orphaned.is_set():
@@ -51,6 +51,11 @@ class Launcher:
             sys.stderr.buffer.write(line)
             sys.stderr.buffer.flush()
         return self._server.wait()
+
+
+def _projector(spec: LlamaSpec) -> dict[str, str]:
+    """Where a projector goes: the engine would take the first device that there is."""
+    return {"MTMD_BACKEND_DEVICE": spec.devices[0]} if spec.devices else {}
 
 
 def _has_gpu(spec: LlamaSpec) -> bool:

@@ -5,7 +5,9 @@ from typing import Any
 from serow.engines.base import LoadRequest
 from serow.engines.child import Listen
 from serow.engines.llamacpp.spec import (
+    BUFFERS,
     DEFAULT_BATCH,
+    ERRORS,
     NUM_DRAFT,
     SMALLEST_BATCH,
     LlamaSpec,
@@ -23,6 +25,7 @@ def describe(request: LoadRequest, slots: str = "", chat_template: str = "") -> 
     """The spec for a request to load; numbers out of range become the nearest that works. For the rest see LlamaSpec."""
     options = request.options
     num_thread = min(options.num_thread, usable_cores()) if options.num_thread > 0 else physical_cores()
+    split = tuple(use.layers for use in request.uses)
     checked = request.flags.num_thread if options.num_thread <= 0 else 0  # a wish comes before what was checked
     return LlamaSpec(
         kind=request.engine.name,
@@ -36,8 +39,10 @@ def describe(request: LoadRequest, slots: str = "", chat_template: str = "") -> 
         num_parallel=request.num_parallel,
         num_batch=_within(options.num_batch, max(SMALLEST_BATCH, request.num_parallel), _INT32),
         cpu_batch=request.engine.kind.cpu_batch,
-        num_gpu=_within(options.num_gpu, -1, _INT32),
-        main_gpu=_within(options.main_gpu, 0, _INT32),
+        num_gpu=sum(split) if request.num_layers else _within(options.num_gpu, -1, _INT32),
+        main_gpu=0 if request.num_layers else _within(options.main_gpu, 0, _INT32),
+        devices=tuple(use.handle for use in request.uses) if request.num_layers else None,
+        tensor_split=split,
         use_mmap=options.use_mmap,
         num_thread=min(checked or num_thread, num_thread),
         num_thread_batch=num_thread,
@@ -88,6 +93,8 @@ def common_params(spec: LlamaSpec, listen: Listen) -> Any:
     if spec.pooling == "mean":
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.n_gpu_layers, params.main_gpu = spec.num_gpu, spec.main_gpu
+    if spec.devices is not None:
+        _place(params, spec)
     if spec.use_mmap is not None:
         modes = xllamacpp.llama_load_mode
         params.load_mode = modes.LLAMA_LOAD_MODE_MMAP if spec.use_mmap else modes.LLAMA_LOAD_MODE_NONE
@@ -102,5 +109,16 @@ def common_params(spec: LlamaSpec, listen: Listen) -> Any:
     params.cache_ram_mib = spec.prompt_cache
     params.ui, params.cors_origins, params.offline = False, "", True
     params.endpoint_slots, params.endpoint_metrics = True, True
-    params.verbosity = 1  # errors
+    params.verbosity = BUFFERS if spec.devices else ERRORS
     return params
+
+
+def _place(params: Any, spec: LlamaSpec) -> None:
+    """The wheel knows no list of devices, but splits what it has: none of it on those that are not to be used."""
+    import xllamacpp
+
+    cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
+    there = [device["name"] for device in xllamacpp.get_device_info() if device["type"] != cpu]
+    split = dict(zip(spec.devices or (), spec.tensor_split, strict=True))
+    params.tensor_split = [float(split.get(name, 0)) for name in there]
+    params.mmproj_use_gpu = bool(spec.devices)

@@ -13,9 +13,10 @@ import msgspec
 from msgspec import Struct
 
 from serow.engines.base import Chunk, CompletionRequest, LoadRequest
-from serow.engines.llamacpp.errors import explain_load, refusal
+from serow.engines.llamacpp.errors import explain_load, refusal, shortage
 from serow.engines.llamacpp.events import ChunkBuilder, EventReader, Fault
 from serow.engines.llamacpp.params import describe
+from serow.engines.llamacpp.report import LoadReport
 from serow.engines.llamacpp.request import completion_body
 from serow.engines.llamacpp.slot_cache import SlotCache
 from serow.engines.llamacpp.slots import SlotKeeper
@@ -75,6 +76,7 @@ class LlamaRunner:
         place = slots.place(request) if slots and not request.embeds else None
         self._slots = SlotKeeper(place, request, self._call)
         self._template = ChatTemplate(request.model.chat_template)
+        self.report = LoadReport()
         self._child = self._new_child()
         self._template_limit = min(_TEMPLATE_TIMEOUT, settings.stall_timeout)
         stalled = f"the engine made no progress for {settings.stall_timeout:g} seconds"
@@ -115,6 +117,7 @@ class LlamaRunner:
 
     def _new_child(self) -> ChildProcess:
         spec = describe(self._request, self._slots.path, self._template.override)
+        self.report = LoadReport()
         return ChildProcess(
             "serow.engines.llamacpp.launcher" if self._kind.flags else "serow.engines.llamacpp.worker",
             spec,
@@ -123,6 +126,7 @@ class LlamaRunner:
             explain=explain_load,
             may_use_unix_socket=self._kind.has_unix_sockets,
             memory_limit=spec.memory_limit,
+            listen=self.report.feed,
         )
 
     async def load(self) -> None:
@@ -164,7 +168,9 @@ class LlamaRunner:
             self._child = self._new_child()
             try:
                 await self._child.start()
-            except LoadError:
+            except LoadError as error:
+                if too_little := shortage(self._child.stderr):
+                    raise too_little from error
                 if not self._template.fall_back(self._child.stderr, is_greedy=self._child.is_greedy):
                     raise
                 _log.warning("the engine does not start with the model's chat template and is started again without")

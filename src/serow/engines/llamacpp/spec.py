@@ -6,6 +6,7 @@ import psutil
 from msgspec import Struct
 
 DEFAULT_BATCH = 512
+ERRORS, BUFFERS = 1, 4  # what an engine logs: failures; what it loads, too, and with which buffers
 _BLOCK = 256  # tokens
 SMALLEST_BATCH = 32  # below the number of slots, or 2, the engine aborts
 _SLACK = 1 << 30  # bytes
@@ -17,6 +18,7 @@ ENVIRON = {
     # How long threads spin for each other before they sleep. The default of 300,000 lets an engine that shares its cores with
     # another, or with us, decode at a tenth of the speed (measured); 1,000 costs nothing where it has them for itself.
     "GOMP_SPINCOUNT": "1000",
+    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # cards are counted as their driver counts them
 }
 
 
@@ -34,6 +36,8 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
     cpu_batch: int  # what it is held to on a CPU
     num_gpu: int
     main_gpu: int
+    devices: tuple[str, ...] | None = None  # that hold the layers, () for none; None: nobody has planned, the engine guesses
+    tensor_split: tuple[int, ...] = ()  # layers on each of them
     use_mmap: bool | None
     num_thread: int  # that decode one stream
     num_thread_batch: int  # that read prompts, and decode several streams
@@ -81,7 +85,7 @@ def batch_size(spec: LlamaSpec, *, has_gpu: bool) -> int:
         return max(spec.num_ctx, DEFAULT_BATCH)
     if spec.projector:
         return max(spec.num_batch, DEFAULT_BATCH)
-    if has_gpu and spec.num_gpu != 0:
+    if has_gpu and spec.num_gpu != 0 and spec.devices != ():
         return spec.num_batch
     return min(spec.num_batch, max(spec.cpu_batch, spec.num_parallel * (1 + spec.num_draft)))
 

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from serow.engines.base import Chunk, CompletionRequest, LoadRequest
+from serow.engines.llamacpp.report import LoadReport
 from serow.engines.remote.events import LONGEST_EVENT, ChunkBuilder, EventReader, Fault
 from serow.engines.remote.request import completion_body
 from serow.engines.remote.tokenizer import render
@@ -91,6 +92,7 @@ class RemoteRunner:
         self._session: aiohttp.ClientSession | None = None
         self._num_ctx = 0
         self._variables = request.model.template_variables
+        self.report = LoadReport()
 
     @property
     def is_alive(self) -> bool:

@@ -1,0 +1,142 @@
+"""Which layers of a model fit on which devices, as the room on them is: the arithmetic under `placement.place`."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, groupby
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from serow.devices.device import Kind
+from serow.devices.use import Use
+from serow.scheduler.need import Need
+
+
+class Room(Struct, frozen=True):
+    """A device that the model's engine can use, and the bytes of it that may be planned with."""
+
+    id: str
+    handle: str
+    kind: Kind
+    free: int
+    name: str = ""
+    context: int = 0  # bytes that the driver takes for a process
+    is_shared: bool = False  # it is main memory
+
+
+def on_one(need: Need, rooms: Sequence[Room], number: int) -> tuple[Use, ...]:
+    """So many layers on one device, the one with the least room that suffices; nothing where none does."""
+    needed = need.total(number) + need.compute + need.first
+    room = min((room for room in rooms if needed + room.context <= room.free), key=lambda room: room.free, default=None)
+    return (_use(need, room, 0, number, number, is_first=True),) if room else ()
+
+
+def on_fewest(need: Need, rooms: Sequence[Room], number: int, least: int = 2) -> tuple[Use, ...]:
+    """So many layers split over the fewest devices of one backend, from `least` on, by their free memory; else nothing."""
+    groups = [(same, list(accumulate(_room_for_layers(need, same)))) for same in by_kind(rooms)]
+    total = need.total(number)
+    for count in range(least, min(len(rooms), number) + 1):
+        for same, capacity in groups:
+            if len(same) >= count and total <= capacity[count - 1] and (found := _split(need, same[:count], number)):
+                return found
+    return ()
+
+
+def as_many(need: Need, rooms: Sequence[Room], number: int) -> tuple[Use, ...]:
+    """As many layers as fit, up to `number`, on the fewest devices of one backend that hold so many."""
+    candidates = (_filled(need, same[:count], number) for same in by_kind(rooms) for count in range(1, len(same) + 1))
+    return max(candidates, key=lambda uses: (sum(use.layers for use in uses), -len(uses)), default=())
+
+
+def by_kind(rooms: Sequence[Room]) -> Iterator[list[Room]]:
+    """Those of each backend, the one with the most room first."""
+    for _, same in groupby(sorted(rooms, key=lambda room: room.kind), key=lambda room: room.kind):
+        yield sorted(same, key=lambda room: -room.free)
+
+
+def _room_for_layers(need: Need, rooms: Sequence[Room]) -> list[int]:
+    """What each has beside the buffer to work in; the first holds the projector too."""
+    return [room.free - room.context - need.compute - (need.first if place == 0 else 0) for place, room in enumerate(rooms)]
+
+
+def _split(need: Need, rooms: Sequence[Room], number: int) -> tuple[Use, ...]:
+    """In proportion to the room on each, whole layers; nothing when one of them would hold none, or they don't all fit.
+
+    They have room enough together.
+    """
+    capacities, ends = _room_for_layers(need, rooms), need.ends(number)
+    if min(capacities) <= 0:
+        return ()
+    part = ends[-1] / sum(capacities)
+    counts = _counts(ends, capacities, [capacity * part for capacity in capacities]) or _counts(ends, capacities, capacities)
+    return _uses(need, rooms, counts, number) if counts and all(counts) else ()
+
+
+def _counts(ends: Sequence[int], capacities: Sequence[int], targets: Sequence[float]) -> list[int]:
+    """How many layers each takes when it is filled up to the nearest layer of its target; nothing when some are left.
+
+    `ends` tells where each layer ends when one is laid behind the other, 0 first.
+    """
+    counts: list[int] = []
+    at, aim = 0, 0.0
+    for place, (capacity, target) in enumerate(zip(capacities, targets, strict=True)):
+        aim += target
+        end = bisect_right(ends, ends[at] + capacity) - 1
+        if place < len(capacities) - 1:
+            near = bisect_right(ends, aim) - 1
+            near += near + 1 < len(ends) and ends[near] + ends[near + 1] <= 2 * aim
+            end = max(at, min(end, near))
+        counts.append(end - at)
+        at = end
+    return counts if at == len(ends) - 1 else []
+
+
+def _filled(need: Need, rooms: Sequence[Room], number: int) -> tuple[Use, ...]:
+    """The last layers of the model, as many as fit when one device after the other is filled from the end."""
+    capacities = _room_for_layers(need, rooms)
+    counts = [0] * len(rooms)
+    sizes = need.layers(number)
+    for place in reversed(range(len(rooms))):
+        held = 0
+        while sizes and held + sizes[-1] <= capacities[place]:
+            held += sizes.pop()
+            counts[place] += 1
+    return _uses(need, rooms, counts, sum(counts)) if sum(counts) and all(counts) else ()
+
+
+def _uses(need: Need, rooms: Sequence[Room], counts: Sequence[int], number: int) -> tuple[Use, ...]:
+    at, uses = 0, []
+    for place, (room, count) in enumerate(zip(rooms, counts, strict=True)):
+        uses.append(_use(need, room, at, count, number, is_first=place == 0))
+        at += count
+    return tuple(uses)
+
+
+def _use(need: Need, room: Room, at: int, count: int, number: int, *, is_first: bool) -> Use:
+    """`count` layers from the one at `at` of the last `number`."""
+    begin = need.count - number + at
+    return Use(
+        id=room.id,
+        handle=room.handle,
+        name=room.name,
+        layers=count,
+        weights=sum(need.weights[begin : begin + count]) + (need.first if is_first else 0),
+        cache=sum(need.cache[begin : begin + count]),
+        compute=need.compute,
+    )
+
+
+def freed(rooms: Sequence[Room], size_on: dict[str, int]) -> list[Room]:
+    """The rooms with so many bytes more on each."""
+    return [replace(room, free=room.free + size_on.get(room.id, 0)) for room in rooms]
+
+
+def with_slots(need: Need, uses: Sequence[Use]) -> tuple[Use, ...]:
+    """The same layers on the same devices, for another number of slots."""
+    found: list[Use] = []
+    at, number = 0, sum(use.layers for use in uses)
+    for use in uses:
+        room = Room(use.id, use.handle, "gpu", 0, use.name)
+        found.append(_use(need, room, at, use.layers, number, is_first=not found))
+        at += use.layers
+    return tuple(found)

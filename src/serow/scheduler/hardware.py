@@ -1,0 +1,165 @@
+"""The devices as the scheduler plans with them: measured before a load, learned from after it, waited for after an unload."""
+
+import asyncio
+import logging
+
+import msgspec
+
+from serow.devices.device import Device, usable
+from serow.devices.inventory import Inventory
+from serow.devices.use import Use
+from serow.engines.base import LoadRequest
+from serow.engines.selection import Choice
+from serow.errors import NotEnoughMemory
+from serow.scheduler.fitting import Room
+from serow.scheduler.need import Lessons, estimate
+from serow.scheduler.resident import Resident, State
+from serow.scheduler.shrinking import smaller
+from serow.settings import Settings
+from serow.store.model import Model
+from serow.system.limits import family
+
+_PATIENCE = 5.0  # seconds that a decision waits for a measurement, and an unload for its memory
+_HOLDS = 1.0  # seconds that a measurement is good for
+_POLL = 0.1
+_BACK = 0.9  # part of what a model held that has to be free again: others go on working meanwhile
+_log = logging.getLogger(__name__)
+
+
+class Hardware:
+    """An Inventory, and what loads have taught. Nothing is measured for a machine, or an engine, without devices."""
+
+    def __init__(self, inventory: Inventory | None) -> None:
+        self._inventory = inventory
+        self._lessons = Lessons()
+        self._holds_until = 0.0  # of the event loop's clock
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """As they were measured last."""
+        return self._inventory.devices if self._inventory else ()
+
+    def forget(self) -> None:
+        """What was measured holds no more: something was loaded or unloaded."""
+        self._holds_until = 0.0
+
+    def is_measured(self) -> bool:
+        """Whether a decision may be made now; else `measure` has to be awaited first."""
+        if self._inventory is None or asyncio.get_running_loop().time() < self._holds_until:
+            return True
+        return not self._inventory.may_have_devices
+
+    async def measure(self, residents: list[Resident]) -> None:
+        """Measure what is free; whoever loads has yet to take what the driver does not count as its own by now."""
+        if self._inventory is None:
+            return
+        if not await self._inventory.refresh(_PATIENCE):
+            _log.warning("looking at the GPUs takes longer than %g s: what was known before holds", _PATIENCE)
+        for resident in residents:
+            if resident.state is State.LOADING and resident.memory.devices and resident.runner:
+                taken = await asyncio.to_thread(self._taken, resident.runner.pid)
+                yet = {name: max(0, size - taken.get(name, 0)) for name, size in resident.memory.devices.items()}
+                resident.uncounted = resident.uncounted.with_devices(yet)
+        self._holds_until = asyncio.get_running_loop().time() + _HOLDS
+
+    def _taken(self, pid: int) -> dict[str, int]:
+        """Bytes of each device that the driver counts as this process's, or its children's."""
+        pids = family(pid) if pid else []
+        return {device.id: sum(device.used.get(each, 0) for each in pids) for device in self.devices}
+
+    def rooms(self, model: Model, choice: Choice) -> list[Room]:
+        """The devices that the engine can use, in its order."""
+        engine = _engine(model, choice)
+        return [
+            Room(
+                id=device.id,
+                handle=device.handles[engine],
+                kind=device.kind,
+                free=device.free,
+                name=device.name,
+                context=self._lessons.context.get(device.kind, 0),
+                is_shared=device.is_shared,
+            )
+            for device in usable(self.devices, engine)
+        ]
+
+    def lesson(self, model: Model, choice: Choice) -> int:
+        """What the model worked in beyond its estimate when it was loaded last."""
+        return self._lessons.compute.get(_key(model, choice), 0)
+
+    def learn(self, request: LoadRequest, taken: tuple[Use, ...]) -> None:
+        """A load has shown what it takes."""
+        self._lessons.learn(_key(request.model, Choice(request.engine, request.flags)), request.uses, taken)
+
+    async def smaller(self, resident: Resident, others: list[Resident], settings: Settings) -> LoadRequest | None:
+        """The next smaller way to load what did not fit, by what is free now; None where there is none."""
+        self.forget()
+        await self.measure(others)
+        request = resident.request
+        choice = Choice(request.engine, request.flags)
+        need = estimate(request.model, request.options, request.num_parallel, self.lesson(request.model, choice))
+        used = {use.id for use in request.uses}
+        rooms = []
+        for room in self.rooms(request.model, choice):
+            if room.id in used:
+                taken = settings.gpu_overhead + sum(other.uncounted.on(room.id) for other in others)
+                rooms.append(msgspec.structs.replace(room, free=room.free - taken))
+        return smaller(request, need, rooms, is_automatic=resident.is_automatic)
+
+    def shortage(self, resident: Resident, error: NotEnoughMemory) -> NotEnoughMemory:
+        """The error with the numbers of each device that was to hold something."""
+        planned = {use.id: use.size for use in resident.request.uses}
+        told = [
+            f"{device.name} has {device.free >> 20} MiB free, {planned[device.id] >> 20} MiB were planned"
+            for device in self.devices
+            if device.id in planned
+        ]
+        return NotEnoughMemory("; ".join([str(error), *told]))
+
+    async def close(self, resident: Resident) -> None:
+        """End the engine of a model, and wait until what it held can be planned with."""
+        runner = resident.runner
+        if runner is None:
+            return
+        before = await self._free_by_driver() if resident.uses and runner.is_alive else {}
+        await runner.close()
+        await self._given_back(resident, before)
+        self.forget()
+
+    async def _given_back(self, resident: Resident, before: dict[str, int]) -> None:
+        """Wait until the drivers report as free what a model held, that was `before` its end; what is missing is told."""
+        held = {name: size for name, size in resident.memory.devices.items() if name in before}
+        if self._inventory is None or not held:
+            return
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + _PATIENCE
+        while missing := self._missing(held, before):
+            if clock() > deadline:
+                for name, size in missing.items():
+                    _log.warning("%d MiB of %s did not come back within %g s", size >> 20, name, _PATIENCE)
+                return
+            await asyncio.sleep(_POLL)
+            await self._inventory.refresh(max(0.0, deadline - clock()))
+
+    def _missing(self, held: dict[str, int], before: dict[str, int]) -> dict[str, int]:
+        """Bytes by the device's name that are not free yet; a device that has vanished owes nothing."""
+        return {
+            device.name: before[device.id] + held[device.id] - device.free
+            for device in self.devices
+            if device.id in held and device.free < before[device.id] + _BACK * held[device.id]
+        }
+
+    async def _free_by_driver(self) -> dict[str, int]:
+        """Bytes that are free now on each device whose driver tells it; an engine's own word is too rough to wait for."""
+        if self._inventory is None or not self._inventory.may_have_devices:
+            return {}
+        await self._inventory.refresh(_PATIENCE)
+        return {device.id: device.free for device in self.devices if device.driver}
+
+
+def _engine(model: Model, choice: Choice) -> str:
+    return "diffusers" if model.is_image else choice.engine.name
+
+
+def _key(model: Model, choice: Choice) -> tuple[object, ...]:
+    return model.weights, model.projector, _engine(model, choice), choice.engine.build, choice.flags

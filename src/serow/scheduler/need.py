@@ -1,0 +1,123 @@
+"""How much memory a model needs, layer by layer: an estimate, until a load has shown what it takes.
+
+A device that works for a model holds whole layers, each with its share of the cache, and one buffer to work in, however many
+layers it holds. The numbers of that buffer are llama.cpp's own, measured: it grows with the tokens of a prompt that are read
+at once, and with the context that each of them may look at.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import accumulate
+
+from serow.devices.device import Kind
+from serow.devices.use import Use
+from serow.engines.llamacpp.spec import DEFAULT_BATCH
+from serow.options import LoadOptions
+from serow.store.model import Model
+
+PROCESS = 64 << 20  # bytes of an engine beside weights and contexts; measured: 27 MiB to 148 MiB
+PIPELINE_PROCESS = 384 << 20  # of one that draws: torch and diffusers; measured: 324 MiB
+_NUMBER, _MASK = 4, 2  # bytes of a number that is computed, and of one token's word whether it sees another
+_DRAWING = 2  # a picture takes one part in so many of its model's weights to be drawn, until one was
+_BLOCK = 256  # tokens that a cache grows by
+# What a driver takes of its device for a process, beside what that allocates: a guess, until a load was measured.
+_CONTEXT: dict[Kind, int] = {"cuda": 400 << 20, "rocm": 400 << 20, "sycl": 200 << 20, "vulkan": 32 << 20}
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes. The last of the layers is the output. `first`: on the first device besides; `host`: in main memory in any case."""
+
+    weights: tuple[int, ...]
+    cache: tuple[int, ...]
+    compute: int
+    first: int = 0
+    host: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many layers a device can hold."""
+        return len(self.weights)
+
+    def layers(self, number: int) -> list[int]:
+        """What each of the last `number` layers takes, which are those that go to a device."""
+        return self._all[self.count - number :]
+
+    def ends(self, number: int) -> list[int]:
+        """Where each of the last `number` layers ends when one is laid behind the other, 0 first."""
+        if number not in self._ends:
+            self._ends[number] = list(accumulate(self.layers(number), initial=0))
+        return self._ends[number]
+
+    def total(self, number: int) -> int:
+        """What the last `number` layers take together."""
+        return self._from_the_end[number]
+
+    @cached_property
+    def _ends(self) -> dict[int, list[int]]:
+        return {}
+
+    @cached_property
+    def _all(self) -> list[int]:
+        return [weights + cache for weights, cache in zip(self.weights, self.cache, strict=True)]
+
+    @cached_property
+    def _from_the_end(self) -> list[int]:
+        return list(accumulate(reversed(self._all), initial=0))
+
+    def main(self, number: int) -> int:
+        """Bytes of main memory with so many layers on devices."""
+        rest = self.total(self.count) - self.total(number)
+        return self.host + rest + (self.compute if number < self.count else 0)
+
+
+@dataclass
+class Lessons:
+    """What loads have taken beyond, or below, their estimate; by model and by kind of device."""
+
+    compute: dict[tuple[object, ...], int] = field(default_factory=dict)  # bytes to add for the buffer to work in
+    context: dict[Kind, int] = field(default_factory=lambda: dict(_CONTEXT))
+
+    def learn(self, key: tuple[object, ...], planned: Sequence[Use], taken: Sequence[Use]) -> None:
+        """Remember what the buffers came to: the largest one counts, for each device has the same."""
+        if planned and taken:
+            known = self.compute.pop(key, 0)
+            self.compute[key] = known + max(use.compute for use in taken) - max(use.compute for use in planned)
+            if len(self.compute) > _MOST_LESSONS:
+                del self.compute[next(iter(self.compute))]
+
+
+_MOST_LESSONS = 1024
+
+
+def estimate(model: Model, options: LoadOptions, num_parallel: int, lesson: int = 0) -> Need:
+    """What a model takes with such a context and so many slots; `lesson` bytes more to work in than is usual."""
+    if model.is_image:
+        return Need((model.size,), (0,), max(0, model.size // _DRAWING + lesson), host=PIPELINE_PROCESS)
+    if not model.layers.count:
+        cache = model.kv_bytes * options.num_ctx * num_parallel
+        return Need((model.size,), (cache,), max(0, lesson), host=PROCESS)
+    batch = min(max(options.num_batch, 1), DEFAULT_BATCH)
+    compute = batch * (model.layers.width * _NUMBER + options.num_ctx * _MASK)
+    return Need(
+        weights=(*model.layers.blocks, model.layers.output),
+        cache=(*(num_parallel * size for size in _cache(model, options.num_ctx, batch)), 0),
+        compute=max(0, compute + lesson),
+        first=model.projector_size,
+        host=PROCESS + model.layers.input + num_parallel * model.vocab_size * _NUMBER,
+    )
+
+
+def _cache(model: Model, num_ctx: int, batch: int) -> list[int]:
+    """Bytes of each block's keys and values for one slot; what looks back over a window keeps that and a batch."""
+    layers = model.layers
+    return [
+        size * (min(num_ctx, -(-(window + batch) // _BLOCK) * _BLOCK) if window else num_ctx)
+        for size, window in zip(layers.cache, layers.windows, strict=True)
+    ]
+
+
+def halved(need: Need) -> Need:
+    """With a cache of eight bits: 34 bytes for what 64 hold otherwise."""
+    return replace(need, cache=tuple(size * 34 // 64 for size in need.cache))
