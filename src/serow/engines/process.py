@@ -83,9 +83,9 @@ class ChildProcess:
         explain: Callable[[int, str], str] = explain_exit,
         may_use_unix_socket: bool = True,
         memory_limit: int = 0,
-        listen: Callable[[bytes], None] = lambda piece: None,
+        hear: Callable[[bytes], None] = lambda piece: None,
     ) -> None:
-        """`memory_limit`: bytes of its own that end it, 0 for none; `listen` hears its stderr. For the rest see the module."""
+        """`memory_limit`: bytes of its own that end it, 0 for none; `hear` is given its stderr. For the rest see the module."""
         self._module = module
         self._spec = spec
         self._load_timeout = load_timeout
@@ -93,7 +93,7 @@ class ChildProcess:
         self._explain = explain
         self._may_use_unix_socket = may_use_unix_socket
         self._memory_limit = memory_limit
-        self._listen = listen
+        self._hear = hear
         self._state = State.STARTING
         self._stderr = bytearray()
         self._fault = ""  # why we killed it
@@ -207,7 +207,7 @@ class ChildProcess:
         """Keep the end of stderr until the process ends, then say that it is dead."""
         assert process.stderr is not None
         while piece := await process.stderr.read(4096):
-            self._listen(piece)
+            self._hear(piece)
             self._stderr += piece
             del self._stderr[:-_STDERR_TAIL]
         await process.wait()

@@ -126,7 +126,7 @@ class LlamaRunner:
             explain=explain_load,
             may_use_unix_socket=self._kind.has_unix_sockets,
             memory_limit=spec.memory_limit,
-            listen=self.report.feed,
+            hear=self.report.feed,
         )
 
     async def load(self) -> None:
