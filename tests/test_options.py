@@ -15,7 +15,7 @@ from serow.options import TABLE, Options, parse_options, read_option, resolve_op
     [
         ("top_k", 40.7, 40),
         ("seed", 2**64 - 1, 2**64 - 1),
-        ("seed", 2**64 + 7, 7),
+        ("seed", 2**64 + 7, 2**64 + 7),
         ("top_k", 1e20, 2**63 - 1),
         ("seed", -5, -5),
         ("temperature", 1, 1.0),

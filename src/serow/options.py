@@ -20,7 +20,6 @@ Use = Literal["load", "sampling", "picture"]
 
 _INT64 = 2**63 - 1
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
-_UINT64 = 2**64 - 1
 _LARGEST = sys.float_info.max  # JSON's whole numbers know no end, ours do
 SMALLEST_NUM_CTX = 16
 LARGEST_SIDE = 4096  # pixels of a drawn picture
@@ -227,9 +226,8 @@ def _bias_token(name: str, token: Any) -> int | str:
 
 
 def _seed(name: str, value: Any) -> int:
-    """64 bits, with a sign or without: what is beyond counts modulo 2^64, so that no two near seeds are one."""
-    seed = int(_number(name, value, "integer"))
-    return seed if -_INT64 - 1 <= seed <= _UINT64 else seed & _UINT64
+    """Any integer: engines take as many of its low bits as they can, so that no two near seeds are one."""
+    return int(_number(name, value, "integer"))
 
 
 def _num_ctx(name: str, value: Any) -> int:

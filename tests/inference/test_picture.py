@@ -27,6 +27,13 @@ async def test_each_step_is_a_record_and_the_last_one_has_the_picture() -> None:
     assert (painter.requests[0].prompt, painter.requests[0].width) == ("a cat", 64)
 
 
+async def test_of_a_seed_that_is_too_large_the_low_bits_count_and_that_is_told() -> None:
+    painter = FakePainter()
+    async with flow(painter) as asked:
+        record = await asked.whole("a cat", options={"seed": 2**64 + 7})
+    assert painter.requests[0].seeds == (7,) and record["warnings"] == ['option "seed" is used modulo 2^64']
+
+
 async def test_a_whole_answer_is_the_last_record() -> None:
     async with flow(FakePainter(warnings=("width 61 was rounded to 64",)), parameters={"steps": 2}) as asked:
         record = await asked.whole("a cat", options={"seed": 5}, system="x")

@@ -270,6 +270,22 @@ async def test_what_nobody_uses_is_told() -> None:
     ]
 
 
+@pytest.mark.req("GEN-06", "OAI-06")
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"seed": 2**32 - 2, "logit_bias": {"5": 1, "word": 2}}, None),
+        ({"seed": 2**64}, 'option "seed" is used modulo 2^32: the engine takes no larger one'),
+        ({"logit_bias": {"5": 1, "99999999": 1}}, 'option "logit_bias" was ignored for the token id 99999999'),
+        ({"logit_bias": [[-3, 1]]}, 'option "logit_bias" was ignored for the token id -3'),
+    ],
+)
+async def test_what_the_engine_can_not_use_of_an_option_is_told(options: dict[str, Any], told: str | None) -> None:
+    async with flow(FakeEngine(["x"])) as asked:
+        record = await asked.whole("Hi", options=options)
+    assert [text.partition(": the model knows")[0] for text in record.get("warnings", [])] == ([told] if told else [])
+
+
 @pytest.mark.parametrize(
     ("template", "warnings"),
     [("{{ .Prompt }}", ['"template" was ignored: it has no place for a suffix']), ("{{ .Prompt }}{{ .Suffix }}", None)],

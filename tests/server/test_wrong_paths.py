@@ -35,6 +35,9 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
         ("/v1/api/tags", "/api/tags"),
         ("/v1/tags", "/api/tags"),
         ("/models", "/v1/models"),
+        ("/v1/Chat/Completions", "/v1/chat/completions"),
+        ("/API/chat", "/api/chat"),
+        ("/OpenAI/V1/Models", "/v1/models"),
         ("/v1/nope", ""),
         ("/", ""),
         ("/favicon.ico", ""),
@@ -50,6 +53,8 @@ async def test_a_wrong_base_url_is_told_in_the_words_of_the_api_that_was_meant(c
     answer = await client.post("/embeddings", json={})
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found_error")
     assert "hint: the path is /v1/embeddings" in answer.json()["error"]["message"]
+    answer = await client.post("/api/Chat", json={})
+    assert answer.json()["error"].endswith("hint: the path is /api/chat: small letters are others than capitals")
     answer = await client.get("/v1/v1/models", headers={"anthropic-version": "2023-06-01"})
     assert (answer.status_code, answer.json()["type"]) == (404, "error")
     answer = await client.get("/v1/api/tags")

@@ -96,6 +96,7 @@ def test_a_thread_is_refused_in_the_words_that_make_the_sdk_send_everything() ->
         ("thinking", True),
         ("tool_choice", "auto"),
         ("stop_sequences", 5),
+        ("stop_sequences", "x"),
         ("output_config", []),
         ("stream", 1),
         ("temperature", "x"),
@@ -159,6 +160,7 @@ def test_neighbours_of_one_role_are_one_turn_and_a_system_message_stays_in_its_p
     ("message", "param", "words"),
     [
         ({"role": "tool", "content": "x"}, "messages[0].role", "tool"),
+        ({"role": "user", "content": [{"type": "text"}]}, "messages[0].content[0].text", "is required"),
         ({"role": "user", "content": []}, "messages[0].content", "content"),
         ({"role": "user"}, "messages[0].content", "content"),
         (user({"type": "redacted_thinking", "data": "x"}), "messages", "nothing to answer"),

@@ -96,6 +96,7 @@ def test_a_field_of_the_wrong_type_is_named(field: str, value: Any) -> None:
         ({"messages": [{"content": "x"}]}, "messages[0].role", "required"),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid message content type: <nil>"),
         ({"messages": [{"role": "user", "content": []}]}, "messages[0].content", "no parts"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text", "is required"),
         ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "messages[0].content[0].type", "file"),
         ({"messages": [5]}, "messages[0]", "object"),
         ({"max_tokens": 0}, "max_tokens", "at least 1"),

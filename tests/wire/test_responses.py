@@ -78,6 +78,11 @@ def test_a_string_or_an_item_with_a_role_is_a_message(given: Any) -> None:
         ({"input": [{"type": "hologram"}]}, "input", "invalid_value"),
         ({"input": [{"type": "web_search_call"}], "instructions": "Be brief."}, "input", "invalid_value"),
         ({"input": [{"type": "reasoning", "summary": []}]}, "input", "invalid_value"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_text"}]}]},
+            "input[0].content[0].text",
+            "missing_required_parameter",
+        ),
         ({"model": ""}, "model", "missing_required_parameter"),
         ({"previous_response_id": "resp_nope"}, "previous_response_id", "previous_response_not_found"),
         ({"conversation": "c"}, "conversation", "invalid_value"),

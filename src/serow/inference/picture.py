@@ -56,6 +56,7 @@ def unused(ask: Ask) -> list[str]:
     return [
         *(f'"{name}" was ignored: "{ask.model}" is an image model' for name in names),
         *(f'option "{name}" was ignored: "{ask.model}" is an image model' for name in options),
+        *(['option "seed" is used modulo 2^64'] if abs(ask.options.get("seed", 0)) > LARGEST_SEED else []),
         *(['option "strength" was ignored: there is no picture to start from'] if _starts_from_nothing(ask) else []),
     ]
 
@@ -91,6 +92,7 @@ def image_request(task: Task) -> ImageRequest:
 def _seeds(options: Options) -> tuple[int, ...]:
     """The seed of each picture, one higher than the last one's; where none was given the first is drawn by lot."""
     first = secrets.randbelow(LARGEST_RANDOM) if options.seed == RANDOM_SEED else options.seed
+    first = first if -LARGEST_SEED // 2 <= first <= LARGEST_SEED else first & LARGEST_SEED
     return tuple(seed - (1 << 64) if (seed := first + number) > LARGEST_SEED else seed for number in range(options.n))
 
 

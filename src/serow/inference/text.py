@@ -258,6 +258,10 @@ def _unused(task: Task) -> list[str]:
     unused += [f'option "{name}" was ignored: "{ask.model}" is not an image model' for name in options]
     if not RANDOM_SEED <= task.options.seed <= LARGEST_SEED:
         unused.append('option "seed" is used modulo 2^32: the engine takes no larger one')
+    unknown = [token for token, _ in task.options.logit_bias if isinstance(token, int) and not 0 <= token < model.vocab_size]
+    if unknown:
+        known = f"the model knows ids from 0 to {model.vocab_size - 1}"
+        unused.append(f'option "logit_bias" was ignored for the token id {unknown[0]}: {known}')
     if ask.think and "thinking" not in model.capabilities:
         unused.append(f'"{ask.model}" does not support thinking: it answers without')
     if model.is_remote:

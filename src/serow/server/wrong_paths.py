@@ -1,4 +1,4 @@
-"""Paths that no route knows, and what was meant: clients double a base URL's /v1, or leave it out (OAI-03)."""
+"""Paths that no route knows, and what was meant: a base URL's /v1 is doubled, left out or in capitals (OAI-03)."""
 
 from collections.abc import Collection
 
@@ -12,7 +12,7 @@ _MOST_PARTS = 20
 
 def intended(path: str, known: Collection[str]) -> str:
     """The route that a path was probably meant to be, "" where there is none."""
-    parts = [part for part in path.split("/") if part][-_MOST_PARTS:]
+    parts = [part for part in path.lower().split("/") if part][-_MOST_PARTS:]
     for start in range(len(parts)):
         tail = "/" + "/".join(parts[start:])
         for candidate in (tail, *(prefix + tail for prefix in _PREFIXES)):
@@ -31,6 +31,8 @@ def complaint(exchange: Exchange, meant: str) -> str:
     said = f"404 page not found: {exchange.method} {exchange.path[:_LONGEST]}"
     if not meant:
         return said
+    if meant == exchange.path.lower():
+        return f"{said}\nhint: the path is {meant}: small letters are others than capitals"
     end = "ends in /v1, once" if shape_of(meant) == "openai" else f"ends before {meant[: meant.index('/', 1)]}"
     return f"{said}\nhint: the path is {meant}: the base URL of the client {end}"
 

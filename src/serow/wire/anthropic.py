@@ -17,7 +17,7 @@ from serow.wire.fold import Fold, Part
 from serow.wire.openai_answer import new_id, warnings_body
 from serow.wire.reasoning import EFFORTS
 from serow.wire.response_format import format_of
-from serow.wire.sampling import keep_alive_of, options_of, stop_of
+from serow.wire.sampling import keep_alive_of, options_of
 from serow.wire.tools import function_tool
 
 _CHANGES_NOTHING = (
@@ -63,7 +63,7 @@ def decode(body: bytes, *, is_counted: bool = False) -> MessagesRequest:
     _check_required(fields, is_counted=is_counted)
     if "thread" in fields:
         raise UnsupportedThread
-    stop_sequences = stop_of(fields, "stop_sequences")
+    stop_sequences = tuple(text for text in fields.strings("stop_sequences") if text)
     options = options_of(fields, "max_tokens")
     output = fields.member("output_config")
     effort = _effort(output)

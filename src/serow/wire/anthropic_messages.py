@@ -141,7 +141,7 @@ def _result_part(block: Fields) -> Part:
 
 
 def _text(block: Fields) -> Part:
-    return Text(block.text("text"))
+    return Text(block.given_text("text"))
 
 
 def _image(block: Fields) -> Part:

@@ -79,7 +79,7 @@ def parts_of(fields: Fields) -> tuple[Part, ...]:
 def _part(fields: Fields) -> Part:
     kind = fields.text("type")
     if kind in ("text", "refusal"):
-        return Text(fields.text(kind))
+        return Text(fields.given_text(kind))
     if kind == "image_url":
         return Image(_picture(fields))
     raise fields.fault("type", f'content parts of type "{kind}" are not supported: send text or image_url')

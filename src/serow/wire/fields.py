@@ -74,6 +74,12 @@ class Fields:
             raise self.mistyped(name, "a string", value)
         return default if value is None else value
 
+    def given_text(self, name: str) -> str:
+        """A string that is there; it may be empty."""
+        if self.value(name) is None:
+            raise self.missing(name)
+        return self.text(name)
+
     def required_text(self, name: str) -> str:
         """A string that is not empty."""
         text = self.text(name)

@@ -200,9 +200,9 @@ def _content(fields: Fields, name: str, *, is_result: bool = False) -> tuple[Par
 def _part(fields: Fields) -> Part:
     kind = fields.text("type")
     if kind in ("input_text", "output_text", "text", "summary_text", "reasoning_text"):
-        return Text(fields.text("text"))
+        return Text(fields.given_text("text"))
     if kind == "refusal":
-        return Text(fields.text("refusal"))
+        return Text(fields.given_text("refusal"))
     if kind == "input_image":
         return Image(_picture(fields))
     if kind == "input_file":
