@@ -114,7 +114,7 @@ class Relay(LlamaRunner):
     async def detokenize(self, tokens: Sequence[int]) -> str:
         return "x" * len(tokens)
 
-    async def apply_template(self, messages: Any, template_kwargs: Any, tools: Any = ()) -> str:
+    async def apply_template(self, messages: Any, template_kwargs: Any, tools: Any = (), client: str = "") -> str:
         return "prompt"
 
 

@@ -119,3 +119,11 @@ def split(source: Path, folder: Path, count: int) -> list[Path]:
             writer.add_tensor(tensor.name, tensor.data)
         _written(writer, path)
     return paths
+
+
+def with_chat_template(weights: bytes, template: str) -> bytes:
+    """The model file with another chat template of the same length."""
+    start = weights.index(b"tokenizer.chat_template") + len(b"tokenizer.chat_template") + 4
+    length = int.from_bytes(weights[start : start + 8], "little")
+    assert len(template) <= length
+    return weights[: start + 8] + template.ljust(length).encode() + weights[start + 8 + length :]

@@ -26,7 +26,7 @@ MAX_PIXELS = 50_000_000  # of one picture
 MAX_BYTES = 64 << 20  # of one encoded picture
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 LIGHT_PIXELS = 4_000_000
-LIGHT = Limits(cpu=4.0, memory=384 << 20, quick=0.5)
+LIGHT = Limits(cpu=4.0, memory=384 << 20)
 _BASE_MEMORY = 320 << 20  # bytes: the picture as it came, as text and as PNG
 _PIXEL_MEMORY = 32  # bytes while a pixel is decoded and composed
 _UNREADABLE = (  # Pillow lets what its readers stumble over through
@@ -167,7 +167,7 @@ class Pictures:
         return [await self._decode(text, number, client, as_mask) for number, text in enumerate(images)]
 
     async def _decode(self, text: str, number: int, client: str, as_mask: bool) -> bytes:
-        limits = Limits(cpu=20.0, memory=_BASE_MEMORY + self._max_pixels * _PIXEL_MEMORY, wall=60.0, quick=1.0)
+        limits = Limits(cpu=20.0, memory=_BASE_MEMORY + self._max_pixels * _PIXEL_MEMORY, wall=60.0)
         try:
             arguments = text, number, self._max_pixels
             png = await self._pool.run(decode_image, *arguments, LIGHT_PIXELS, as_mask, client=client, limits=LIGHT)

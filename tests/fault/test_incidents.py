@@ -29,6 +29,7 @@ from serow.settings import Settings
 from serow.store.store import Store
 from serow.workers.pool import Pool
 from tests.conftest import create
+from tests.gguf_files import with_chat_template
 from tests.store.files import MODEL, array, gguf_file
 from tests.support.server import END_DEADLINE, Running, running, served
 
@@ -243,14 +244,6 @@ async def test_a_hostile_grammar_never_reaches_the_engine(server: Running, name:
     assert server.loaded.pid == pid
 
 
-def with_chat_template(weights: bytes, template: str) -> bytes:
-    """The model file with another chat template of the same length."""
-    start = weights.index(b"tokenizer.chat_template") + len(b"tokenizer.chat_template") + 4
-    length = int.from_bytes(weights[start : start + 8], "little")
-    assert len(template) <= length
-    return weights[: start + 8] + template.ljust(length).encode() + weights[start + 8 + length :]
-
-
 async def answer_of_a_model_with(server: Running, zoo: Path, template: str, **wanted: Any) -> tuple[int, str]:
     weights = with_chat_template((zoo / "zoo-think.gguf").read_bytes(), template)
     body = {"model": "trojan-template", "files": {"x.gguf": await upload(server, weights)}, "stream": False}
@@ -285,17 +278,20 @@ async def test_a_model_s_template_that_runs_for_ever_is_ended_and_nobody_else_wa
     template = f"{{% if messages[0]['content'] == 'attack' %}}{ENDLESS}{{% endif %}}"
     hanging = asyncio.create_task(answer_of_a_model_with(server, zoo, template, prompt="attack"))
     longest = await longest_wait(server, hanging)
-    assert await hanging == (400, '{"error":"the model\'s chat template runs longer than 2 seconds"}')
+    assert await hanging == (400, '{"error":"the model\'s chat template took too much time"}')
     assert longest < 0.5
     assert await is_unharmed(server)
 
 
-async def test_a_model_s_template_that_keeps_it_from_loading_harms_nobody_else(zoo: Path, tmp_path: Path) -> None:
-    async with running(Settings(models=tmp_path, load_timeout=3.0)) as server:
-        hanging = asyncio.create_task(answer_of_a_model_with(server, zoo, ENDLESS))
-        assert await longest_wait(server, hanging) < 0.5
-        assert await hanging == (500, '{"error":"the model did not load within 3 seconds"}')
-        assert server.scheduler._residents == []
+async def test_a_model_s_template_that_works_for_ever_is_refused_and_the_model_serves_without(
+    server: Running, zoo: Path
+) -> None:
+    hanging = asyncio.create_task(answer_of_a_model_with(server, zoo, ENDLESS))
+    assert await longest_wait(server, hanging) < 0.5
+    status, text = await hanging
+    assert (status, text[:10]) == (400, '{"error":"') and "took too much time when it was tried" in text
+    assert (await generate(server, model="trojan-template", raw=True, think=None, options={"num_predict": 2}))[0] == 200
+    assert await is_unharmed(server)
 
 
 async def longest_wait(server: Running, busy: "asyncio.Task[Any]") -> float:

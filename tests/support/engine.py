@@ -76,7 +76,11 @@ class FakeEngine(FakeRunner):
         return "".join(map(chr, tokens))
 
     async def apply_template(
-        self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any], tools: Sequence[dict[str, Any]] = ()
+        self,
+        messages: Sequence[dict[str, Any]],
+        template_kwargs: dict[str, Any],
+        tools: Sequence[dict[str, Any]] = (),
+        client: str = "",
     ) -> str:
         self.rendered.append((messages, template_kwargs))
         self.tools.append(tools)

@@ -7,7 +7,7 @@ from tests.workers import jobs
 
 
 async def main() -> None:
-    limits = Limits(cpu=600, memory=256 << 20, wall=600, quick=600)
+    limits = Limits(cpu=600, memory=256 << 20, wall=600)
     async with Pool() as pool:
         first, second = await asyncio.gather(*(pool.run(jobs.nap, 0.2, limits=limits) for _ in range(2)))
         working = asyncio.create_task(pool.run(jobs.spin, limits=limits))

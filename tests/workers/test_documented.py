@@ -6,9 +6,10 @@ import pytest
 
 from serow import images
 from serow.constraints.service import COMPILING, JUDGING
+from serow.engines.llamacpp.chat_templates import limits as limits_of_chat_templates
 from serow.prompt import templates
 from serow.store import heads
-from serow.workers import pool
+from serow.workers import pool, share
 from serow.workers.pool import Limits
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
@@ -22,6 +23,10 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
         ("a picture of up to 4 megapixels is decoded", images.LIGHT),
         ("the head of a model file is read", heads.LIMITS),
         ("a template is rendered that takes more than 1,000 steps", templates.LIMITS),
+        (
+            "a chat template of a model file is tried, or renders a conversation; 0.4 ms more for each message",
+            limits_of_chat_templates(),
+        ),
     ],
 )
 def test_the_limits_of_work_are_as_documented(what: str, limits: Limits) -> None:
@@ -30,4 +35,5 @@ def test_the_limits_of_work_are_as_documented(what: str, limits: Limits) -> None
 
 def test_the_numbers_of_processes_are_as_documented() -> None:
     assert (pool.NUM_WORKERS, pool.NUM_HEAVY, pool.MOST_WAITING, pool.LONGEST_WAIT) == (4, 2, 256, 20.0)
+    assert (share.CREDIT, share.RATE) == (2.0, 1 / 20)
     assert (images.LIGHT_PIXELS, templates.QUICK_STEPS) == (4_000_000, 1000)

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from serow.errors import FormatError, LimitExceeded, Unavailable
 from serow.workers import pool as pools
+from serow.workers import share
 from serow.workers.pool import Limits, Pool, WorkerFault
 from tests.workers import jobs
 
@@ -115,7 +116,7 @@ async def test_the_event_loop_runs_on_while_workers_work(pool: Pool) -> None:
 
 
 async def test_who_leaves_ends_the_work_within_a_second(pool: Pool) -> None:
-    working = asyncio.create_task(pool.run(jobs.spin, limits=Limits(cpu=60, memory=128 << 20, quick=60)))
+    working = asyncio.create_task(pool.run(jobs.spin, limits=Limits(cpu=60, memory=128 << 20)))
     await until(workers_of)
     (worker,) = workers_of()
     await until(lambda: worker.cpu_times().user > 0.1)
@@ -175,11 +176,41 @@ async def test_nobody_waits_for_ever(pool: Pool, monkeypatch: pytest.MonkeyPatch
     assert sum(isinstance(each, Unavailable) for each in results) == 2
 
 
-async def test_what_worked_for_long_goes_behind_all_others_and_a_warm_one_follows(pool: Pool) -> None:
+async def test_a_client_that_had_much_done_lately_gets_what_others_leave(pool: Pool) -> None:
+    first = await pool.run(jobs.nap, 0.0, client="much", limits=LIMITS)
+    pool._shares.charge(("much", "nap"), share.CREDIT + 60)
+    behind = await pool.run(jobs.nap, 0.3, client="much", limits=LIMITS)
+    assert first != behind and psutil.Process(behind).nice() == 15
+    assert await pool.run(jobs.nap, 0.0, client="much", limits=LIMITS) == behind
+    assert await pool.run(jobs.nap, 0.0, client="little", limits=LIMITS) == first
+    assert await pool.run(jobs.process_id, client="much", limits=LIMITS) == first
+    assert psutil.Process(first).nice() == 0
+
+
+async def test_what_works_for_long_goes_behind_all_others_and_a_warm_one_follows(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(share, "CREDIT", 0.05)
     first = await pool.run(jobs.process_id, limits=LIMITS)
-    assert await pool.run(jobs.work, 0.5, limits=Limits(cpu=5, memory=128 << 20)) == first
-    await until(lambda: first not in [worker.pid for worker in workers_of()] and workers_of())
-    assert await pool.run(jobs.process_id, limits=LIMITS) != first
+    assert await pool.run(jobs.work, 0.2, limits=LIMITS) == first
+    assert psutil.Process(first).nice() == 15
+    await until(lambda: len(workers_of()) == 2 and pool._replacing is None)
+    second = await pool.run(jobs.process_id, client="another", limits=LIMITS)
+    assert second != first and psutil.Process(second).nice() == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="the system has no autogroups")
+async def test_a_session_of_its_own_gives_a_slow_process_no_share_of_its_own(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(share, "CREDIT", 0.0)
+    slow = await pool.run(jobs.nap, 0.3, limits=LIMITS)
+    said = await asyncio.to_thread(Path(f"/proc/{slow}/autogroup").read_text)
+    assert said.split()[-2:] == ["nice", "15"]
+
+
+async def test_the_time_in_which_a_process_starts_is_not_the_call_s(pool: Pool) -> None:
+    assert await pool.run(jobs.double, 1, limits=Limits(cpu=0.3, memory=128 << 20, wall=0.1)) == 2
 
 
 async def test_a_worker_that_was_killed_while_it_waited_is_replaced(pool: Pool) -> None:

@@ -175,7 +175,11 @@ class TextRunner(Runner, Protocol):
     async def tokenize(self, text: str, *, add_special: bool) -> list[int]: ...
     async def detokenize(self, tokens: Sequence[int]) -> str: ...
     async def apply_template(
-        self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any], tools: Sequence[dict[str, Any]] = ()
+        self,
+        messages: Sequence[dict[str, Any]],
+        template_kwargs: dict[str, Any],
+        tools: Sequence[dict[str, Any]] = (),
+        client: str = "",
     ) -> str: ...
     @property
     def num_ctx(self) -> int:

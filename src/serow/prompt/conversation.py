@@ -233,8 +233,9 @@ class Fitter:
 
     async def _text_of(self, turns: Sequence[Turn]) -> tuple[str, str | None]:
         if not self._template:
+            takes_text, client = self._takes_text, self._rendering.client
             head = await jinja.render(
-                self._conversation, turns, self._think, self._runner, self._tools, takes_text=self._takes_text
+                self._conversation, turns, self._think, self._runner, self._tools, takes_text=takes_text, client=client
             )
             is_open = bool(turns) and turns[-1].is_open
             return jinja.continued(head, turns[-1], self._think, self._tags) if is_open else (head, None)

@@ -1,4 +1,4 @@
-"""The GGUF's own Jinja template, which runs in the engine's process: messages and tools as it gets them."""
+"""The GGUF's own Jinja template, which llama.cpp's interpreter runs: messages and tools as it gets them."""
 
 import json
 import re
@@ -34,8 +34,9 @@ async def render(
     tools: Sequence[Tool] = (),
     *,
     takes_text: bool = False,
+    client: str = "",
 ) -> str:
-    """The text up to the head of the answer; an open answer at the end is left out, `continued` writes it.
+    """The text up to the head of the answer, for a client; an open answer at the end is left out, `continued` writes it.
 
     A template that `takes_text` shows the arguments of calls byte for byte. Raises TemplateError, RequestError.
     """
@@ -46,11 +47,11 @@ async def render(
     async def apply(shown: Sequence[Turn]) -> str:
         if takes_text and any(turn.tool_calls for turn in shown):
             written = WrittenArguments()
-            text = written.put_back(await runner.apply_template(messages_of(shown, written.hold), kwargs, definitions))
+            text = written.put_back(await runner.apply_template(messages_of(shown, written.hold), kwargs, definitions, client))
             if text is not None:
                 return text
         large = LargeNumbers()
-        return large.put_back(await runner.apply_template(messages_of(shown, large.spare), kwargs, definitions))
+        return large.put_back(await runner.apply_template(messages_of(shown, large.spare), kwargs, definitions, client))
 
     if turns and turns[-1].is_open:
         return await apply(turns[:-1])
@@ -83,7 +84,7 @@ def continued(head: str, turn: Turn, think: bool | str | None, tags: ThinkingTag
     return head + thinking + tags.closing + _BEHIND_THINKING + turn.content, None
 
 
-async def next_turn(system: str, prompt: str, think: bool | str | None, runner: TextRunner) -> str:
+async def next_turn(system: str, prompt: str, think: bool | str | None, runner: TextRunner, client: str = "") -> str:
     """What follows an earlier conversation: the end of its last answer, then the new turn.
 
     A Jinja template renders whole conversations only, and some open every one with a default system prompt. So a
@@ -91,9 +92,9 @@ async def next_turn(system: str, prompt: str, think: bool | str | None, runner: 
     """
     past = [{"role": "user", "content": "."}, {"role": "assistant", "content": _ANSWER}]
     turn = [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": prompt}]
-    rendered = await runner.apply_template([*past, *turn], template_kwargs(think))
+    rendered = await runner.apply_template([*past, *turn], template_kwargs(think), (), client)
     _, found, following = rendered.partition(_ANSWER)
-    return following if found else await runner.apply_template(turn, template_kwargs(think))
+    return following if found else await runner.apply_template(turn, template_kwargs(think), (), client)
 
 
 def takes_text(template: str) -> bool:

@@ -17,7 +17,7 @@ def probe(template: str, rendering: Rendering, runner: TextRunner) -> Render:
     async def render(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
         turns = [_turn(message) for message in messages]
         if not template:
-            return await runner.apply_template(jinja.messages_of(turns), {}, tools)
+            return await runner.apply_template(jinja.messages_of(turns), {}, tools, rendering.client)
         return await rendering.render(template, turns, None, [_tool(each) for each in tools])
 
     return render

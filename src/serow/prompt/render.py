@@ -1,7 +1,7 @@
 """From one text to the text of a prompt: which renderer, which variables (GEN-08, GEN-09, GEN-10).
 
-A request's or model's TEMPLATE is Go's text/template and runs here, bounded; a GGUF's own Jinja template runs in the
-engine's process, never in ours.
+A request's or model's TEMPLATE is Go's text/template and runs here, bounded; a GGUF's own Jinja template runs in a
+worker, never in our own process.
 """
 
 from itertools import takewhile
@@ -89,8 +89,8 @@ async def _single(model: Model, asked: Single, think: bool | str | None, renderi
     if not model.chat_template:
         return prompt
     if asked.context:
-        return await jinja.next_turn(asked.system, prompt, think, runner)
-    return await runner.apply_template(jinja.messages_of(turns), jinja.template_kwargs(think))
+        return await jinja.next_turn(asked.system, prompt, think, runner, rendering.client)
+    return await runner.apply_template(jinja.messages_of(turns), jinja.template_kwargs(think), (), rendering.client)
 
 
 def _turns(model: Model, asked: Single, prompt: str) -> list[Turn]:

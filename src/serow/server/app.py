@@ -22,6 +22,7 @@ from serow.engines import socket_directory
 from serow.engines.base import LoadRequest, Runner
 from serow.engines.devices import engines_with_devices
 from serow.engines.diffusers.runner import ImageRunner
+from serow.engines.llamacpp.chat_templates import ChatTemplates
 from serow.engines.llamacpp.runner import LlamaRunner
 from serow.engines.llamacpp.slot_cache import SlotCache
 from serow.engines.remote.runner import RemoteRunner
@@ -126,9 +127,10 @@ async def _lifespan(
         await asyncio.to_thread(sweep)
     async with (
         pool,
-        Tokenizers(start or partial(LlamaRunner, settings=settings)) as tokenizers,
+        ChatTemplates(pool) as templates,
+        Tokenizers(start or partial(LlamaRunner, settings=settings, templates=templates)) as tokenizers,
         Inventory(partial(engines_with_devices, settings)) as inventory,
-        Scheduler(settings, start or partial(_start, settings, slots, pool), inventory=inventory) as scheduler,
+        Scheduler(settings, start or partial(_start, settings, slots, templates, pool), inventory=inventory) as scheduler,
     ):
         library = Library(store, settings, partial(_forget, scheduler, slots))
         await asyncio.to_thread(library.sweep)
@@ -154,10 +156,10 @@ async def _forget(scheduler: Scheduler, slots: SlotCache, model: Model) -> None:
     await asyncio.to_thread(slots.sweep)
 
 
-def _start(settings: Settings, slots: SlotCache, pool: Pool, request: LoadRequest) -> Runner:
+def _start(settings: Settings, slots: SlotCache, templates: ChatTemplates, pool: Pool, request: LoadRequest) -> Runner:
     if request.model.is_remote:
         return RemoteRunner(request, settings, pool)
-    return ImageRunner(request, settings) if request.model.is_image else LlamaRunner(request, settings, slots)
+    return ImageRunner(request, settings) if request.model.is_image else LlamaRunner(request, settings, slots, templates)
 
 
 class _Server(uvicorn.Server):

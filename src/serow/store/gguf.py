@@ -178,6 +178,28 @@ def find_strings(path: Path, array: Array, choices: Sequence[tuple[str, ...]]) -
     return None
 
 
+def elements(path: Path, array: Array, places: Sequence[int]) -> bytes:
+    """An array of strings or 32-bit numbers as it lies in the file, with the elements of some places only, which ascend.
+
+    Raises ModelFileError for an array of anything else, StoreError.
+    """
+    with disk_errors(), path.open("rb") as file:
+        file.seek(array.start - 12)  # its type and count stand before it
+        (kind,), data = struct.unpack("<I8x", file.read(12)), file.read(array.end - array.start)
+    if kind == _STRING:
+        wanted, last, at, found = set(places), max(places, default=-1), 0, list[bytes]()
+        for place in range(last + 1):
+            end = at + 8 + _U64.unpack_from(data, at)[0]
+            if place in wanted:
+                found.append(data[at:end])
+            at = end
+    elif len(data) == array.count * _INT32.size:
+        found = [data[place * 4 : place * 4 + 4] for place in places]
+    else:
+        raise ModelFileError("the file's vocabulary is of an unknown type")
+    return struct.pack("<IQ", kind, len(found)) + b"".join(found)
+
+
 def find_numbers(path: Path, array: Array, wanted: Sequence[int]) -> frozenset[int]:
     """Where an array of 32-bit numbers has one of those that are wanted; nowhere in any other array. Raises StoreError."""
     if array.end - array.start != array.count * _INT32.size:

@@ -11,7 +11,7 @@ from serow.store.blobs import disk_errors
 from serow.store.weights import Weights
 from serow.workers.pool import Limits, Pool
 
-LIMITS = Limits(cpu=5.0, memory=480 << 20, quick=0.5)  # 40 MB of vocabulary, the most that is known, take 0.1 s
+LIMITS = Limits(cpu=5.0, memory=480 << 20)  # 40 MB of vocabulary, the most that is known, take 0.1 s
 _REMEMBERED = 1024  # files
 
 _Value = TypeVar("_Value")

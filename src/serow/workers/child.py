@@ -4,6 +4,7 @@ import importlib
 import os
 import pickle
 import sys
+import time
 import traceback
 from typing import BinaryIO
 
@@ -31,11 +32,11 @@ def main() -> None:
     die_with_parent()
     leave_first()
     forbid_core_files()
-    leave_first()
     forbid_writing()
     while head := calls.read(LENGTH.size):
-        kind, payload = _answer(pickle.loads(calls.read(LENGTH.unpack(head)[0])))
-        replies.write(HEAD.pack(kind, resident_size() > LARGEST, len(payload)))
+        call, begun = pickle.loads(calls.read(LENGTH.unpack(head)[0])), time.process_time()
+        kind, payload = _answer(call)
+        replies.write(HEAD.pack(kind, resident_size() > LARGEST, time.process_time() - begun, len(payload)))
         replies.write(payload)
         replies.flush()
 

@@ -7,7 +7,9 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 LENGTH = struct.Struct("<Q")  # before a call: its bytes
-HEAD = struct.Struct("<B?Q")  # before a reply: its kind, whether the worker has grown too large, its bytes
+HEAD = struct.Struct(
+    "<B?dQ"
+)  # before a reply: its kind, whether the worker has grown too large, seconds of CPU time, its bytes
 
 
 class Call(NamedTuple):

@@ -4,11 +4,13 @@
 
 `function` is one of a module of ours that says what it returns; its module may name in `PRELOAD` what it imports late, so
 that our own process need not. What a call costs beyond its limits, the queue included, is paid by its client alone: the
-process is ended and replaced. A caller that is cancelled ends its call.
+process is ended and replaced. A caller that is cancelled ends its call. Where a client had much
+done lately, more of the same takes what others leave of the cores.
 """
 
 import asyncio
 import logging
+import math
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
@@ -26,18 +28,17 @@ from serow.errors import LimitExceeded, SerowError, Unavailable
 from serow.system.limits import HAS_CPU_LIMIT, HAS_MEMORY_LIMIT
 from serow.workers import child
 from serow.workers.frames import Call, Kind
+from serow.workers.share import Shares
 from serow.workers.worker import Ended, Worker
 
 NUM_WORKERS = 4
 NUM_HEAVY = 2  # of these, calls that may take much memory at a time
-NUM_WARM = 2  # processes that stay when there is nothing to do
+NUM_WARM = 2  # processes that stay when there is nothing to do, and as many of those that others come before
 MOST_WAITING = 256  # calls of one client
 LONGEST_WAIT = 20.0  # seconds in the queue
 HEAVY = 512 << 20  # bytes
 
 _TICK = 0.05  # seconds between two looks at a process
-_START = 0.5  # seconds in which a process starts, and imports what a call needs
-_WARM_UP = (10.0, 256 << 20)  # seconds, bytes
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,17 +51,19 @@ class WorkerFault(RuntimeError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one call may use. After `quick` seconds it works only where others leave time."""
+    """What one call may use."""
 
     cpu: float  # seconds
     memory: int  # bytes beside what the process holds anyway
     wall: float = 30.0  # seconds, since the machine may be busy
-    quick: float = 0.1  # seconds of CPU time
 
     @property
     def is_heavy(self) -> bool:
         """Whether few of such calls may run together."""
         return self.memory > HEAVY
+
+
+_WARMING = Limits(cpu=10.0, memory=256 << 20, wall=60.0)  # a process starts, and imports what a call needs
 
 
 @dataclass(eq=False)
@@ -78,6 +81,8 @@ class Pool:
         self._most_of_one = max(1, size - 1)  # one place is always left for another client
         self._threads = ThreadPoolExecutor(size + 1, thread_name_prefix="workers")
         self._idle: list[Worker] = []
+        self._slow: list[Worker] = []  # those that others come before
+        self._shares = Shares()
         self._busy: set[Worker] = set()
         self._closing: set[asyncio.Future[None]] = set()
         self._waiting: OrderedDict[str, deque[_Ticket]] = OrderedDict()  # who was served last is last
@@ -104,7 +109,7 @@ class Pool:
                 if not ticket.turn.done():
                     ticket.turn.set_exception(Unavailable("the server is shutting down"))
         self._waiting.clear()
-        for worker in self._idle:
+        for worker in (*self._idle, *self._slow):
             self._close(worker)
         for worker in self._busy:
             worker.end()
@@ -122,7 +127,7 @@ class Pool:
         call = Call(function.__module__, function.__name__, args, limits.cpu, limits.memory)
         async with self._place(client, limits.is_heavy):
             self._modules[call.module] = None
-            kind, payload = await self._call(call, limits)
+            kind, payload = await self._call(call, limits, client)
         return _result(function, kind, payload)
 
     def call(self, function: Callable[[*Ts], T], *args: *Ts, client: str = "", limits: Limits) -> T:
@@ -192,42 +197,66 @@ class Pool:
         self._num_heavy -= ticket.is_heavy
         self._admit()
 
-    async def _call(self, call: Call, limits: Limits) -> tuple[Kind, bytes]:
-        worker = self._free_worker()
+    async def _call(self, call: Call, limits: Limits, client: str) -> tuple[Kind, bytes]:
+        """The reply of a process that has imported what it needs by then, so that only the work itself has limits."""
+        kind = client, call.name
+        credit = self._shares.credit(kind)
+        worker = self._free_worker(is_slow=credit <= 0)
         self._busy.add(worker)
-        working = asyncio.get_running_loop().run_in_executor(self._threads, worker.call, call)
         try:
-            await self._watch(worker, working, limits, _START if call.module not in worker.imported else 0)
-            worker.imported.add(call.module)
-            return working.result()
+            if call.module not in worker.imported:
+                await self._warm(worker, (call.module,))
+            try:
+                return await self._execute(worker, call, limits, credit)
+            except Ended as ended:
+                worker.seconds = limits.cpu
+                raise LimitExceeded(ended.reason) from None
+            finally:
+                self._shares.charge(kind, worker.seconds)
         except Ended as ended:
-            if self._is_closed:
-                raise Unavailable("the server is shutting down") from None
-            raise LimitExceeded(ended.reason) from None
-        except asyncio.CancelledError:
-            worker.end()
-            await asyncio.gather(working, return_exceptions=True)
-            raise
+            raise Unavailable(f"server busy, please try again: a process {ended.reason} while it started") from None
         finally:
             self._busy.discard(worker)
             self._put_back(worker)
 
-    def _free_worker(self) -> Worker:
-        while self._idle:
-            worker = self._idle.pop()
+    async def _warm(self, worker: Worker, modules: tuple[str, ...]) -> None:
+        await self._execute(
+            worker, Call(child.__name__, child.warm.__name__, (modules,), _WARMING.cpu, _WARMING.memory), _WARMING
+        )
+        worker.imported.update(modules)
+
+    async def _execute(self, worker: Worker, call: Call, limits: Limits, credit: float = math.inf) -> tuple[Kind, bytes]:
+        """Raises Ended; who is cancelled ends the process. After `credit` seconds of CPU time others come first."""
+        working = asyncio.get_running_loop().run_in_executor(self._threads, worker.call, call)
+        try:
+            await self._watch(worker, working, limits, credit)
+            return working.result()
+        except Ended:
+            if self._is_closed:
+                raise Unavailable("the server is shutting down") from None
+            raise
+        except asyncio.CancelledError:
+            worker.end()
+            await asyncio.gather(working, return_exceptions=True)
+            raise
+
+    def _free_worker(self, *, is_slow: bool) -> Worker:
+        idle = self._slow if is_slow else self._idle
+        while idle:
+            worker = idle.pop()
             if worker.is_usable:
                 return worker
             self._close(worker)
-        return Worker()
+        return Worker(is_slow=is_slow)
 
-    async def _watch(self, worker: Worker, working: "asyncio.Future[Any]", limits: Limits, start_time: float) -> None:
-        """Return when the call has ended; see that it ends. `start_time`: seconds of work until it is ready."""
+    async def _watch(self, worker: Worker, working: "asyncio.Future[Any]", limits: Limits, credit: float) -> None:
+        """Return when the call has ended; see that it ends."""
         clock = asyncio.get_running_loop().time
         start, before = clock(), None if HAS_CPU_LIMIT else worker.used()[0]
         while not (await asyncio.wait({working}, timeout=_TICK))[0]:
             cpu, memory = worker.used()
             before = cpu if before is None else before
-            if cpu - before >= limits.quick + start_time:
+            if worker.is_slow or cpu - before >= credit:
                 worker.lower_priority()
             if clock() - start >= limits.wall or (not HAS_CPU_LIMIT and cpu - before > limits.cpu):
                 worker.end("took too much time")
@@ -235,10 +264,11 @@ class Pool:
                 worker.end("needed too much memory")
 
     def _put_back(self, worker: Worker) -> None:
-        if worker.is_usable and len(self._idle) < NUM_WARM and not self._is_closed:
-            self._idle.append(worker)
-            return
-        self._close(worker)
+        idle = self._slow if worker.is_slow else self._idle
+        if worker.is_usable and len(idle) < NUM_WARM and not self._is_closed:
+            idle.append(worker)
+        else:
+            self._close(worker)
         if not self._idle and self._replacing is None and not self._is_closed:
             self._replacing = asyncio.get_running_loop().create_task(self._replace())
 
@@ -250,14 +280,12 @@ class Pool:
     async def _replace(self) -> None:
         """Have a process ready for the next call, with all imported that was needed so far."""
         worker = Worker()
-        worker.imported.update(self._modules)
         self._busy.add(worker)
-        call = Call(child.__name__, child.warm.__name__, (tuple(self._modules),), *_WARM_UP)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, worker.call, call)
-        except Ended as ended:
+            await self._warm(worker, tuple(self._modules))
+        except (Ended, Unavailable) as error:
             if not self._is_closed:
-                logger.warning("a worker did not start: it %s", ended.reason)
+                logger.warning("a worker did not start: %s", error)
             self._close(worker)
         else:
             self._put_back(worker)

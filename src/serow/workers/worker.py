@@ -10,7 +10,7 @@ from serow.system.limits import clean_environment, lower_priority, measure
 from serow.workers.frames import HEAD, LENGTH, Call, Kind
 
 _MODULE = "serow.workers.child"
-_NICE = 10
+_NICE = 15  # four of them on two cores take less than a tenth from who has these cores for himself
 _MOST_REPLIED = 1 << 30  # bytes
 _TOO_SLOW = -signal.SIGPROF if sys.platform != "win32" else None
 
@@ -26,12 +26,15 @@ class Ended(Exception):
 class Worker:
     """Call it from one thread at a time; `end` and `lower_priority` from any."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_slow: bool = False) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._changing = Lock()
         self._reason = ""  # why we ended it
         self.imported: set[str] = set()  # modules of calls that it has replied to
-        self.is_spent = False  # it has grown, or was put behind all others: replace it
+        self.is_spent = False  # it has grown: replace it
+        self.is_slow = is_slow  # it has only what others leave
+        self._is_lowered = False
+        self.seconds = 0.0  # of CPU time of its last call, as far as they are known
 
     @property
     def pid(self) -> int:
@@ -55,7 +58,7 @@ class Worker:
             process.stdin.flush()
             head = process.stdout.read(HEAD.size)
             if len(head) == HEAD.size:
-                kind, has_grown, size = HEAD.unpack(head)
+                kind, has_grown, self.seconds, size = HEAD.unpack(head)
                 self.is_spent |= has_grown or kind == Kind.MEMORY
                 payload = process.stdout.read(min(size, _MOST_REPLIED))
                 if len(payload) == size:
@@ -79,10 +82,10 @@ class Worker:
                 pass
 
     def lower_priority(self) -> None:
-        """It has worked for long: from now on it may use what others leave."""
-        if not self.is_spent and self._process is not None:
-            lower_priority(self._process.pid, _NICE)
-        self.is_spent = True
+        """From now on it uses what others leave. To be said again while it works: the system may not do it at once."""
+        self.is_slow = True
+        if self._process is not None and not self._is_lowered:
+            self._is_lowered = lower_priority(self._process.pid, _NICE)
 
     def used(self) -> tuple[float, int]:
         """Seconds of CPU time of all its calls, and bytes of memory."""

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from serow.engines.base import Chunk, CompletionRequest, LoadRequest
+from serow.engines.llamacpp.chat_templates import ChatTemplates
 from serow.engines.llamacpp.errors import explain_load, refusal, shortage
 from serow.engines.llamacpp.events import ChunkBuilder, EventReader, Fault
 from serow.engines.llamacpp.params import describe
@@ -67,15 +68,25 @@ class _Failure(Struct):
 
 
 class LlamaRunner:
-    """A model in the engine that its request to load names. With a SlotCache its prompts survive an unload."""
+    """A model in the engine that its request to load names. With a SlotCache its prompts survive an unload.
 
-    def __init__(self, request: LoadRequest, settings: Settings, slots: SlotCache | None = None) -> None:
+    With ChatTemplates the model's own template is rendered there, and the engine gets none.
+    """
+
+    def __init__(
+        self,
+        request: LoadRequest,
+        settings: Settings,
+        slots: SlotCache | None = None,
+        templates: ChatTemplates | None = None,
+    ) -> None:
         self._request = request
         self._settings = settings
         self._kind = request.engine.kind
         place = slots.place(request) if slots and not request.embeds else None
         self._slots = SlotKeeper(place, request, self._call)
-        self._template = ChatTemplate(request.model.chat_template)
+        self._template = ChatTemplate(request.model.chat_template, is_used=templates is None)
+        self._templates = templates
         self.report = LoadReport()
         self._child = self._new_child()
         self._template_limit = min(_TEMPLATE_TIMEOUT, settings.stall_timeout)
@@ -187,9 +198,15 @@ class LlamaRunner:
         return (await self._call("POST", "/detokenize", {"tokens": tokens}, _Content)).content
 
     async def apply_template(
-        self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any], tools: Sequence[dict[str, Any]] = ()
+        self,
+        messages: Sequence[dict[str, Any]],
+        template_kwargs: dict[str, Any],
+        tools: Sequence[dict[str, Any]] = (),
+        client: str = "",
     ) -> str:
-        """Render messages with the model's own chat template, in the child; raises TemplateError."""
+        """Render messages with the model's own chat template, for a client; raises TemplateError."""
+        if self._templates is not None:
+            return await self._templates.render(self._request.model, messages, template_kwargs, tools, client)
         body = self._template.body(messages, template_kwargs)
         if tools:
             body |= {"tools": tools, "tool_choice": "none"}  # they are rendered all the same, and no grammar is made of them

@@ -33,11 +33,14 @@ class _Stage(Enum):
 
 
 class ChatTemplate:
-    """How one engine is given one template: `fall_back` until it starts, then `body` for each conversation."""
+    """How one engine is given one template: `fall_back` until it starts, then `body` for each conversation.
 
-    def __init__(self, source: str) -> None:
+    One that is not `is_used` is not given to it at all.
+    """
+
+    def __init__(self, source: str, *, is_used: bool = True) -> None:
         self._source = source.removesuffix("\n")  # as the engine reads it
-        self._stage = _Stage.OWN
+        self._stage = _Stage.OWN if is_used or not source else _Stage.NONE
         self._words = ""  # why it can't be used
 
     @property

@@ -44,7 +44,7 @@ REST = 2.0  # seconds in which an address that took no connection is asked only 
 _KEPT = 2.0  # seconds that an idle connection stays: less than engines keep it, whose end would meet a request
 _ANSWER = 10.0  # seconds for a small question
 _MOST = 16 << 20  # bytes of an answer that is no stream
-_RENDER = Limits(cpu=5.0, memory=256 << 20, quick=1.0)
+_RENDER = Limits(cpu=5.0, memory=256 << 20)
 _PROBE = "Hello, wörld! 1234  \n\t東京 🙂 <tag> don't"  # tokenizers that are not the same part here
 
 
@@ -167,13 +167,18 @@ class RemoteRunner:
         return self._vocabulary.decode(tokens)
 
     async def apply_template(
-        self, messages: Sequence[dict[str, Any]], template_kwargs: dict[str, Any], tools: Sequence[dict[str, Any]] = ()
+        self,
+        messages: Sequence[dict[str, Any]],
+        template_kwargs: dict[str, Any],
+        tools: Sequence[dict[str, Any]] = (),
+        client: str = "",
     ) -> str:
-        """Render messages with the model's own chat template, in a worker; raises TemplateError."""
+        """Render messages with the model's own chat template, for a client, in a worker; raises TemplateError."""
         variables = {**self._variables, **template_kwargs}
         try:
             template = self._model.chat_template
-            return await self._pool.run(render, template, list(messages), list(tools), variables, limits=_RENDER)
+            given = template, list(messages), list(tools), variables
+            return await self._pool.run(render, *given, client=client, limits=_RENDER)
         except LimitExceeded as error:
             raise TemplateError(f"the model's chat template fails: it {error.reason}") from None
 

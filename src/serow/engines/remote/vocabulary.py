@@ -7,8 +7,8 @@ from serow.engines.remote.tokenizer import encode, token_bytes
 from serow.errors import LimitExceeded, RequestError
 from serow.workers.pool import Limits, Pool
 
-_ENCODE = Limits(cpu=10.0, memory=512 << 20, quick=2.0)
-_READ = Limits(cpu=20.0, memory=512 << 20, quick=5.0)
+_ENCODE = Limits(cpu=10.0, memory=512 << 20)
+_READ = Limits(cpu=20.0, memory=512 << 20)
 
 
 class Vocabulary:

@@ -1,0 +1,38 @@
+from serow.workers.share import CREDIT, RATE, Shares
+
+A, B = ("a", "work"), ("b", "work")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_work_has_credit_that_comes_back_with_time() -> None:
+    clock = Clock()
+    shares = Shares(clock)
+    shares.charge(A, CREDIT - 1)
+    assert shares.credit(A) == 1
+    shares.charge(A, 2)
+    assert shares.credit(A) == -1 and shares.credit(B) == CREDIT
+    clock.now += 1.5 / RATE
+    assert shares.credit(A) == 0.5
+    clock.now += 1000 / RATE
+    shares.charge(A, CREDIT)
+    assert shares.credit(A) == 0
+
+
+def test_only_so_many_are_remembered() -> None:
+    shares = Shares(Clock())
+    for number in range(5000):
+        shares.charge(("a", str(number)), 2 * CREDIT)
+    assert shares.credit(("a", "0")) == CREDIT and shares.credit(("a", "4999")) == -CREDIT
+    assert len(shares._used) == 1024
+
+
+def test_the_server_s_own_work_is_not_behind_for_what_it_did_before() -> None:
+    shares = Shares(Clock())
+    shares.charge(("", "work"), 10 * CREDIT)
+    assert shares.credit(("", "work")) == CREDIT
