@@ -3,17 +3,22 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from serow.cli import progress
 from serow.cli.main import main
-from serow.engines.check.checks import Checks
+from serow.engines.check.check import Tell, Unfinished
+from serow.engines.check.checks import Check, Checks, Speeds
 from serow.engines.home import Build, EngineHome
-from serow.engines.kinds import LLAMA_CPP, FlagSet
+from serow.engines.kinds import LLAMA_CPP, Engine, FlagSet
+from serow.settings import Settings
+from serow.store.model import Model
 from serow.store.store import Store
+from serow.system.load import OtherLoad
 from tests.conftest import create
 from tests.engines.check.test_check import make_executable
 
@@ -56,7 +61,8 @@ def run(engines: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def test_what_passed_is_a_table_of_multiples_and_is_kept(run: Run, engines: Path) -> None:
+def test_what_passed_is_a_table_of_multiples_and_is_kept(run: Run, engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OtherLoad, "share", 0.0)
     EngineHome(engines).use("llama.cpp")  # as a server would, were it not for the proxy
     code, out, err = run("llama.cpp", "zoo-think")
     head, *rows, outcome = out.splitlines()
@@ -111,6 +117,47 @@ def test_a_model_that_the_wheel_can_not_load_does_not_end_the_check_of_the_other
     assert (code, out.count("RESULT"), out.count("passed")) == (1, 1, 3)
     reason = "could not load the model: the engine does not know the architecture qwen9"
     assert f"error: strange:latest can't be checked: {reason}" in err.splitlines()
+
+
+def test_a_check_beside_other_work_and_without_the_time_for_all_says_so(
+    run: Run, engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def disturbed(engine: Engine, model: Model, _: Settings, tell: Tell, limit: float) -> AsyncGenerator[Check, None]:
+        assert limit == 90
+        speeds = Speeds(4, 3, 2, 1)
+        yield Check.of(engine, FlagSet(), model, speeds=speeds, wheel=speeds, disturbance=0.25)
+        raise Unfinished("")
+
+    monkeypatch.setattr("serow.engines.check.check.check", disturbed)
+    code, out, err = run("llama.cpp", "zoo-think", "--minutes", "1.5")
+    assert (code, "passed" in out) == (0, True)
+    assert err.splitlines() == [
+        "warning: not every way to start it was tried within 1.5 minutes",
+        "hint: what passed is kept; give it longer with --minutes, or a quieter machine",
+        "warning: other processes took up to 25% of the CPU: the speeds are worth little",
+        "hint: check again when there is less to do",
+    ]
+    assert [check.disturbance for check in Checks(engines).all()] == [0.25]
+
+
+def test_steps_that_take_long_are_counted_where_there_is_no_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with progress.bar(is_bytes=False) as bar:
+        for step in range(5):
+            bar.update("8 slots", step, 11)
+            now += 20.0
+        bar.update("1 slot", 0, 11)
+    assert capsys.readouterr().err.splitlines() == ["8 slots", "8 slots: 2 of 11", "8 slots: 4 of 11", "1 slot"]
+
+
+def test_a_check_that_has_time_for_nothing_ends_as_an_error(run: Run, engines: Path) -> None:
+    code, out, err = run("llama.cpp", "zoo-think", "--minutes", "0.0001")
+    assert (code, out) == (1, "")
+    assert "error: zoo-think:latest can't be checked: not everything was tried within 0.006 seconds" in err.splitlines()
+    assert Checks(engines).all() == ()
 
 
 MISTAKES = [

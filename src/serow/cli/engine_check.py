@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 @click.command(short_help="Try and measure an engine with models.")
 @click.argument("name", shell_complete=completer(engine_names))
 @click.argument("models", nargs=-1, shell_complete=completer(model_names), metavar="[MODEL]...")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=10, metavar="N", help="End after so many (10).")
 @click.option("-v", "--verbose", is_flag=True, help="Show the last words of engines that fail.")
 @click.pass_context
-def check(context: click.Context, name: str, models: tuple[str, ...], verbose: bool) -> None:
+def check(context: click.Context, name: str, models: tuple[str, ...], minutes: float, verbose: bool) -> None:
     """Try an engine with models of this machine, all language models when none is named.
 
     Each way to start it is tried beside the wheel: the same texts, several requests at once, clients that leave, texts
     beyond the context. What passes is measured, and a server runs the model on the fastest from the next load on. The exit
-    status is 1 when a model passed with none. Other work on this machine makes the numbers worth little.
+    status is 1 when a model passed with none. Other work on this machine makes the numbers worth little: a result says when
+    there was some.
     """
     import asyncio
     import logging
@@ -44,7 +46,7 @@ def check(context: click.Context, name: str, models: tuple[str, ...], verbose: b
     passed = []
     for model in _find(models, configured):
         try:
-            passed.append(asyncio.run(_check(engine, model, configured)))
+            passed.append(asyncio.run(_check(engine, model, configured, minutes * 60)))
         except EngineError as error:  # of the wheel; the other models may be sound
             tell("error", f"{model.name.display_shortest} can't be checked: {error}")
             passed.append(False)
@@ -67,23 +69,41 @@ def _find(names: Sequence[str], configured: "Settings") -> "list[Model]":
     return list({model_key(model): model for model in reversed(found)}.values())
 
 
-async def _check(engine: "Engine", model: "Model", configured: "Settings") -> bool:
-    """Check one model, keep and show the results; whether one has passed."""
-    from serow.engines.check.check import check
+async def _check(engine: "Engine", model: "Model", configured: "Settings", limit: float) -> bool:
+    """Check one model, keep and show the results; whether one has passed. Raises Unfinished when the time suffices for none."""
+    from serow.engines.check.check import Unfinished, check
     from serow.engines.check.checks import Checks
 
     name, kept, results = model.name.display_shortest, Checks(configured.engines), []
+    is_whole = True
     with progress.bar(is_bytes=False) as bar:
 
         def tell(flags: "FlagSet | None", done: int, total: int) -> None:
             bar.update(f"{name}: {_words(flags) if flags else 'the wheel'}", done, total)
 
-        async with aclosing(check(engine, model, configured, tell)) as checked:
-            async for result in checked:
-                kept.put([result])
-                results.append(result)
+        try:
+            async with aclosing(check(engine, model, configured, tell, limit)) as checked:
+                async for result in checked:
+                    kept.put([result])
+                    results.append(result)
+        except Unfinished:
+            if not results:
+                raise
+            is_whole = False
     say(f"{_table(results)}\n{_outcome(model, configured)}")
+    _warn(results, limit, is_whole=is_whole)
     return any(result.passed for result in results)
+
+
+def _warn(results: "Sequence[Check]", limit: float, *, is_whole: bool) -> None:
+    """Say what the results are not worth."""
+    if not is_whole:
+        tell("warning", f"not every way to start it was tried within {limit / 60:g} minutes")
+        tell("hint", "what passed is kept; give it longer with --minutes, or a quieter machine")
+    disturbance = max(result.disturbance for result in results)
+    if any(result.is_disturbed for result in results):
+        tell("warning", f"other processes took up to {disturbance:.0%} of the CPU: the speeds are worth little")
+        tell("hint", "check again when there is less to do")
 
 
 def _words(flags: "FlagSet") -> str:

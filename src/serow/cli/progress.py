@@ -33,10 +33,15 @@ class _Layer:
 
 
 class _Lines:
-    """A line on stderr for each status; for a download one at its start, some on the way, and one at its end."""
+    """A line on stderr for each status; for a download one at its start, some on the way, and one at its end.
 
-    def __init__(self) -> None:
+    Of steps that take long it says now and then how many are done.
+    """
+
+    def __init__(self, *, is_bytes: bool) -> None:
+        self._is_bytes = is_bytes
         self._status = ""
+        self._told_at = 0.0
         self._layers: dict[str, _Layer] = {}
 
     def update(self, status: str, completed: int | None, total: int | None, key: str = "") -> None:
@@ -44,7 +49,11 @@ class _Lines:
             self._update_layer(status, completed or 0, total, key)
         elif status != self._status:
             say(status, err=True)
-        self._status = status
+        elif total and not self._is_bytes and time.monotonic() - self._told_at >= _SILENCE:
+            say(f"{status}: {completed or 0} of {total}", err=True)
+        else:
+            return
+        self._status, self._told_at = status, time.monotonic()
 
     def _update_layer(self, status: str, completed: int, total: int, key: str) -> None:
         now, layer = time.monotonic(), self._layers.get(key)
@@ -98,7 +107,7 @@ class _Silence:
 def bar(*, is_bytes: bool = True) -> Iterator[Bar]:
     """What shows progress on stderr; totals are bytes, or steps."""
     if is_plain(err=True):
-        yield _Lines()
+        yield _Lines(is_bytes=is_bytes)
         return
     from serow.cli.bars import progress
 

@@ -1,7 +1,7 @@
 """What the wheel makes of a model, with which engines are compared."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from serow.engines.base import CompletionRequest, TextRunner
@@ -14,6 +14,7 @@ _NUM_BEYOND = 16  # tokens before the context is full, and behind it
 _LONGEST_PROMPT = 160  # tokens of a new prompt
 _SHARE = 2  # a prompt takes one part in so many of the context
 _REPEATED, _REPEATS = 16, 4  # tokens of a prompt that says the same again and again, and how often
+NUM_TEXTS = len(PROMPTS) + 1
 _NUM_REPEATING = 48  # tokens behind it
 
 
@@ -81,9 +82,13 @@ class Baseline:
         return greedy(prompt, -1, words=self.long, cache=cache)
 
 
-async def listen(wheel: TextRunner, batch: int) -> Baseline:
-    """Ask the wheel everything; one prompt has more tokens than a `batch`."""
-    texts = tuple([await _hear(wheel, content) for content in (*PROMPTS, await _long(wheel, batch))])
+async def listen(wheel: TextRunner, batch: int, tell: Callable[[int], None]) -> Baseline:
+    """Ask the wheel everything, and `tell` how many of NUM_TEXTS are done; one prompt has more tokens than a `batch`."""
+    heard = list[Text]()
+    for content in (*PROMPTS, await _long(wheel, batch)):
+        heard.append(await _hear(wheel, content))
+        tell(len(heard))
+    texts = tuple(heard)
     long = max((text.prompt for text in texts), key=len)
     filling = (long * (wheel.num_ctx // len(long) + 1))[: wheel.num_ctx - _NUM_BEYOND]
     baseline = Baseline(texts, filling, await ask(wheel, greedy(filling, 2 * _NUM_BEYOND)))

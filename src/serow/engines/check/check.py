@@ -1,5 +1,6 @@
 """Whether an engine may run a model: every set of flags that is worth it is tried and measured, beside the wheel."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 import msgspec
 
 from serow.engines.base import LoadRequest, TextRunner
-from serow.engines.check.baseline import Baseline, listen
+from serow.engines.check.baseline import NUM_TEXTS, Baseline, listen
 from serow.engines.check.checks import Check
 from serow.engines.check.speed import medians, race
 from serow.engines.check.trials import TRIALS, Bench, within
@@ -19,35 +20,59 @@ from serow.errors import EngineError, RequestError
 from serow.options import LoadOptions
 from serow.settings import Settings
 from serow.store.model import Model
+from serow.system.load import OtherLoad
 
 # What is tried, None for the wheel itself; how many of how many steps are done.
 Tell = Callable[[FlagSet | None, int, int], None]
 
 _ROUNDS = 3  # of races
 NUM_STEPS = len(TRIALS) + _ROUNDS  # of a set of flags
+LONGEST = 600.0  # seconds for a model, where nobody says otherwise; a quiet machine takes a minute or two
 _HANGS = 60.0  # seconds without progress, after which an engine is given up
-_LONGEST = 10  # times as long may a whole trial take
+_LONGEST_TRIAL = 10  # times as long may a whole trial take
 _SMALLEST_CONTEXT = 512  # tokens; one prompt fills it, so it is kept small
 _BATCHES = 4  # that a context holds
 _MANY_THREADS = 4  # so many may be more than decoding has a use for
 
 
-async def check(engine: Engine, model: Model, settings: Settings, tell: Tell) -> AsyncGenerator[Check, None]:
+class Unfinished(EngineError):
+    """The time was over before everything was tried; what came until then holds."""
+
+
+async def check(
+    engine: Engine, model: Model, settings: Settings, tell: Tell, limit: float = LONGEST
+) -> AsyncGenerator[Check, None]:
     """Try an engine with a model: a result for each set of flags, as they come. Failures of the engine are results.
 
-    Raises RequestError for a model that the engine can't be checked with, EngineError when the wheel itself fails.
+    Raises RequestError for a model that the engine can't be checked with, EngineError when the wheel itself fails, Unfinished
+    after `limit` seconds.
     """
     _refuse(engine, model)
+    deadline = asyncio.get_running_loop().time() + limit
     patient = replace(settings, stall_timeout=min(settings.stall_timeout, _HANGS))
     request = _request(engine, model, settings)
-    tell(None, 0, 1)
+    tell(None, 0, NUM_TEXTS)
     async with _loaded(replace(request, engine=WHEEL), patient) as wheel:
-        baseline = await listen(wheel, _batch(request))
+        async with _until(deadline, limit):
+            baseline = await listen(wheel, _batch(request), lambda done: tell(None, done, NUM_TEXTS))
         results: list[Check] = []
         for flags in _worth_a_try(request, results):
             asked = replace(request, flags=flags, num_parallel=flags.num_parallel)
-            results.append(await _try(asked, wheel, baseline, patient, tell))
+            async with _until(deadline, limit):
+                results.append(await _try(asked, wheel, baseline, patient, tell))
             yield results[-1]
+
+
+@asynccontextmanager
+async def _until(deadline: float, limit: float) -> AsyncIterator[None]:
+    """End what is done inside when the loop's clock says so; raises Unfinished."""
+    try:
+        async with asyncio.timeout_at(deadline) as bound:
+            yield
+    except TimeoutError:
+        if not bound.expired():
+            raise
+        raise Unfinished(f"not everything was tried within {limit:g} seconds") from None
 
 
 def _refuse(engine: Engine, model: Model) -> None:
@@ -100,19 +125,27 @@ async def _try(request: LoadRequest, wheel: TextRunner, baseline: Baseline, sett
             bench = Bench(request, wheel, runner, settings.stall_timeout / 2, baseline)
             for done, (name, trial) in enumerate(TRIALS.items(), 1):
                 begun = name
-                async with within(_LONGEST * settings.stall_timeout, "it was not done"):
+                async with within(_LONGEST_TRIAL * settings.stall_timeout, "it was not done"):
                     await trial(bench)
                 tell(request.flags, done, NUM_STEPS)
-            begun, races = "speed", []
+            begun, races, others = "speed", [], OtherLoad()
             for number in range(_ROUNDS):
                 races.append(await race(wheel, runner, baseline, number))
                 tell(request.flags, len(TRIALS) + number + 1, NUM_STEPS)
+            disturbance = others.share
     except (EngineError, RequestError) as error:
         if not wheel.is_alive:
             raise
         return Check.of(request.engine, request.flags, request.model, reason=f"{begun}: {error}" if begun else str(error))
     measured = medians(races)
-    return Check.of(request.engine, request.flags, request.model, speeds=measured.engine, wheel=measured.wheel)
+    return Check.of(
+        request.engine,
+        request.flags,
+        request.model,
+        speeds=measured.engine,
+        wheel=measured.wheel,
+        disturbance=disturbance,
+    )
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from serow.store.model import Model
 from serow.system.lock import FileLock
 
 _LARGEST_FILE = 16 << 20  # bytes
+_QUIET = 0.1  # of all cores: what others may take before speeds are worth little
 _LOCK_TIMEOUT = 1.0  # seconds; who holds it writes one small file
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Check(Struct, frozen=True, kw_only=True):
     wheel: Speeds | None = None  # the wheel's, asked in turn with the engine: other moments are no measure
     wheel_build: str = WHEEL.build  # of the wheel that it was compared with
     checked_at: str = ""  # RFC 3339
+    disturbance: float = 0.0  # share of all cores that other processes took while it was measured
 
     @classmethod
     def of(
@@ -63,6 +65,7 @@ class Check(Struct, frozen=True, kw_only=True):
         reason: str = "",
         speeds: Speeds | None = None,
         wheel: Speeds | None = None,
+        disturbance: float = 0.0,
     ) -> "Check":
         """The result of this moment."""
         return cls(
@@ -74,12 +77,18 @@ class Check(Struct, frozen=True, kw_only=True):
             speeds=speeds,
             wheel=wheel,
             checked_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            disturbance=round(disturbance, 3),
         )
 
     @property
     def speedup(self) -> float:
         """How many times as fast as the wheel; 0 for what has not passed."""
         return self.speeds.over(self.wheel) if self.speeds and self.wheel and not self.reason else 0.0
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether others took so much of the CPU that the speeds are worth little."""
+        return self.disturbance > _QUIET
 
     @property
     def passed(self) -> bool:
