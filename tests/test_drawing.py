@@ -123,7 +123,7 @@ def test_a_stream_tells_every_step_and_ends_with_the_picture(client: httpx.Clien
     *steps, last = map(json.loads, response.text.splitlines())
     assert response.headers["content-type"] == "application/x-ndjson"
     assert [(step["completed"], step["total"], step["response"], step["done"]) for step in steps] == [
-        (number, 5, "", False) for number in range(1, 6)
+        (number, 5, "", False) for number in range(6)
     ]
     assert (last["done"], last["done_reason"], last["response"], "completed" in last) == (True, "stop", "", False)
     assert last["total_duration"] > 0 and last["model"] == "shapes" and "warnings" not in last
@@ -174,7 +174,7 @@ def test_text_parameters_and_rounded_sizes_are_named_in_warnings(client: httpx.C
         ({"options": {"steps": 0}}, 'option "steps" must be between 1 and 1000'),
         ({"options": {"negative_prompt": 5}}, 'option "negative_prompt" must be of type string'),
         ({"images": ["%%"]}, "image 0 is not base64 of a picture; URLs are never fetched"),
-        ({"images": [DOT, DOT]}, "this model starts from one image at most"),
+        ({"images": [DOT, DOT]}, "this model starts from one image at most, not 2"),
     ],
 )
 def test_what_can_not_be_drawn_is_refused(client: httpx.Client, fields: dict[str, Any], error: str) -> None:

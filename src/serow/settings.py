@@ -72,6 +72,7 @@ class Settings:
     max_header: int = 64 << 10
     max_images: int = 32
     max_pixels: int = 50_000_000  # of one picture
+    picture_text: bool = True
     max_prompt: int = 4_000_000  # characters
     max_connections: int = 4096
     max_client_connections: int = 0  # 0: half of them
@@ -262,6 +263,7 @@ VARIABLES = (
     Variable("MAX_HEADER", "max_header", _size, "largest request line and headers"),
     Variable("MAX_IMAGES", "max_images", _count, "most pictures in one request"),
     Variable("MAX_PIXELS", "max_pixels", _count, "most pixels of one picture that is sent"),
+    Variable("PICTURE_TEXT", "picture_text", _flag, "0 leaves prompt, seed and numbers out of the pictures that are drawn"),
     Variable("MAX_PROMPT", "max_prompt", _count, "longest prompt, system, suffix or template in characters, context in tokens"),
     Variable("MAX_CONNECTIONS", "max_connections", _count, "connections open at once, 503 for those beyond"),
     Variable("MAX_CLIENT_CONNECTIONS", "max_client_connections", _count, "of one address; 0 is half of them"),

@@ -34,8 +34,16 @@ async def prepare(task: Task, decode: DecodeImages) -> Task:
         task,
         images=await decode(given) if given else [],
         mask=await _decode_mask(mask, decode) if mask else None,
-        warnings=(*task.warnings, *unused(task.ask)),
+        warnings=(*task.warnings, *unused(task.ask), *_unused_parts(task)),
     )
+
+
+def _unused_parts(task: Task) -> list[str]:
+    """What the model's Modelfile says and a picture has no use for."""
+    parts = {"TEMPLATE": task.model.template, "SYSTEM": task.model.system, "MESSAGE": task.model.messages}
+    return [
+        f'{name} of the Modelfile was ignored: "{task.ask.model}" is an image model' for name, value in parts.items() if value
+    ]
 
 
 async def _decode_mask(mask: str, decode: DecodeImages) -> bytes:
@@ -71,22 +79,32 @@ def load_options(options: Options) -> LoadOptions:
 
 
 def image_request(task: Task) -> ImageRequest:
-    """What to draw: the Ask's own numbers over those of its options, which lie over the Modelfile's."""
+    """What to draw: the Ask's own numbers over those of its options, these over the Modelfile's and over what is usual.
+
+    A picture that it starts from keeps its size, unless the Ask says another.
+    """
     wanted, options = _wanted(task.ask), task.options
+    sizes = task.ask.options if task.images else {"width": options.width, "height": options.height}
+    usual = {name: default.value for name, default in task.model.picture_defaults.items()}
+    usual_sizes = {} if task.images else usual
     return ImageRequest(
         prompt=wanted.prompt,
         seeds=_seeds(options),
-        width=wanted.width or options.width,
-        height=wanted.height or options.height,
-        steps=wanted.steps or options.steps,
+        width=wanted.width or sizes.get("width") or _whole(usual_sizes.get("width")),
+        height=wanted.height or sizes.get("height") or _whole(usual_sizes.get("height")),
+        steps=wanted.steps or options.steps or _whole(usual.get("steps")),
         negative_prompt=options.negative_prompt,
-        guidance=options.guidance,
+        guidance=usual.get("guidance") if options.guidance is None else options.guidance,
         images=tuple(task.images),
         strength=options.strength if task.images else None,
         mask=task.mask,
         preview=options.preview,
         adapters=options.adapters,
     )
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
 
 
 def _seeds(options: Options) -> tuple[int, ...]:

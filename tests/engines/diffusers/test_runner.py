@@ -18,7 +18,7 @@ from PIL import Image
 
 from serow.engines.base import ImageChunk, ImageRequest, LoadRequest
 from serow.engines.diffusers.runner import ImageRunner, require_packages
-from serow.errors import EngineDied, LoadError, NotEnoughMemory, RequestError
+from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, RequestError
 from serow.options import LoadOptions
 from serow.settings import Settings
 from serow.store.model import Model
@@ -66,7 +66,7 @@ async def fresh() -> AsyncIterator[ImageRunner]:
 @pytest.mark.req("GEN-18")
 async def test_every_step_is_told_and_the_last_chunk_is_a_png(shapes: ImageRunner) -> None:
     *steps, last = await chunks_of(shapes, RED)
-    assert [(chunk.completed, chunk.total, chunk.images) for chunk in steps] == [(n, 4, ()) for n in (1, 2, 3, 4)]
+    assert [(chunk.completed, chunk.total, chunk.images) for chunk in steps] == [(n, 4, ()) for n in range(5)]
     assert last.images and last.duration > 0 and last.warnings == ()
     with Image.open(io.BytesIO(last.images[0]), formats=["PNG"]) as picture:
         assert picture.size == (64, 64)
@@ -83,7 +83,10 @@ async def test_the_same_seed_gives_the_same_picture(shapes: ImageRunner) -> None
     [
         ({"width": 70}, "width 70 was rounded to 72: the model draws in multiples of 8"),
         ({"height": 1}, "height 1 was rounded to 8: the model draws in multiples of 8"),
-        ({"negative_prompt": "blue", "guidance": 1.0}, '"negative_prompt" had no effect: the guidance is too low'),
+        (
+            {"negative_prompt": "blue", "guidance": 1.0},
+            '"negative_prompt" had no effect: the guidance is too low, above 1 it counts',
+        ),
         ({"prompt": "a red circle " * 40}, "the prompt has 122 tokens, the model reads the first 77"),
     ],
 )
@@ -115,6 +118,50 @@ async def test_two_requests_draw_one_after_the_other(shapes: ImageRunner) -> Non
     async with asyncio.timeout(60):
         both = await asyncio.gather(drawn(shapes, RED), drawn(shapes, replace(RED, seeds=(13,))))
     assert both[0].images == (await drawn(shapes, RED)).images != both[1].images
+
+
+@pytest.mark.req("PIC-05")
+async def test_what_is_white_in_a_mask_is_drawn_anew_and_the_rest_stays(shapes: ImageRunner) -> None:
+    start = (await drawn(shapes, RED)).images[0]
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (0, 0, 32, 64))
+    out = io.BytesIO()
+    mask.save(out, "PNG")
+    request = ImageRequest(prompt="a blue square", steps=4, images=(start,), mask=out.getvalue(), strength=1.0)
+    (image,) = (await drawn(shapes, request)).images
+    before, after = (Image.open(io.BytesIO(each)) for each in (start, image))
+    halves = [(each.crop((0, 0, 32, 64)).tobytes(), each.crop((32, 0, 64, 64)).tobytes()) for each in (before, after)]
+    assert halves[0][0] != halves[1][0] and halves[0][1] == halves[1][1]
+
+
+@pytest.mark.req("PIC-06")
+async def test_several_pictures_are_those_that_each_seed_draws_alone(shapes: ImageRunner) -> None:
+    *steps, last = await chunks_of(shapes, replace(RED, seeds=(12, 13)))
+    assert [(step.completed, step.total) for step in steps] == [(n, 8) for n in range(9)]
+    alone = [(await drawn(shapes, replace(RED, seeds=(seed,)))).images[0] for seed in (12, 13)]
+    assert list(last.images) == alone
+
+
+@pytest.mark.req("PIC-08")
+async def test_every_second_step_has_a_preview_that_looks_like_the_picture(shapes: ImageRunner) -> None:
+    *steps, last = await chunks_of(shapes, replace(RED, prompt="a red circle on a blue background", steps=8, preview=2))
+    assert [step.completed for step in steps if step.preview] == [2, 4, 6]
+    assert steps[6].preview is not None and len(steps[6].preview) < 20_000
+    with Image.open(io.BytesIO(steps[6].preview), formats=["JPEG"]) as small, Image.open(io.BytesIO(last.images[0])) as whole:
+        middle, corner = ((small.width // 2, small.height // 2), (0, 0))
+        coarse = whole.resize(small.size, Image.Resampling.BOX)
+        for place in (middle, corner):
+            shown, real = small.getpixel(place), coarse.getpixel(place)
+            assert isinstance(shown, tuple) and isinstance(real, tuple)
+            assert (shown[0] > shown[2]) == (real[0] > real[2])
+
+
+async def test_a_picture_says_what_it_was_drawn_with(shapes: ImageRunner) -> None:
+    with Image.open(io.BytesIO((await drawn(shapes, RED)).images[0])) as picture:
+        assert picture.info["parameters"].splitlines() == [
+            "a red circle",
+            "Steps: 4, CFG scale: 4, Seed: 12, Size: 64x64, Model: shapes:latest, Version: Serow",
+        ]
 
 
 @pytest.mark.req("LIFE-05")
@@ -175,6 +222,22 @@ def damaged(tmp_path: Path, name: str, data: bytes | None) -> Path:
     return folder
 
 
+@pytest.mark.req("PIC-07")
+@pytest.mark.parametrize(("byte", "message"), [(b"\xff", "numbers that are none"), (b"\0", "one flat colour")])
+async def test_a_broken_autoencoder_gives_an_error_and_no_black_picture(tmp_path: Path, byte: bytes, message: str) -> None:
+    name = "vae/diffusion_pytorch_model.safetensors"
+    data = (SHAPES / name).read_bytes()
+    begin = 8 + int.from_bytes(data[:8], "little")
+    runner = runner_of(damaged(tmp_path, name, data[:begin] + byte * (len(data) - begin)))
+    await runner.load()
+    try:
+        with pytest.raises(EngineError, match=message):
+            await drawn(runner, RED)
+        assert runner.is_alive
+    finally:
+        await runner.close()
+
+
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
@@ -218,10 +281,10 @@ async def test_pipelines_of_each_kind_are_loaded_and_draw(folders: Path, kind: s
     await runner.load()
     try:
         request = ImageRequest(
-            prompt="a {cat}", width=36, height=32, steps=2, seeds=(1,), guidance=3.0, negative_prompt="a dog"
+            prompt="a {cat}", width=36, height=32, steps=2, seeds=(1,), guidance=3.0, negative_prompt="a dog", preview=1
         )
         *steps, last = await chunks_of(runner, request)
-        assert len(steps) == 2 and last.images
+        assert len(steps) == 3 and steps[1].preview and last.images
         assert "width 36 was rounded to 32: the model draws in multiples of 8" in last.warnings
         again = await drawn(runner, replace(request, images=last.images, negative_prompt=None))
         assert again.images

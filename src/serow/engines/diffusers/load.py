@@ -40,7 +40,7 @@ def load(spec: ImageSpec, count: int) -> Pipeline:
     )
     pipe.set_progress_bar_config(disable=True)
     _place(pipe, chosen)
-    return Pipeline(pipe, chosen.device)
+    return Pipeline(pipe, chosen.device, name=spec.name)
 
 
 def explain_load(error: Exception) -> str:

@@ -22,6 +22,7 @@ class ImageSpec(Struct, frozen=True, kw_only=True):
     num_gpu: int = -1
     main_gpu: int = 0
     num_thread: int = 0
+    name: str = ""  # what the text in its pictures calls it; "": they have none
 
 
 class Fault(Struct, frozen=True):
@@ -29,6 +30,8 @@ class Fault(Struct, frozen=True):
 
     kind: Literal["request", "memory", "engine"]
     message: str
+    trace: str = ""  # for the log
+    param: str = ""  # the field at fault
 
 
 class Event(Struct, frozen=True, omit_defaults=True):

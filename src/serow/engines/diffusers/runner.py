@@ -1,6 +1,7 @@
 """A text-to-image pipeline in a child process of its own: the ImageRunner."""
 
 import importlib.util
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import aiohttp
@@ -10,11 +11,12 @@ from serow.engines.base import ImageChunk, ImageRequest, LoadRequest
 from serow.engines.diffusers.protocol import FAULT, HEARTBEAT, Event, ImageSpec
 from serow.engines.llamacpp.report import LoadReport
 from serow.engines.process import ChildProcess, explain_exit
-from serow.errors import EngineError, NotEnoughMemory, RequestError
+from serow.errors import EngineError, LoadError, NotEnoughMemory, RequestError
 from serow.settings import Settings
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
 _LONGEST_LINE = 1 << 30  # bytes; eight pictures of 4096x4096 pixels take at most 64 MiB each as base64
+logger = logging.getLogger(__name__)
 _FAULTS = {"request": RequestError, "memory": NotEnoughMemory, "engine": EngineError}
 
 
@@ -33,11 +35,13 @@ class ImageRunner:
 
     def __init__(self, request: LoadRequest, settings: Settings) -> None:
         options = request.options
+        self._name = request.model.name.display_shortest
         spec = ImageSpec(
             folder=str(request.model.weights),
             num_gpu=options.num_gpu,
             main_gpu=options.main_gpu,
             num_thread=options.num_thread,
+            name=self._name if settings.picture_text else "",
         )
         self._child = ChildProcess(
             "serow.engines.diffusers.worker",
@@ -67,7 +71,12 @@ class ImageRunner:
     async def load(self) -> None:
         """Start the child and wait until the pipeline is in memory; raises RequestError, LoadError."""
         require_packages()
-        await self._child.start()
+        try:
+            await self._child.start()
+        except LoadError:
+            if self._child.stderr:
+                logger.error("%s could not be loaded: %s", self._name, self._child.stderr)
+            raise
 
     async def close(self) -> None:
         """End the child; returns when its process is gone."""
@@ -99,7 +108,9 @@ class ImageRunner:
     def _chunk(self, event: Event) -> ImageChunk:
         if event.fault is not None:
             self._is_spent = event.fault.kind == "memory"
-            raise _FAULTS[event.fault.kind](event.fault.message)
+            if event.fault.trace:
+                logger.error("%s failed to draw: %s", self._name, event.fault.trace)
+            raise _FAULTS[event.fault.kind](event.fault.message, param=event.fault.param)
         if event.chunk is None:
             raise EngineError("the engine sent something that is not an answer")
         return event.chunk

@@ -4,7 +4,6 @@ import asyncio
 import os
 import secrets
 import sys
-import threading
 import time
 import traceback
 from collections.abc import AsyncGenerator, Callable
@@ -19,19 +18,17 @@ from aiohttp.typedefs import Handler, Middleware
 
 from serow.engines.base import ImageChunk, ImageRequest
 from serow.engines.child import Listen, adopt
+from serow.engines.diffusers.leaving import Abandoned, Leaving
 from serow.engines.diffusers.protocol import FAULT, HEARTBEAT, INTERVAL, Event, Fault, ImageSpec
-from serow.errors import LoadError, RequestError, SerowError
+from serow.errors import EngineError, LoadError, RequestError, SerowError
 from serow.store.pipeline import check_folder
 
 if TYPE_CHECKING:
     from serow.engines.diffusers.pipeline import Pipeline
 
 SPINCOUNT = "10000"  # OpenMP's own 300,000 make a drawing ten times slower beside another busy process
+_LONGEST_TRACE = 16 << 10  # characters
 _LARGEST_REQUEST = 1 << 30  # bytes; a picture to start from comes as base64 of at most 64 MiB, and there may be several
-
-
-class Abandoned(Exception):
-    """Nobody waits for the picture any more."""
 
 
 class Worker:
@@ -46,7 +43,7 @@ class Worker:
         return web.Response()
 
     async def draw(self, request: web.Request) -> web.StreamResponse:
-        """Send events as they come. A client that leaves has this cancelled, and the drawing ends after its step."""
+        """Send events as they come. A client that leaves has this cancelled, and the drawing ends in the middle of its step."""
         wanted = msgspec.json.decode(await request.read(), type=ImageRequest)
         response = web.StreamResponse()
         await response.prepare(request)
@@ -61,7 +58,7 @@ class Worker:
         queue: asyncio.Queue[list[Event]] = asyncio.Queue()  # bounded by the number of steps
         drawing = _Drawing(lambda events: loop.call_soon_threadsafe(queue.put_nowait, events))
         future = loop.run_in_executor(self._thread, drawing.run, self._pipeline, wanted)
-        future.add_done_callback(lambda done: queue.put_nowait([self._outcome(done)]))
+        future.add_done_callback(lambda done: queue.put_nowait([self._outcome(done, wanted)]))
         events: list[Event] = []
         try:
             while not (events and events[-1].is_last):
@@ -71,28 +68,30 @@ class Worker:
                     events = []
                 yield events
         finally:
-            drawing.is_abandoned.set()
+            drawing.leaving.leave()
             future.cancel()
 
-    def _outcome(self, drawing: asyncio.Future[ImageChunk]) -> Event:
-        """The last event. What nobody expected is written to stderr and told only by its kind."""
+    def _outcome(self, drawing: asyncio.Future[ImageChunk], wanted: ImageRequest) -> Event:
+        """The last event. What nobody expected is told by its kind and the part that it came from, the rest goes to the log."""
         error = Abandoned() if drawing.cancelled() else drawing.exception()
         if error is None:
             return Event(chunk=drawing.result())
         if isinstance(error, RequestError):
-            return Event(fault=Fault("request", str(error)))
+            return Event(fault=Fault("request", str(error), param=error.param))
         if shortage := self._pipeline.explain_shortage(error):
             return Event(fault=Fault("memory", shortage))
-        if not isinstance(error, Abandoned):
-            traceback.print_exception(error)
-        return Event(fault=Fault("engine", f"the pipeline failed to draw this ({type(error).__name__})"))
+        if isinstance(error, EngineError):
+            return Event(fault=Fault("engine", str(error)))
+        part = self._pipeline.part_of(error)
+        message = f"the pipeline failed to draw this ({type(error).__name__}{f' in its part {part}' if part else ''})"
+        return Event(fault=Fault("engine", message, "" if isinstance(error, Abandoned) else traced(error, wanted)))
 
 
 class _Drawing:
-    """One picture in the making: `run` in the thread, `is_abandoned` set from outside ends it after its step."""
+    """One picture in the making: `run` in the thread, `leaving` ends it from outside."""
 
     def __init__(self, post: Callable[[list[Event]], object]) -> None:
-        self.is_abandoned = threading.Event()
+        self.leaving = Leaving()
         self._post = post
         self._last = ImageChunk(0, 0)
         self._untold: list[Event] = []
@@ -101,15 +100,17 @@ class _Drawing:
     def run(self, pipeline: "Pipeline", wanted: ImageRequest) -> ImageChunk:
         """Draw; returns the last chunk, the others are posted."""
         started = time.perf_counter_ns()
-        images, warnings = pipeline.draw(wanted, self._on_step)
+        try:
+            images, warnings = pipeline.draw(wanted, self._on_step)
+        finally:
+            self.leaving.over()
         duration = time.perf_counter_ns() - started
         self._tell()
         return ImageChunk(self._last.completed, self._last.total, images, warnings, duration)
 
-    def _on_step(self, completed: int, total: int) -> None:
-        if self.is_abandoned.is_set():
-            raise Abandoned
-        self._last = ImageChunk(completed, total)
+    def _on_step(self, completed: int, total: int, preview: bytes | None) -> None:
+        self.leaving.check()
+        self._last = ImageChunk(completed, total, preview=preview)
         self._untold.append(Event(chunk=self._last))
         if time.monotonic() - self._told_at > INTERVAL:
             self._tell()
@@ -117,6 +118,14 @@ class _Drawing:
     def _tell(self) -> None:
         self._post(self._untold)
         self._untold, self._told_at = [], time.monotonic()
+
+
+def traced(error: BaseException, wanted: ImageRequest) -> str:
+    """Where an exception came from, for the log: without what the request says."""
+    text = "".join(traceback.format_exception(error))
+    for secret in (wanted.prompt, wanted.negative_prompt):
+        text = text.replace(secret, "…") if secret else text
+    return text[-_LONGEST_TRACE:]
 
 
 def _asks_for(key: str) -> Middleware:
