@@ -9,7 +9,7 @@ import importlib.util
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import aiohttp
@@ -42,6 +42,7 @@ PACKAGES = ("tokenizers", "jinja2")  # of the extra `remote`
 CONNECT_TIMEOUT = 5.0  # seconds
 REST = 2.0  # seconds in which an address that took no connection is asked only when no other is left
 _KEPT = 2.0  # seconds that an idle connection stays: less than engines keep it, whose end would meet a request
+_END = 0.5  # seconds that an answer may take to end when all is said
 _ANSWER = 10.0  # seconds for a small question
 _MOST = 16 << 20  # bytes of an answer that is no stream
 _RENDER = Limits(cpu=5.0, memory=256 << 20)
@@ -225,6 +226,9 @@ class RemoteRunner:
         while not reader.is_done and (piece := await response.content.readany()):
             for event in reader.feed(piece):
                 yield event
+        with suppress(TimeoutError):  # the end of a body that was read lets the connection be used again
+            async with asyncio.timeout(_END):
+                await response.content.readany()
 
     async def _call(self, method: str, path: str, body: Any, kind: type[T], seconds: float = _ANSWER) -> T:
         async with asyncio.timeout(seconds), self._ask(method, path, body) as response:

@@ -1,0 +1,86 @@
+"""What happens when replicas of a real vLLM die, clients leave and a router stands between (REM-05, REM-09)."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from serow.settings import Settings
+from tests.compat.vllm.door import DEADLINE, Door
+from tests.compat.vllm.replicas import MODEL, Engine, kill, replica, router
+from tests.support.server import running, until
+
+pytestmark = pytest.mark.timeout(1800)
+_LONG = {"model": "m", "prompt": "Once upon a time", "raw": True, "options": {"num_predict": 900, "logit_bias": {"2": -100}}}
+
+
+class Cluster:
+    """Two replicas behind a router, and Serow before it."""
+
+    def __init__(self, door: Door, engines: list[Engine], entrance: Engine) -> None:
+        self.door = door
+        self.engines = engines
+        self.entrance = entrance
+
+
+@pytest_asyncio.fixture
+async def cluster(environment: Path, tokenizer: Path, tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with AsyncExitStack() as stack:
+        engines = [await stack.enter_async_context(replica(environment)) for _ in range(2)]
+        entrance = await stack.enter_async_context(router(environment, *engines))
+        server = await stack.enter_async_context(running(Settings(models=tmp_path)))
+        door = Door(server, tokenizer)
+        await door.create(entrance.host)
+        yield Cluster(door, engines, entrance)
+
+
+@pytest.mark.req("REM-05", "REM-09")
+async def test_a_client_that_leaves_is_out_of_the_engine_s_list_through_the_router(cluster: Cluster) -> None:
+    async with cluster.door.server.post(_LONG) as client:
+        async with asyncio.timeout(DEADLINE):
+            await client.begins()
+        await until(lambda: _num_running(cluster, 1), deadline=DEADLINE)
+    left = time.monotonic()
+    await until(lambda: _num_running(cluster, 0), deadline=30.0)
+    print(f"\nout of the engine's list {time.monotonic() - left:.2f} s after the client had left")
+
+
+async def _num_running(cluster: Cluster, count: int) -> bool:
+    return sum([await engine.num_running() for engine in cluster.engines]) == count
+
+
+@pytest.mark.req("REM-05", "REM-09")
+async def test_a_replica_s_death_ends_its_own_requests_and_no_others(cluster: Cluster) -> None:
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(cluster.door.server.post(_LONG)) for _ in range(4)]
+        await until(lambda: _num_running(cluster, 4), deadline=DEADLINE)
+        on_dead = await cluster.engines[0].num_running()
+        kill(cluster.engines[0])
+        killed = time.monotonic()
+        async with asyncio.timeout(DEADLINE):
+            answers = [await client.answer() for client in clients]
+        failed = [records for _, records in answers if "error" in records[-1]]
+        print(f"\nall answers were over {time.monotonic() - killed:.1f} s after kill -9; {len(failed)} of 4 failed")
+        assert len(failed) == on_dead
+        assert all(records[-1].get("done") for _, records in answers if "error" not in records[-1])
+    asked = time.monotonic()
+    status, text = await cluster.door.text("/api/generate", {**_LONG, "options": {"num_predict": 4}, "stream": False})
+    print(f"the next request was served in {time.monotonic() - asked:.1f} s")
+    assert (status, json.loads(text)["eval_count"]) == (200, 4)
+
+
+@pytest.mark.req("REM-09")
+async def test_a_text_is_the_one_that_the_bare_engine_gives_the_same_ids(cluster: Cluster) -> None:
+    body = {"model": MODEL, "prompt": "The sky is", "max_tokens": 24, "temperature": 0, "add_special_tokens": False}
+    async with aiohttp.ClientSession() as session, session.post(f"{cluster.entrance.url}/v1/completions", json=body) as answer:
+        bare = (await answer.json())["choices"][0]["text"]
+    (found,) = await cluster.door.records(
+        "/api/generate", prompt="The sky is", raw=True, stream=False, options={"num_predict": 24}
+    )
+    assert found["response"] == bare
