@@ -29,12 +29,12 @@ class Cluster:
         self.entrance = entrance
 
 
-@pytest_asyncio.fixture
-async def cluster(environment: Path, tokenizer: Path, tmp_path: Path) -> AsyncIterator[Cluster]:
+@pytest_asyncio.fixture(scope="session")
+async def cluster(environment: Path, tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
         engines = [await stack.enter_async_context(replica(environment)) for _ in range(2)]
         entrance = await stack.enter_async_context(router(environment, *engines))
-        server = await stack.enter_async_context(running(Settings(models=tmp_path)))
+        server = await stack.enter_async_context(running(Settings(models=tmp_path_factory.mktemp("store"))))
         door = Door(server, tokenizer)
         await door.create(entrance.host)
         yield Cluster(door, engines, entrance)
@@ -55,6 +55,17 @@ async def _num_running(cluster: Cluster, count: int) -> bool:
     return sum([await engine.num_running() for engine in cluster.engines]) == count
 
 
+@pytest.mark.req("REM-09")
+async def test_a_text_is_the_one_that_the_bare_engine_gives_the_same_ids(cluster: Cluster) -> None:
+    body = {"model": MODEL, "prompt": "The sky is", "max_tokens": 24, "temperature": 0, "add_special_tokens": False}
+    async with aiohttp.ClientSession() as session, session.post(f"{cluster.entrance.url}/v1/completions", json=body) as answer:
+        bare = (await answer.json())["choices"][0]["text"]
+    (found,) = await cluster.door.records(
+        "/api/generate", prompt="The sky is", raw=True, stream=False, options={"num_predict": 24}
+    )
+    assert found["response"] == bare
+
+
 @pytest.mark.req("REM-05", "REM-09")
 async def test_a_replica_s_death_ends_its_own_requests_and_no_others(cluster: Cluster) -> None:
     async with AsyncExitStack() as stack:
@@ -73,14 +84,3 @@ async def test_a_replica_s_death_ends_its_own_requests_and_no_others(cluster: Cl
     status, text = await cluster.door.text("/api/generate", {**_LONG, "options": {"num_predict": 4}, "stream": False})
     print(f"the next request was served in {time.monotonic() - asked:.1f} s")
     assert (status, json.loads(text)["eval_count"]) == (200, 4)
-
-
-@pytest.mark.req("REM-09")
-async def test_a_text_is_the_one_that_the_bare_engine_gives_the_same_ids(cluster: Cluster) -> None:
-    body = {"model": MODEL, "prompt": "The sky is", "max_tokens": 24, "temperature": 0, "add_special_tokens": False}
-    async with aiohttp.ClientSession() as session, session.post(f"{cluster.entrance.url}/v1/completions", json=body) as answer:
-        bare = (await answer.json())["choices"][0]["text"]
-    (found,) = await cluster.door.records(
-        "/api/generate", prompt="The sky is", raw=True, stream=False, options={"num_predict": 24}
-    )
-    assert found["response"] == bare
