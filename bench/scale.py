@@ -13,6 +13,7 @@ import statistics
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 # a card of the size of an A100 with a model of eight billion parameters, in round numbers
@@ -145,7 +146,7 @@ class Simulation:
         self._tokens = [0] * num_people
         for number in range(num_people):
             person = Person(number)
-            self._at(self._random.uniform(0, THINKING), lambda now, person=person: self._ask(person, now))
+            self._at(self._random.uniform(0, THINKING), partial(self._ask, person))
 
     def run(self) -> Outcome:
         """Simulate; the first tenth is warming up and counts only in speed."""
@@ -179,7 +180,7 @@ class Simulation:
             return
         duration, speaking, begun = replica.step()
         replica.is_stepping = True
-        self._at(now + duration, lambda now: self._stepped(replica, speaking, begun, now))
+        self._at(now + duration, partial(self._stepped, replica, speaking, begun))
 
     def _stepped(self, replica: Replica, speaking: list[Turn], begun: list[Turn], now: float) -> None:
         replica.is_stepping = False
@@ -195,7 +196,7 @@ class Simulation:
             if turn.said >= turn.answer:
                 replica.remember(turn)
                 turn.person.history = turn.prompt - SYSTEM + turn.answer
-                self._at(now + self._random.expovariate(1 / THINKING), lambda now, who=turn.person: self._ask(who, now))
+                self._at(now + self._random.expovariate(1 / THINKING), partial(self._ask, turn.person))
         self._step(replica, now)
 
 
