@@ -82,7 +82,7 @@ def server(folder: Path) -> Iterator[tuple[httpx.Client, psutil.Process]]:
     """Start Serow with the folder as its one model; yields a client and the process."""
     with tempfile.TemporaryDirectory() as root:
         store = Store(Path(root))
-        files = {path: store.blobs.add(file) for path, file in files_of(folder).items()}
+        files = {path: store.blobs.add(file) for path, file in files_of(folder)[0].items()}
         for _ in store.create(Name.parse(NAME), Recipe(files=files, parameters={"guidance": GUIDANCE})):
             pass
         env = {**os.environ, "SEROW_HOST": "127.0.0.1:0", "SEROW_MODELS": root}

@@ -115,7 +115,7 @@ def fill(root: Path, *, has_pictures: bool) -> None:
     for name, paths in recipes.items():
         _create(store, name, {path.name: path for path in paths})
     if has_pictures:
-        _create(store, "zoo-shapes", files_of(ZOO / "image" / "zoo-shapes"))
+        _create(store, "zoo-shapes", files_of(ZOO / "image" / "zoo-shapes")[0])
 
 
 def _create(store: Store, name: str, paths: dict[str, Path]) -> None:

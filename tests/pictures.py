@@ -26,7 +26,7 @@ needs_packages = pytest.mark.skipif(
 
 def create_pipeline(store: Store, name: str, folder: Path, **parameters: Any) -> None:
     """Make an image model of a folder, as `serow create` with a FROM line does."""
-    files = {path: store.blobs.add(file) for path, file in files_of(folder).items()}
+    files = {path: store.blobs.add(file) for path, file in files_of(folder)[0].items()}
     for _ in store.create(Name.parse(name), Recipe(files=files, parameters=parameters)):
         pass
 

@@ -4,9 +4,11 @@ import msgspec
 import pytest
 
 from serow.errors import ModelFileError
+from serow.library.library import Library
+from serow.store.create import Recipe
 from serow.store.name import Name
 from serow.store.picture_defaults import Hints
-from serow.store.pipeline import check_path, family, files_of, hints
+from serow.store.pipeline import check_parts, files_of, hints
 from serow.store.show import show
 from serow.store.store import Store
 from tests.conftest import MODELS
@@ -65,18 +67,6 @@ def test_a_folder_that_was_removed_is_laid_out_again(store: Store, make: Make, f
     assert Store(store.root).resolve("zoo-shapes").weights.is_dir()
 
 
-@pytest.mark.parametrize(
-    "path",
-    (
-        *("../x.json", "/x.json", "a/../x.json", "a//x.json", "", ".hidden.json", "a\\x.json", "a/b/c/d/x.json", "x.json/"),
-        *("unet/diffusion_pytorch_model.bin", "model.ckpt", "pipeline.py", "x.pkl", "x"),
-    ),
-)
-def test_a_file_that_leaves_the_folder_or_could_hold_code_is_refused(path: str) -> None:
-    with pytest.raises(ModelFileError):
-        check_path(path)
-
-
 @pytest.mark.parametrize("index", [b"", b"[]", b"{}", b'{"_class_name": 5}', b'{"_class_name": ["module", "Class"]}'])
 def test_a_folder_that_names_no_pipeline_is_refused(store: Store, make: Make, files: dict[str, str], index: bytes) -> None:
     digest, _ = store.blobs.put(index)
@@ -102,31 +92,40 @@ def test_a_folder_with_broken_weights_is_refused(store: Store, make: Make, files
 def test_a_part_that_is_not_of_the_known_libraries_is_refused(component: list[str], message: str) -> None:
     index = {"_class_name": "StableDiffusionPipeline", "unet": component, "safety_checker": [None, None]}
     with pytest.raises(ModelFileError, match=message):
-        family(msgspec.json.encode(index), ["unet/config.json"])
+        check_parts(msgspec.json.encode(index), ["unet/config.json"])
 
 
 def test_a_part_without_files_is_refused() -> None:
     index = {"_class_name": "StableDiffusionPipeline", "vae": ["diffusers", "AutoencoderKL"]}
     with pytest.raises(ModelFileError, match="the part vae is missing"):
-        family(msgspec.json.encode(index), ["unet/config.json"])
+        check_parts(msgspec.json.encode(index), ["unet/config.json"])
 
 
-def test_a_folder_gives_its_weights_and_settings_and_nothing_else(tmp_path: Path) -> None:
+def test_a_folder_gives_its_weights_and_settings_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     kept = ["model_index.json", "unet/config.json", "unet/model.safetensors"]
-    for name in (*kept, "README.md", "cover.png", "unet/code.py", ".cache/x.json", "all-in-one.safetensors"):
+    for name in (*kept, "README.md", "unet/code.py", "all-in-one.safetensors", "unet/model.bin"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert list(files_of(tmp_path)) == kept
+    files, left_out = files_of(tmp_path)
+    assert list(files) == kept and [said.split()[0] for said in left_out] == ["all-in-one.safetensors", "unet/model.bin"]
 
 
-@pytest.mark.parametrize("name", ["unet/model.bin", "weights.PKL", "vae/model.ckpt", "x.pt"])
-def test_a_folder_with_a_pickle_is_refused_with_a_hint(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["unet/model.bin", "vae/weights.PKL", "vae/model.ckpt"])
+def test_a_folder_with_pickles_only_is_refused_with_a_hint(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     for path in (tmp_path / "model_index.json", tmp_path / name):
         path.touch()
     with pytest.raises(ModelFileError, match="could hold code: weights must be safetensors") as refused:
         files_of(tmp_path)
     assert "save_pretrained" in refused.value.hint
+
+
+async def test_what_is_left_out_is_told_when_the_model_is_made(store: Store, files: dict[str, str]) -> None:
+    half = {"unet/diffusion_pytorch_model.fp16.safetensors": files["unet/diffusion_pytorch_model.safetensors"]}
+    made = Library(store).create(Name.parse("shapes"), Recipe(files={**files, **half}))
+    *_, last = [record async for record in made]
+    assert last["warnings"] == [f"{next(iter(half))} is left out: unet/diffusion_pytorch_model.safetensors is taken"]
+    assert store.resolve("shapes").details.parameter_size == "5.63M"  # type: ignore[union-attr]
 
 
 def test_a_safetensors_file_alone_is_refused_with_a_hint(store: Store, make: Make, files: dict[str, str]) -> None:

@@ -130,7 +130,8 @@ def _unreadable(path: Path, error: OSError, hint: str = "") -> SerowError:
 
 def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[str]]:
     """FROM lines as files by the names they get, and names of models; raises SerowError for what can't go together."""
-    from serow.store.pipeline import INDEX, refuse_single
+    from serow.store.folder import INDEX
+    from serow.store.pipeline import refuse_single
 
     files: dict[str, Path] = {}
     names = []
@@ -159,12 +160,16 @@ def _parts(path: Path) -> list[Path]:
 
 def _files_in(folder: Path) -> dict[str, Path]:
     """The files of a diffusers pipeline, else the one GGUF file of a folder and its projector; raises SerowError."""
-    from serow.store.pipeline import INDEX, files_of
+    from serow.store.folder import INDEX
+    from serow.store.pipeline import files_of
     from serow.store.split import names_of
 
     found = {path.name: path for path in sorted(folder.glob("*.gguf")) if path.is_file()}
     if (folder / INDEX).is_file() or not found:
-        return files_of(folder)
+        files, left_out = files_of(folder)
+        for said in left_out:
+            tell("warning", said)
+        return files
     models = [name for name in found if _PROJECTOR not in name.lower()]
     sets = {tuple(names_of(name)) for name in models}
     if len(sets) != 1 or len(found) > len(models) + 1:

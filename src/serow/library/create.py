@@ -12,8 +12,10 @@ from serow.store.store import Store
 from serow.system.work import in_thread
 
 
-async def create(store: Store, name: Name, recipe: Recipe) -> AsyncGenerator[Record, None]:
-    """Make a model; yields records without the last, "success". Raises as Store.draft does, EngineError for the quantizer.
+async def create(store: Store, name: Name, recipe: Recipe, warnings: list[str]) -> AsyncGenerator[Record, None]:
+    """Make a model; yields records without the last, "success", and adds to `warnings`.
+
+    Raises as Store.draft does, EngineError for the quantizer.
 
     What the recipe names is held from before it is read, so that no deletion meanwhile takes it away.
     """
@@ -21,6 +23,7 @@ async def create(store: Store, name: Name, recipe: Recipe) -> AsyncGenerator[Rec
     made: list[str] = []
     try:
         draft = await in_thread(store.draft, recipe)
+        warnings += draft.warnings
         for status in draft.parsing:
             yield {"status": status}
         for work in _conversions(store, recipe, draft, made):

@@ -125,12 +125,13 @@ class Library:
                     if record.get("status") != "success":
                         yield record
         replaced = await self._known(name)
-        async with aclosing(create(self.store, name, recipe)) as records:
+        warnings = list(recipe.warnings)
+        async with aclosing(create(self.store, name, recipe, warnings)) as records:
             async for record in records:
                 yield record
         await self._changed(replaced)
         made = await self._known(name)
-        warnings = [*recipe.warnings, *filter(None, [made.refusal if made else ""])]
+        warnings += filter(None, [made.refusal if made else ""])
         yield {"status": "success", **({"warnings": warnings} if warnings else {})}
 
     async def pull(self, asked: Asked) -> AsyncGenerator[Record, None]:

@@ -14,13 +14,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from serow.errors import ModelFileError, NotAtRegistry, RegistryError, RegistryRefused
+from serow.errors import NotAtRegistry, RegistryError, RegistryRefused
 from serow.registries.base import Body, Found, Interrupted
 from serow.registries.http import BROKEN
 from serow.registries.oci import OciRegistry
 from serow.registries.words import words
+from serow.store import folder
 from serow.store import manifest as media
-from serow.store import pipeline
 from serow.store.manifest import Config, Layer, encode, encode_config
 
 _TREE_LIMIT = 16 << 20  # bytes of a page
@@ -87,7 +87,7 @@ class HubRepository:
                     layers.append(await self._text_layer(file, _TEXTS[file.path], content))
             config = _config(info, weights[0])
             notes = (f"taking {', '.join(file.path for file in weights)} of {self._oci.repository}",)
-        elif any(file.path == pipeline.INDEX for file in files):
+        elif any(file.path == folder.INDEX for file in files):
             layers = [await self._pipeline_layer(file, content) for file in _pipeline_files(files)]
             config, notes = Config(model_format="diffusers", capabilities=["image"]), (f"taking {self._oci.repository} whole",)
         else:
@@ -261,15 +261,6 @@ def _config(info: dict[str, Any], weights: File) -> Config:
 
 
 def _pipeline_files(files: Sequence[File]) -> list[File]:
-    """The files of a diffusers folder that are kept; twins in another precision are left out."""
-    paths = {file.path for file in files}
-    kept = []
-    for file in files:
-        try:
-            is_kept = pipeline.belongs(file.path) and pipeline.check_path(file.path) == file.path
-        except ModelFileError:
-            is_kept = False  # a pickle beside its safetensors
-        stem, _, rest = file.path.rpartition(".fp16.")
-        if is_kept and not (stem and f"{stem}.{rest}" in paths):
-            kept.append(file)
-    return kept
+    """The files of a diffusers folder that make its model; raises ModelFileError for weights that are pickles only."""
+    kept = set(folder.choose(file.path for file in files).kept)
+    return [file for file in files if file.path in kept]

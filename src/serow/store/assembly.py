@@ -1,26 +1,32 @@
 """A manifest and its blobs put together into a Model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
+
+from serow.errors import ModelFileError
 from serow.options import parse_options
 from serow.store import layouts, pipeline
 from serow.store import manifest as media
 from serow.store.blobs import Blobs
 from serow.store.capabilities import capabilities
 from serow.store.engine_address import is_remote
+from serow.store.folder import check_path
 from serow.store.heads import Heads
 from serow.store.links import is_linked
 from serow.store.manifest import Config, Layer, Manifest, Message, decode, decode_config, decode_manifest
 from serow.store.model import Capability, Model, ModelDetails
 from serow.store.name import Name
 from serow.store.picture_defaults import defaults
-from serow.store.pipeline import check_path, folder_name, lay_out
+from serow.store.pipeline import folder_name, lay_out
 from serow.store.remote import RemoteFiles
 from serow.store.split import in_order, parts_of
-from serow.store.weights import Weights
+from serow.store.tensors import refuse_kind
+from serow.store.weights import Weights, human_count
 
 
 class Parts:
@@ -102,7 +108,7 @@ class Assembler:
             "remote_model": config.remote_model or "",
             "remote_host": config.remote_host or "",
         }
-        if files := manifest.all(media.PIPELINE_FILE):
+        if files := pipeline.layers_of(manifest):
             return self._image_model(shared, files, config)
         if is_remote(config.remote_host or ""):
             return self._remote_model(shared, parts, config)
@@ -147,12 +153,14 @@ class Assembler:
         folder = lay_out(_checked(files), self.blobs, self.folders / folder_name(files))
         digests = {layer.name: layer.digest for layer in files}
         hints = pipeline.hints(digests, lambda name: self.blobs.read(digests[name], media.CONFIG_LIMIT))
+        found: tuple[Capability, ...] = ("image",)
         return Model(
             **shared,
             weights=folder,
-            details=_details(config, ""),
-            capabilities=("image",),
+            details=_details(_told(config, hints.index), ""),
+            capabilities=tuple(dict.fromkeys((*found, *_declared(config, ())))),
             picture_defaults=defaults(hints, shared["parameters"]),
+            refusal=_unreadable(shared["name"], hints.index, config),
         )
 
     def _remote_model(self, shared: dict[str, Any], parts: Parts, config: Config) -> Model:
@@ -207,6 +215,27 @@ def _no_turns(config: Config, parts: Parts, weights: Weights) -> str:
     return (
         f'the model is told by its renderer "{config.renderer}" only, which is built into Ollama: its file has no chat template'
     )
+
+
+def _told(config: Config, index: Mapping[str, Any]) -> Config:
+    """A config that says what model_index.json does, where it says nothing itself: of Ollama's image models."""
+    family, count, kind = (index.get(name) for name in ("architecture", "parameter_count", "quantization"))
+    return msgspec.structs.replace(
+        config,
+        model_family=config.model_family or (family if isinstance(family, str) else None),
+        model_type=config.model_type or (human_count(count) if isinstance(count, int) and count > 0 else None),
+        file_type=config.file_type or (kind if isinstance(kind, str) else None),
+    )
+
+
+def _unreadable(name: Name, index: Mapping[str, Any], config: Config) -> str:
+    """Why the weights of an image model can't be read, from what is said of them."""
+    try:
+        for kind in (index.get("quantization"), config.file_type):
+            refuse_kind(kind, name.display_shortest)
+    except ModelFileError as error:
+        return f"{error}: {error.hint}"
+    return ""
 
 
 def _details(config: Config, parent: str, weights: Weights | None = None) -> ModelDetails:

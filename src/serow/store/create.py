@@ -5,7 +5,6 @@ before everything has been checked: `Draft` only reads, `write` stores what is n
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,17 +12,18 @@ from typing import Any
 import msgspec
 
 from serow.errors import ModelFileError, RequestError
-from serow.store import gguf, pipeline, split
+from serow.store import gguf, picture, pipeline, split
 from serow.store import manifest as media
 from serow.store.adapter import check_fit
 from serow.store.assembly import Parts
 from serow.store.blobs import Blobs, hex_of
+from serow.store.folder import INDEX
 from serow.store.heads import Heads
 from serow.store.manifest import Config, Layer, encode, encode_config
 from serow.store.name import Name
 from serow.store.recipe import Recipe
 from serow.store.remote import RemoteFiles
-from serow.store.weights import Weights, human_count
+from serow.store.weights import Weights
 
 __all__ = ["Draft", "Recipe"]
 
@@ -50,6 +50,7 @@ class Draft:
         self._config = Config()
         self._base: Parts | None = None
         self.parsed = 0  # GGUF files that were read
+        self.warnings: list[str] = []  # what is not taken
 
     @classmethod
     def of(cls, recipe: Recipe, blobs: Blobs, heads: Heads, base: bytes | None, guesser: bytes | None = None) -> "Draft":
@@ -158,7 +159,7 @@ class Draft:
             self._entries.append(Entry(layer, None, extra))
 
     def _add_files(self, files: Mapping[str, str]) -> None:
-        if pipeline.INDEX in files:
+        if INDEX in files:
             self._add_pipeline(files)
             return
         self._refuse_others(files)
@@ -301,23 +302,11 @@ class Draft:
         self._config = msgspec.structs.replace(self._config, **said)
 
     def _add_pipeline(self, files: Mapping[str, str]) -> None:
-        counts: Counter[str] = Counter()
-        for path, digest in sorted(files.items()):
-            digest = self._present(digest, path)
-            if path.endswith(".safetensors"):
-                counts += self._heads.count_parameters(self._blobs.path(digest))
-            size = self._blobs.size(digest)
-            layer = Layer(media_type=media.PIPELINE_FILE, digest=digest, size=size, name=pipeline.check_path(path))
-            self._entries.append(Entry(layer))
-        family = pipeline.family(self._blobs.read(files[pipeline.INDEX], media.CONFIG_LIMIT), files)
-        self._config = Config(
-            model_format="diffusers",
-            model_family=family,
-            model_families=[family],
-            model_type=human_count(counts.total()),
-            file_type=max(counts, key=counts.__getitem__, default="unknown"),
-            capabilities=["image"],
-        )
+        present = {path: self._present(digest, path) for path, digest in files.items()}
+        made = picture.make(present, self._blobs, self._heads)
+        self._entries += map(Entry, made.layers)
+        self._config = made.config
+        self.warnings += made.warnings
 
     def _present(self, digest: str, path: str = "") -> str:
         """The digest in its canonical form; raises ModelFileError when its blob is not there."""

@@ -1,6 +1,5 @@
 """The heads of model files, which strangers wrote: read in the processes of a pool where there is one, and remembered."""
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
@@ -45,9 +44,9 @@ class Heads:
         """Which part of how many a file of a split model is; raises ModelFileError, StoreError."""
         return self._read(weights.place, path)
 
-    def count_parameters(self, path: Path) -> Counter[str]:
-        """How many numbers of each type a safetensors file holds; raises ModelFileError, StoreError."""
-        return Counter(self._read(safetensors.count_parameters, path))
+    def read_shapes(self, path: Path) -> dict[str, tuple[str, list[int]]]:
+        """Type and shape of every tensor of a safetensors file by name; raises ModelFileError, StoreError."""
+        return self._read(safetensors.read_shapes, path)
 
     def _read(self, function: Callable[[*_Ts], _Value], *args: *_Ts) -> _Value:
         if self._pool is None:

@@ -5,98 +5,107 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from serow.errors import ModelFileError
+from serow.store import parts, tensors
 from serow.store.blobs import Blobs, disk_errors
-from serow.store.manifest import Layer, decode
+from serow.store.folder import CONVERT, INDEX, PICKLES, WEIGHTS, choose, files_under
+from serow.store.manifest import PIPELINE_FILE, Layer, Manifest, decode
 from serow.store.picture_defaults import Hints
-from serow.store.safetensors import count_parameters
+from serow.store.safetensors import count_types, read_shapes
 
-INDEX = "model_index.json"  # the file that makes a folder a pipeline
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}")
-_WEIGHTS = ".safetensors"
-_KINDS = (".json", _WEIGHTS, ".txt", ".jinja", ".model")  # nothing that could hold code or a pickle
-_PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
-_CONVERT = "keep only its .safetensors files, or convert it: DiffusionPipeline.from_pretrained(folder).save_pretrained(new)"
+_PART = re.compile(r"[A-Za-z0-9_]{1,100}")
 _CLASS = re.compile(r"[A-Za-z0-9_]{1,100}")
+_MOST_PARTS = 40
 # whose classes load weights and nothing else; the last ones are modules of diffusers
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "deepfloyd_if", "kolors", "latent_diffusion")
 
 
-def check_path(path: str) -> str:
-    """A path within a pipeline; raises ModelFileError for one that leaves it, or for a kind of file that is not kept."""
-    parts = path.split("/")
-    if not 1 <= len(parts) <= 4 or not all(_PART.fullmatch(part) for part in parts):
-        raise ModelFileError("file path must be relative")
-    if PurePosixPath(path).suffix.lower() in _PICKLES:
-        raise ModelFileError(f"{path} could hold code: weights must be safetensors", hint=_CONVERT)
-    if PurePosixPath(path).suffix not in _KINDS:
-        raise ModelFileError(f"{path} is not a kind of file that a pipeline may have: {', '.join(_KINDS)}")
-    return path
+def files_of(folder: Path) -> tuple[dict[str, Path], Sequence[str]]:
+    """The files of a pipeline by their paths within it, and what is said of those that are left out.
 
-
-def files_of(folder: Path) -> dict[str, Path]:
-    """The files of a pipeline by their paths within it, without pictures, programs and the like, which are not kept.
-
-    Raises ModelFileError when it is no pipeline, or holds pickles.
+    Raises ModelFileError when it is no pipeline, or its weights are pickles.
     """
     if not (folder / INDEX).is_file():
         raise ModelFileError("the folder is not a diffusers pipeline", hint=f"it has no {INDEX}")
-    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {check_path(name): path for name, path in paths.items() if belongs(name)}
-
-
-def belongs(name: str) -> bool:
-    """Whether a file of a folder is part of its pipeline, or has to be refused: weights at the top are a copy of all parts."""
-    suffix = PurePosixPath(name).suffix.lower()
-    return suffix in (*_KINDS, *_PICKLES) and "/." not in f"/{name}" and (suffix != _WEIGHTS or "/" in name)
+    with disk_errors():
+        paths = files_under(folder)
+    chosen = choose(paths)
+    return {name: paths[name] for name in chosen.kept}, chosen.left_out
 
 
 def refuse_single(paths: Iterable[str]) -> None:
     """Refuse weights without the folder they belong to; raises ModelFileError."""
-    if any(path.lower().endswith(_WEIGHTS) for path in paths):
+    if any(path.lower().endswith(WEIGHTS) for path in paths):
         raise ModelFileError(
-            f"a {_WEIGHTS} file alone has no tokenizer and no configuration: a whole diffusers folder is needed",
+            f"a {WEIGHTS} file alone has no tokenizer and no configuration: a whole diffusers folder is needed",
             hint="make one: StableDiffusionPipeline.from_single_file(file).save_pretrained(folder), or the class that fits",
         )
 
 
 def refuse_pickle(path: str) -> None:
     """Refuse a file that could hold code; raises ModelFileError."""
-    if PurePosixPath(path).suffix.lower() in _PICKLES:
-        raise ModelFileError(f"{path} could hold code: weights must be safetensors or GGUF", hint=_CONVERT)
+    if PurePosixPath(path).suffix.lower() in PICKLES:
+        raise ModelFileError(f"{path} could hold code: weights must be safetensors or GGUF", hint=CONVERT)
 
 
-def family(index: bytes, paths: Iterable[str]) -> str:
-    """The class of pipeline that model_index.json names, whose parts lie at `paths`.
+@dataclass(frozen=True)
+class Index:
+    """What model_index.json says: the class of the pipeline, library and class of each part, and settings beside them."""
 
-    Raises ModelFileError when a part is missing, or is of a class that is not known to be harmless.
-    """
-    entries = decode(index, dict[str, Any], INDEX)
-    name = entries.get("_class_name")
+    family: str
+    parts: Mapping[str, tuple[str, str]]
+    absent: tuple[str, ...] = ()  # parts that the pipeline can do without
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse_index(data: bytes) -> Index:
+    """Read a model_index.json, Ollama's too; raises ModelFileError for a part of a class that is not known to be harmless."""
+    entries = decode(data, dict[str, Any], INDEX)
+    name = entries.get("_class_name", entries.get("architecture"))
     if not isinstance(name, str) or not _CLASS.fullmatch(name):
         raise ModelFileError(f"the model's {INDEX} is broken")
+    found: dict[str, tuple[str, str]] = {}
+    absent = []
+    for part, entry in entries.items():
+        if isinstance(entry, list) and entry and entry[0] is None:
+            absent.append(part)
+        elif isinstance(entry, list) and entry and isinstance(entry[0], str):
+            found[part] = _part(part, entry)
+    if len(found) > _MOST_PARTS:
+        raise ModelFileError(f"the model's {INDEX} names {len(found)} parts, more than a pipeline has")
+    known = {*found, *absent, "architecture"}
+    settings = {key: value for key, value in entries.items() if key not in known and not key.startswith("_")}
+    return Index(name, found, tuple(absent), settings)
+
+
+def _part(part: str, entry: list[Any]) -> tuple[str, str]:
+    if len(entry) != 2 or not _PART.fullmatch(part):
+        raise ModelFileError(f"the model's {INDEX} is broken")
+    library, kind = entry
+    if library not in _LIBRARIES or not isinstance(kind, str) or not _CLASS.fullmatch(kind):
+        raise ModelFileError(f"the part {part} is code of the model's own, which is not run")
+    return library, kind
+
+
+def check_parts(data: bytes, paths: Iterable[str]) -> Index:
+    """The model_index.json of a pipeline whose files lie at `paths`; raises ModelFileError also when a part is missing."""
+    index = parse_index(data)
     folders = {path.partition("/")[0] for path in paths if "/" in path}
-    for part, entry in _parts(entries):
-        library, kind = entry
-        if library not in _LIBRARIES or not isinstance(kind, str) or not _CLASS.fullmatch(kind):
-            raise ModelFileError(f"the part {part} is code of the model's own, which is not run")
+    for part in index.parts:
         if part not in folders:
             raise ModelFileError(f"the part {part} is missing")
-    return name
+    return index
 
 
-def _parts(entries: dict[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Name, library and class of every part that is there."""
-    for name, entry in entries.items():
-        if isinstance(entry, list) and entry and entry[0] is not None:
-            if len(entry) != 2:
-                raise ModelFileError(f"the model's {INDEX} is broken")
-            yield name, (entry[0], entry[1])
+def read_index(folder: Path) -> Index:
+    """The model_index.json of a folder that was checked."""
+    return parse_index((folder / INDEX).read_bytes())
 
 
 def hints(paths: Iterable[str], read: Callable[[str], bytes]) -> Hints:
@@ -119,9 +128,30 @@ def hints(paths: Iterable[str], read: Callable[[str], bytes]) -> Hints:
 
 def check_folder(folder: Path) -> int:
     """Check a folder that was laid out, before it is loaded; returns its number of parameters. Raises ModelFileError."""
-    files = files_of(folder)
-    family(files[INDEX].read_bytes(), files)
-    return sum(sum(count_parameters(path).values()) for name, path in files.items() if name.endswith(_WEIGHTS))
+    files, _ = files_of(folder)
+    index = check_parts(files[INDEX].read_bytes(), files)
+    parts.check(index.parts, files, lambda path: files[path].read_bytes(), lambda path: _shapes(files[path]), other=())
+    if index.settings.get("quantization"):
+        tensors.refuse_kind(index.settings["quantization"], "the model")
+    return sum(_count(folder / part) for part in {name.partition("/")[0] for name in files if name.endswith(WEIGHTS)})
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(shape) for name, (_, shape) in read_shapes(path).items()}
+
+
+def _count(folder: Path) -> int:
+    """How many numbers the weights of a part have."""
+    single = folder / tensors.FOLDER
+    if single.is_dir():
+        files = {path.name.removesuffix(WEIGHTS): path for path in single.iterdir()}
+        return tensors.count_parameters(tensors.tensors_of(files, folder.name))
+    return sum(count_types(read_shapes(path)).total() for path in folder.glob(f"*{WEIGHTS}"))
+
+
+def layers_of(manifest: Manifest) -> list[Layer]:
+    """The layers of a manifest that are the files of a pipeline, named by their paths in it; none for another model."""
+    return manifest.all(PIPELINE_FILE) or tensors.laid_out(manifest)
 
 
 def folder_name(layers: Iterable[Layer]) -> str:

@@ -4,6 +4,8 @@ Source: https://github.com/huggingface/safetensors#format. Eight bytes of length
 """
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -24,39 +26,61 @@ _BITS = {
 }  # fmt: skip
 
 
-class _Tensor(Struct):
+class Tensor(Struct, frozen=True):
+    """What a header says of a tensor: its type ("F16") and its shape."""
+
     dtype: str
     shape: Annotated[list[_Size], Meta(max_length=16)]
     data_offsets: tuple[_Size, _Size]
 
 
+class Header(Struct, frozen=True):
+    """The tensors of a file by name, and what stands beside them."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
 _Entries = Annotated[dict[str, msgspec.Raw], Meta(max_length=_MOST_TENSORS)]
 
 
-def count_parameters(path: Path) -> dict[str, int]:
-    """How many numbers of each type ("F16") a file holds; raises ModelFileError when it is broken, StoreError."""
+def read_header(path: Path) -> Header:
+    """The header of a file, checked against its size; raises ModelFileError when it is broken, StoreError."""
     with disk_errors(), path.open("rb") as file:
         size = path.stat().st_size
         length = int.from_bytes(file.read(_LENGTH), "little")
         if not 0 < length <= min(_LONGEST_HEADER, size - _LENGTH):
             raise _broken("its header is cut or longer than the file")
-        header = file.read(length)
-    counts: dict[str, int] = {}
-    for tensor in _tensors(header):
+        header = _decode(file.read(length))
+    for tensor in header.tensors.values():
         _check(tensor, size - _LENGTH - length)
-        counts[tensor.dtype] = counts.get(tensor.dtype, 0) + math.prod(tensor.shape)
+    return header
+
+
+def read_shapes(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Type and shape of every tensor of a file by name; raises ModelFileError when it is broken, StoreError."""
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in read_header(path).tensors.items()}
+
+
+def count_types(shapes: Mapping[str, tuple[str, list[int]]]) -> Counter[str]:
+    """How many numbers of each type ("F16") there are."""
+    counts: Counter[str] = Counter()
+    for dtype, shape in shapes.values():
+        counts[dtype] += math.prod(shape)
     return counts
 
 
-def _tensors(header: bytes) -> list[_Tensor]:
+def _decode(header: bytes) -> Header:
     try:
         entries = msgspec.json.decode(header, type=_Entries)
-        return [msgspec.json.decode(entry, type=_Tensor) for name, entry in entries.items() if name != _METADATA]
+        metadata = entries.pop(_METADATA, msgspec.Raw(b"{}"))
+        tensors = {name: msgspec.json.decode(entry, type=Tensor) for name, entry in entries.items()}
+        return Header(tensors, msgspec.json.decode(metadata, type=dict[str, str]))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise _broken("its header is not what the format says") from None
 
 
-def _check(tensor: _Tensor, room: int) -> None:
+def _check(tensor: Tensor, room: int) -> None:
     """Refuse a tensor that lies outside the file, or whose place does not fit its shape."""
     start, end = tensor.data_offsets
     if not start <= end <= room:

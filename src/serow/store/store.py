@@ -30,7 +30,7 @@ from serow.store.create import Draft, Recipe
 from serow.store.heads import Heads
 from serow.store.index import Index
 from serow.store.links import is_changed
-from serow.store.manifest import PIPELINE_FILE, Layer, Manifest, decode_manifest
+from serow.store.manifest import Layer, Manifest, decode_manifest
 from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.pipeline import folder_name
@@ -343,9 +343,9 @@ def _pipeline_of(data: bytes) -> Sequence[Layer]:
     """The files of a manifest that are laid out in a folder; none when it has none, or is broken."""
     try:
         manifest = decode_manifest(data)
+        return pipeline.layers_of(manifest) or parts_of(manifest)
     except ModelFileError:
         return ()
-    return manifest.all(PIPELINE_FILE) or parts_of(manifest)
 
 
 def _digests(data: bytes) -> set[str]:

@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     QwenImagePipeline,
@@ -30,13 +33,17 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
 )
 
-_CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+_CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+)
 _VAE = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2, "norm_num_groups": 4}
 
 
@@ -100,7 +107,7 @@ def flux(tokenizer: Any) -> Any:
     ]
     t5 = T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *letters], extra_ids=0)
     encoder = T5EncoderModel(
-        T5Config(vocab_size=len(t5), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, pad_token_id=0, eos_token_id=1)
+        T5Config(vocab_size=len(t5), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2, pad_token_id=0, eos_token_id=1)
     )
     transformer = FluxTransformer2DModel(
         in_channels=16,
@@ -108,7 +115,7 @@ def flux(tokenizer: Any) -> Any:
         num_single_layers=1,
         attention_head_dim=16,
         num_attention_heads=2,
-        joint_attention_dim=16,
+        joint_attention_dim=32,
         pooled_projection_dim=16,
         guidance_embeds=True,
         axes_dims_rope=[4, 4, 8],
@@ -124,31 +131,59 @@ def flux(tokenizer: Any) -> Any:
     )
 
 
-def z_image(_: Any) -> Any:
-    """Z-Image: transformer, Qwen3."""
-    tokenizer = qwen_tokenizer()
-    config = Qwen3Config(
+def qwen3(tokenizer: Any, num_layers: int) -> Any:
+    """The settings of Qwen3, rows of 32 numbers: a group of quantized ones."""
+    return Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=num_layers,
+        num_attention_heads=4,
         num_key_value_heads=1,
         head_dim=8,
         bos_token_id=None,
         eos_token_id=None,
     )
+
+
+def z_image(_: Any) -> Any:
+    """Z-Image: transformer, Qwen3."""
+    tokenizer = qwen_tokenizer()
     transformer = ZImageTransformer2DModel(
-        in_channels=4, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16, axes_dims=[4, 4, 8]
+        in_channels=4, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=32, axes_dims=[4, 4, 8]
     )
     for name in ("x_pad_token", "cap_pad_token"):  # left empty until weights are loaded
         torch.nn.init.zeros_(getattr(transformer, name))
     return ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=vae(4, shift_factor=0.0),
-        text_encoder=Qwen3Model(config),
+        text_encoder=Qwen3Model(qwen3(tokenizer, 2)),
         tokenizer=tokenizer,
         transformer=transformer,
+    )
+
+
+def klein(_: Any) -> Any:
+    """FLUX.2 Klein: transformer, Qwen3 of three tapped layers, distilled."""
+    tokenizer = qwen_tokenizer()
+    transformer = Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=96,
+        timestep_guidance_channels=32,
+        axes_dims_rope=[4, 4, 4, 4],
+        guidance_embeds=False,
+    )
+    return Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=AutoencoderKLFlux2(block_out_channels=[8, 8], latent_channels=4, sample_size=32, **_VAE),
+        text_encoder=Qwen3ForCausalLM(qwen3(tokenizer, 28)),
+        tokenizer=tokenizer,
+        transformer=transformer,
+        is_distilled=True,
     )
 
 
@@ -193,7 +228,7 @@ def main(tokenizer: str, out: str) -> None:
     """Save every pipeline to a folder of its name."""
     torch.manual_seed(1)
     shared = CLIPTokenizer.from_pretrained(tokenizer)
-    for build in (stable_diffusion, flux, z_image, qwen_image):
+    for build in (stable_diffusion, flux, z_image, klein, qwen_image):
         build(shared).save_pretrained(Path(out) / build.__name__)
 
 

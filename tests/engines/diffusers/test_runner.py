@@ -3,7 +3,6 @@
 import asyncio
 import io
 import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -242,12 +241,12 @@ async def test_a_broken_autoencoder_gives_an_error_and_no_black_picture(tmp_path
     ("name", "data", "message"),
     [
         ("unet/diffusion_pytorch_model.safetensors", b"\1" * 100, "a safetensors file is broken"),
-        ("unet/config.json", None, "the model's files do not make a pipeline that can be loaded"),
+        ("unet/config.json", None, "the part unet (UNet2DConditionModel) has no config.json"),
         ("model_index.json", b'{"_class_name": "X", "unet": ["os", "y"]}', "the part unet is code of the model's own"),
         (
             "model_index.json",
             b'{"_class_name": "DDIMPipeline", "unet": ["diffusers", "UNet2DModel"]}',
-            "the model's files do not",
+            "the files of the part unet (UNet2DModel)",
         ),
     ],
     ids=["broken weights", "no configuration", "foreign code", "another kind of pipeline"],
@@ -256,23 +255,13 @@ async def test_a_folder_that_can_not_be_loaded_says_why(tmp_path: Path, name: st
     runner = runner_of(damaged(tmp_path, name, data))
     with pytest.raises(LoadError) as failed:
         await runner.load()
-    assert str(failed.value).startswith(message) and "/" not in str(failed.value)
+    assert str(failed.value).startswith(message) and str(tmp_path) not in str(failed.value)
 
 
 def test_without_the_packages_the_request_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
     with pytest.raises(RequestError, match="image models need the package torch"):
         require_packages()
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny pipelines with random weights, of the kinds that people use."""
-    out = tmp_path_factory.mktemp("folders")
-    script = Path(__file__).parent / "folders.py"
-    argv = [sys.executable, str(script), str(SHAPES / "tokenizer"), str(out)]
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=100)
-    return out
 
 
 @pytest.mark.parametrize("kind", ["stable_diffusion", "flux", "z_image", "qwen_image"])

@@ -1,5 +1,7 @@
 """A diffusers pipeline, loaded from its files. Imported in the child only: torch takes seconds."""
 
+import inspect
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
 from serow.engines.diffusers.memory import Plan, hold_to_free_memory, is_out_of_memory, plan, shortage
+from serow.engines.diffusers.parts import class_of, has_weights, load_network, load_settings
 from serow.engines.diffusers.pipeline import Pipeline
 from serow.engines.diffusers.protocol import ImageSpec
+from serow.errors import LoadError
+from serow.store.pipeline import Index, read_index
 
 LOAD_ERRORS = (  # what loading files that are broken or do not fit together is known to raise
     OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, MemoryError, SafetensorError,
@@ -27,20 +32,51 @@ def load(spec: ImageSpec, count: int) -> Pipeline:
     transformers.utils.logging.set_verbosity_error()
     if spec.num_thread > 0:
         torch.set_num_threads(spec.num_thread)
-    folder = Path(spec.folder)
     chosen = plan(count, num_gpu=spec.num_gpu, main_gpu=spec.main_gpu)
     hold_to_free_memory(chosen.device)
-    pipe = DiffusionPipeline.from_pretrained(
-        folder,
-        dtype=chosen.dtype,
-        variant=_variant(folder),
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
+    pipe = build(Path(spec.folder), chosen.dtype)
     pipe.set_progress_bar_config(disable=True)
     _place(pipe, chosen)
     return Pipeline(pipe, chosen.device, name=spec.name)
+
+
+def build(folder: Path, dtype: torch.dtype) -> Any:
+    """The pipeline of a folder, its networks in main memory; raises LoadError."""
+    index = read_index(folder)
+    kind = getattr(diffusers, index.family, None)
+    if not (isinstance(kind, type) and issubclass(kind, DiffusionPipeline)):
+        raise LoadError(f"the model is a {index.family}, which diffusers {diffusers.__version__} does not have")
+    wanted = inspect.signature(kind).parameters
+    parts = {name: _part(folder / name, *entry, dtype) for name, entry in index.parts.items() if name in wanted}
+    given = {
+        **{name: value for name, value in index.settings.items() if name in wanted},
+        **dict.fromkeys(index.absent),
+        **parts,
+    }
+    given = {name: value for name, value in given.items() if name in wanted}
+    _check_parts(index, wanted, given)
+    return kind(**given)
+
+
+def _check_parts(index: Index, wanted: Any, given: dict[str, Any]) -> None:
+    """Refuse a pipeline that lacks a part which its class does not do without."""
+    for name, parameter in wanted.items():
+        is_needed = parameter.default is inspect.Parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if is_needed and name not in ("self", *given):
+            raise LoadError(f"the model is a {index.family} without the part {name}")
+
+
+def _part(folder: Path, library: str, name: str, dtype: torch.dtype) -> Any:
+    kind = class_of(folder.name, library, name)
+    try:
+        if has_weights(kind):
+            return load_network(folder, kind, dtype)
+        return load_settings(folder, kind)
+    except LOAD_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
+        traceback.print_exception(error)
+        raise LoadError(f"the files of the part {folder.name} ({name}) can't be loaded: {type(error).__name__}") from error
 
 
 def explain_load(error: Exception) -> str:
@@ -52,13 +88,6 @@ def explain_load(error: Exception) -> str:
     if isinstance(error, SafetensorError):
         return "the model's weights are broken"
     return f"the model's files do not make a pipeline that can be loaded ({type(error).__name__})"
-
-
-def _variant(folder: Path) -> str | None:
-    """ "fp16" when a component has its weights in that form only."""
-    halves = folder.rglob("*.fp16*.safetensors")
-    plain = {path.parent for path in folder.rglob("*.safetensors") if ".fp16" not in path.name}
-    return "fp16" if any(path.parent not in plain for path in halves) else None
 
 
 def _place(pipe: Any, chosen: Plan) -> None:

@@ -1,0 +1,92 @@
+"""Parts of a pipeline, looked at before anything is loaded: what is missing, cut, or does not fit its neighbour.
+
+The checks need no torch, so they are made when a model is made and again before it is loaded. Whether the weights of a part are
+those of its settings is found when the part is built.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from serow.errors import ModelFileError
+from serow.store import vocabulary
+from serow.store.folder import WEIGHTS
+from serow.store.manifest import decode
+from serow.store.tensors import FOLDER
+
+Read = Callable[[str], bytes]
+Shapes = Callable[[str], Mapping[str, tuple[int, ...]]]
+
+_SETTINGS = {  # how the classes of parts without weights end: the files of which they need one
+    "Tokenizer": (),
+    "TokenizerFast": (),
+    "Scheduler": ("scheduler_config.json",),
+    "Processor": ("preprocessor_config.json", "processor_config.json"),
+    "ProcessorFast": ("preprocessor_config.json", "processor_config.json"),
+    "FeatureExtractor": ("preprocessor_config.json",),
+}
+_MOST_LAYERS = 1000
+_MOST_BLOCKS = 100
+_COUNTS = re.compile(r"layers|depth|num_blocks|num_hidden|n_refiner", re.IGNORECASE)
+_LARGEST_SIDE = 1 << 20  # numbers in a row
+_SIDES = re.compile(
+    r"(?:hidden|intermediate|embed|inner)_?(?:size|dim)|channels|cross_attention_dim|d_model|d_ff", re.IGNORECASE
+)
+
+
+def check(
+    parts: Mapping[str, tuple[str, str]], paths: Collection[str], read: Read, shapes: Shapes, other: Collection[str]
+) -> None:
+    """Raise ModelFileError for a part that can't be what the index says; the weights of `other` parts lie elsewhere."""
+    for part, (_, kind) in parts.items():
+        files = [path for path in paths if path.startswith(f"{part}/")]
+        ending = next((each for each in _SETTINGS if kind.endswith(each)), None)
+        if ending is None:
+            _check_network(part, kind, files, read, has_weights=part not in other)
+        elif _SETTINGS[ending] and not any(f"{part}/{name}" in files for name in _SETTINGS[ending]):
+            raise ModelFileError(f"the part {part} ({kind}) has no {_SETTINGS[ending][0]}")
+        elif ending.startswith("Tokenizer"):
+            encoder = part.replace("tokenizer", "text_encoder")
+            rows = _rows(encoder, paths, shapes) if encoder in parts and encoder not in other else 0
+            vocabulary.check(part, files, read, rows)
+
+
+def _check_network(part: str, kind: str, files: Collection[str], read: Read, *, has_weights: bool) -> None:
+    if f"{part}/config.json" not in files:
+        raise ModelFileError(f"the part {part} ({kind}) has no config.json")
+    if has_weights and not any(path.endswith(WEIGHTS) for path in files):
+        raise ModelFileError(f"the part {part} ({kind}) has no weights")
+    config = decode(read(f"{part}/config.json"), dict[str, Any], f"{part}/config.json")
+    if isinstance(found := config.get("quantization_config"), dict):
+        raise ModelFileError(
+            f"the part {part} ({kind}) is quantized with {str(found.get('quant_method', 'another library'))[:40]}"
+        )
+    _check_sizes(f"{part}/config.json", config)
+
+
+def _check_sizes(path: str, config: Mapping[str, Any]) -> None:
+    """Refuse settings that no model has: building it would take hours and all memory."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            _check_sizes(path, value)
+        numbers = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, int)]
+        if isinstance(value, list) and len(value) > _MOST_BLOCKS and _COUNTS.search(name):
+            raise ModelFileError(f"{path}: {name} has {len(value)} entries, more than any model")
+        most = _MOST_LAYERS if _COUNTS.search(name) else _LARGEST_SIDE if _SIDES.search(name) else None
+        if most is not None and any(not 0 <= number <= most for number in numbers):
+            raise ModelFileError(f"{path}: {name} is {str(value)[:40]}, which no model has")
+
+
+def _rows(encoder: str, paths: Collection[str], shapes: Shapes) -> int:
+    """How many tokens the embedding of a text encoder has numbers for."""
+    weights = [path for path in paths if path.startswith(f"{encoder}/") and path.endswith(WEIGHTS)]
+    return max((_rows_in(path, f"{encoder}/{FOLDER}/", shapes) for path in weights), default=0)
+
+
+def _rows_in(path: str, single: str, shapes: Shapes) -> int:
+    """The same of one file; below `single` a file is named for its tensor."""
+    if not path.startswith(single):
+        return vocabulary.embedding_rows(shapes(path))
+    if not vocabulary.is_embedding(path.removeprefix(single).removesuffix(WEIGHTS)):
+        return 0
+    return max((shape[0] for shape in shapes(path).values() if len(shape) == 2), default=0)

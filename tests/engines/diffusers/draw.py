@@ -1,0 +1,34 @@
+"""Pictures of folders, drawn as the child does: `python draw.py REQUEST FOLDER…` prints a JSON list of digests or errors.
+
+One process for many folders: torch takes seconds to import.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+
+from serow.engines.base import ImageRequest
+from serow.engines.diffusers import load
+from serow.engines.diffusers.protocol import ImageSpec
+from serow.errors import SerowError
+from serow.store.pipeline import check_folder
+
+
+def drawn(folder: str, request: ImageRequest) -> str:
+    """The digest of the picture that a folder draws, or why there is none."""
+    try:
+        pipeline = load.load(ImageSpec(folder=folder, num_thread=1), check_folder(Path(folder)))
+        (image,), _ = pipeline.draw(request, lambda *_: None)
+    except SerowError as error:
+        return f"{type(error).__name__}: {error}"
+    except load.LOAD_ERRORS as error:
+        return load.explain_load(error)
+    return hashlib.sha256(image).hexdigest()
+
+
+if __name__ == "__main__":
+    wanted = msgspec.json.decode(sys.argv[1], type=ImageRequest)
+    print(json.dumps([drawn(folder, wanted) for folder in sys.argv[2:]]))
