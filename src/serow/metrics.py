@@ -22,6 +22,12 @@ _STALL_BOUNDS = (0.5, 1, 2, 5, 10, 30)
 
 _GAUGES: tuple[tuple[str, str, Callable[[LoadedModel], float]], ...] = (
     ("serow_model_memory_bytes", "Memory that the engine of a loaded model holds.", lambda loaded: loaded.size),
+    ("serow_model_layers", "Layers of a loaded model.", lambda loaded: loaded.request.num_layers or loaded.model.layers.count),
+    (
+        "serow_model_offloaded_layers",
+        "Of these, how many lie on devices.",
+        lambda loaded: sum(use.layers for use in loaded.uses),
+    ),
     ("serow_model_places", "Requests that a loaded model can run together.", lambda loaded: loaded.request.num_parallel),
     ("serow_model_running", "Requests that have a place in a loaded model.", lambda loaded: loaded.num_running),
     ("serow_model_waiting", "Requests that wait for a place in a loaded model.", lambda loaded: loaded.num_waiting),
@@ -126,10 +132,25 @@ class Engines(Collector):
             for each in loaded:
                 gauge.add_metric((each.model.name.display_shortest,), value(each))
             yield gauge
+        yield from self._devices()
         yield from self._counters()
         info = GaugeMetricFamily("serow_info", "Always 1; the label tells the version.", labels=("version",))
         info.add_metric((__version__,), 1)
         yield info
+
+    def _devices(self) -> Iterator[Metric]:
+        total = GaugeMetricFamily("serow_device_memory_bytes", "Memory of a device.", labels=("device",))
+        free = GaugeMetricFamily("serow_device_free_bytes", "Memory of a device that is free.", labels=("device",))
+        held = GaugeMetricFamily(
+            "serow_device_model_bytes", "Memory of a device that a model holds.", labels=("device", "model")
+        )
+        for device in self._scheduler.devices:
+            total.add_metric((device.id,), device.total)
+            free.add_metric((device.id,), device.free)
+        for loaded in self._scheduler.loaded():
+            for use in loaded.uses:
+                held.add_metric((use.id, loaded.model.name.display_shortest), use.size)
+        yield from (total, free, held)
 
     def _counters(self) -> Iterator[Metric]:
         counts = self._scheduler.counts

@@ -5,10 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from serow.devices.device import Device
+from serow.devices.inventory import Inventory
 from serow.engines.base import LoadRequest
 from serow.engines.kinds import Feature
 from serow.engines.llamacpp.report import LoadReport
 from serow.engines.selection import Selection
+from serow.errors import NotEnoughMemory
 from serow.options import LoadOptions
 from serow.scheduler.devices import Devices
 from serow.scheduler.resident import Demand
@@ -63,12 +66,73 @@ class Engine:
         await asyncio.sleep(self.machine.load_time)
         if self.machine.load_errors:
             raise self.machine.load_errors.pop(0)
+        if self.machine.cards:
+            self.machine.cards.take(self)
         self.is_alive = True
 
     async def close(self) -> None:
         await asyncio.sleep(self.machine.close_time)
         self.is_alive = False
+        if self.machine.cards:
+            self.machine.cards.give_back(self)
         self.is_closed = True
+
+
+class Cards(Inventory):
+    """Devices that the wheel can use, as their driver would measure them. What an engine takes is what was planned for it.
+
+    `others` is what other programs hold; `delay` how long the driver takes to give back what an engine has held.
+    """
+
+    def __init__(self, **memory: int) -> None:
+        super().__init__()
+        self.memory = memory
+        self.others: dict[str, int] = {}
+        self.delay = 0.0
+        self.is_silent = False  # the driver does not answer
+        self.num_measured = 0
+        self._held: list[tuple[Engine, str, int]] = []
+
+    @property
+    def may_have_devices(self) -> bool:
+        return True
+
+    def free(self, name: str) -> int:
+        held = sum(size for _, other, size in self._held if other == name)
+        return self.memory[name] - held - self.others.get(name, 0)
+
+    async def refresh(self, seconds: float = 5.0) -> bool:
+        if self.is_silent:
+            await asyncio.sleep(seconds)
+            return False
+        await asyncio.sleep(0.001)
+        self.num_measured += 1
+        self.devices = tuple(
+            Device(
+                id=name,
+                name=f"card {name}",
+                kind="cuda",
+                driver="a driver",
+                total=total,
+                free=self.free(name),
+                handles={"wheel": f"CUDA{number}", "diffusers": f"cuda:{number}"},
+            )
+            for number, (name, total) in enumerate(self.memory.items())
+        )
+        return True
+
+    def take(self, engine: Engine) -> None:
+        """Raises NotEnoughMemory as an engine does."""
+        for use in engine.request.uses:
+            if use.size > self.free(use.id):
+                raise NotEnoughMemory("could not load the model: there is not enough memory for the model")
+            self._held.append((engine, use.id, use.size))
+
+    def give_back(self, engine: Engine) -> None:
+        def gone() -> None:
+            self._held = [held for held in self._held if held[0] is not engine]
+
+        asyncio.get_running_loop().call_later(self.delay, gone)
 
 
 class Machine(Devices):
@@ -81,6 +145,7 @@ class Machine(Devices):
         self.load_time = LOAD_TIME
         self.close_time = 0.0
         self.load_errors: list[Exception] = []
+        self.cards: Cards | None = None
 
     def start(self, request: LoadRequest) -> Engine:
         self.engines.append(Engine(self, request))
@@ -105,7 +170,7 @@ class Machine(Devices):
 
     def scheduler(self, selection: Selection | None = None, **settings: float) -> Scheduler:
         """A scheduler for this machine."""
-        return Scheduler(Settings(**settings), self.start, self, selection)  # type: ignore[arg-type]
+        return Scheduler(Settings(**settings), self.start, self, selection, self.cards)  # type: ignore[arg-type]
 
 
 class Request:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from serow.devices.match import match
 
 _LIST_DEADLINE = 20.0  # seconds for an engine to list its devices: a driver that compiles its first program takes some
 _TORCH_DEADLINE = 60.0  # to import torch
-_FRESH = 1.0  # seconds that a measurement holds
 _log = logging.getLogger(__name__)
 
 
@@ -74,7 +72,6 @@ class Inventory:
         self._environ = environ
         self._listings: dict[Asked, Listing] = {}
         self._card_ids: list[str] = []
-        self._measured_at = -_FRESH
         self._task: asyncio.Task[None] | None = None
         self._was_told = False
         self.devices: tuple[Device, ...] = ()
@@ -99,11 +96,6 @@ class Inventory:
     def may_have_devices(self) -> bool:
         """Whether there is a trace of a card, or an engine that was built for one."""
         return self._is_worth_a_look() or any(asked.executable for asked in self._engines())
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether the last measurement is of this moment."""
-        return time.monotonic() - self._measured_at < _FRESH
 
     @property
     def is_hung(self) -> bool:
@@ -132,7 +124,6 @@ class Inventory:
         listings = await asyncio.gather(*map(self._list, asked))
         self._listings = dict(zip(asked, listings, strict=True))
         self.devices = match(cards, listings, self._environ, is_hung=self._reader.is_hung)
-        self._measured_at = time.monotonic()
         self._tell()
 
     async def _list(self, asked: Asked) -> Listing:

@@ -57,7 +57,7 @@ class Hardware:
             _log.warning("looking at the GPUs takes longer than %g s: what was known before holds", _PATIENCE)
         for resident in residents:
             if resident.state is State.LOADING and resident.memory.devices and resident.runner:
-                taken = await asyncio.to_thread(self._taken, resident.runner.pid)
+                taken = self._taken(resident.runner.pid)
                 yet = {name: max(0, size - taken.get(name, 0)) for name, size in resident.memory.devices.items()}
                 resident.uncounted = resident.uncounted.with_devices(yet)
         self._holds_until = asyncio.get_running_loop().time() + _HOLDS
@@ -128,7 +128,7 @@ class Hardware:
 
     async def _given_back(self, resident: Resident, before: dict[str, int]) -> None:
         """Wait until the drivers report as free what a model held, that was `before` its end; what is missing is told."""
-        held = {name: size for name, size in resident.memory.devices.items() if name in before}
+        held = {use.id: use.size for use in resident.uses if use.id in before}
         if self._inventory is None or not held:
             return
         clock = asyncio.get_running_loop().time

@@ -17,6 +17,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from serow.devices.device import Device
 from serow.devices.inventory import Inventory
 from serow.devices.use import Use as DeviceUse
 from serow.engines.base import LoadRequest, Runner
@@ -176,6 +177,11 @@ class Scheduler:
     def num_waiting(self) -> int:
         """Requests that wait, for whatever model."""
         return len(self._queue)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """What there is beside the CPU, as it was measured last."""
+        return self._hardware.devices
 
     def loaded(self) -> list[LoadedModel]:
         """What is in memory, the longest to stay first."""

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from serow.devices.use import Use
 from serow.engines.child import Listen
 from serow.engines.kinds import FlagSet
 from serow.engines.llamacpp.flags import ik_flags, llama_cpp_flags
@@ -116,6 +117,42 @@ def test_the_wheel_and_an_executable_are_told_the_same(flags: Flags) -> None:
         "--cache-ram": params.cache_ram_mib,
     }
     assert {name: told[told.index(name) + 1] for name in spoken} == {name: str(value) for name, value in spoken.items()}
+
+
+def placed(*layers: int, num_layers: int = 5) -> list[str]:
+    """What llama.cpp is told of so many layers on each of its devices."""
+    uses = tuple(Use(id=str(number), handle=f"CUDA{number}", layers=count) for number, count in enumerate(layers))
+    request = replace(load_request(ZOO / "zoo-think.gguf"), uses=uses, num_layers=num_layers)
+    return list(llama_cpp_flags(describe(request), Listen("/tmp/x.sock", 0, "key"), True))
+
+
+@pytest.mark.req("DEV-04")
+@pytest.mark.parametrize(
+    ("layers", "told", "left_out"),
+    [
+        ((5,), "--device CUDA0 --n-gpu-layers 5 --split-mode none --main-gpu 0", "--tensor-split"),
+        ((2,), "--device CUDA0 --n-gpu-layers 2 --split-mode none --main-gpu 0", "--tensor-split"),
+        ((3, 2), "--device CUDA0,CUDA1 --n-gpu-layers 5 --split-mode layer --tensor-split 3,2 --main-gpu 0", "auto-fit"),
+        ((), "--device none --n-gpu-layers 0 --split-mode none", "--main-gpu"),
+    ],
+)
+def test_a_placement_is_spelt_out_and_the_engine_guesses_nothing(layers: tuple[int, ...], told: str, left_out: str) -> None:
+    arguments = placed(*layers)
+    words = told.split()
+    assert {name: arguments[arguments.index(name) + 1] for name in words[::2]} == dict(
+        zip(words[::2], words[1::2], strict=True)
+    )
+    assert left_out not in arguments
+    assert arguments[arguments.index("--fit") + 1] == "off"
+
+
+@pytest.mark.req("DEV-05")
+def test_an_engine_tells_its_buffers_where_devices_hold_something_and_only_failures_elsewhere() -> None:
+    assert [arguments[arguments.index("--log-verbosity") + 1] for arguments in (placed(5), placed())] == ["4", "1"]
+
+
+def test_a_model_without_a_plan_is_started_as_the_engine_itself_decides() -> None:
+    assert "--device" not in placed(num_layers=0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ik_llama.cpp takes the key nowhere else there")

@@ -373,7 +373,23 @@ def _verbose(loaded: Any) -> dict[str, Any]:
         "num_running": loaded.num_running,
         "num_waiting": loaded.num_waiting,
     }
-    return asdict(_ps_model(loaded)) | _engine(loaded.request) | numbers
+    return asdict(_ps_model(loaded)) | _engine(loaded.request) | numbers | _devices(loaded)
+
+
+def _devices(loaded: Any) -> dict[str, Any]:
+    """What devices hold of a model, as the engine has measured it."""
+    held = [
+        {
+            "name": use.name or use.handle,
+            "layers": use.layers,
+            "weights": use.weights,
+            "cache": use.cache,
+            "compute": use.compute,
+        }
+        for use in loaded.uses
+    ]
+    num_layers = loaded.request.num_layers or loaded.model.layers.count
+    return {"devices": held, "num_layers": num_layers, "num_gpu": sum(use.layers for use in loaded.uses)}
 
 
 def _time(moment: datetime) -> str:

@@ -1,0 +1,265 @@
+"""The scheduler on a machine with cards, in virtual time: what is planned, told, tried again, and given back."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serow.engines.base import LoadRequest
+from serow.errors import NotEnoughMemory, RequestError
+from serow.options import LoadOptions
+from serow.scheduler.scheduler import LoadedModel, Scheduler
+from serow.store.layers import Layers
+from serow.store.model import Model
+from tests.scheduler.machine import GIB, MIB, Cards, Machine, Request, model
+from tests.scheduler.virtual import VirtualLoop, settle, virtual_time
+
+CONTEXT = 400 * MIB  # what a driver is guessed to take for a process
+
+
+def layered(name: str, size: int = 4 * GIB, count: int = 8) -> Model:
+    """A model of so many equal layers, whose context takes 8 MiB a layer for 4096 tokens."""
+    each = size // count
+    layers = Layers((each,) * (count - 1), each, 0, (2 << 10,) * (count - 1), (0,) * (count - 1), 0)
+    return replace(model(name, size), layers=layers)
+
+
+def machine(**cards: int) -> Machine:
+    found = Machine()
+    found.cards = Cards(**{name: size * GIB for name, size in cards.items()})
+    return found
+
+
+def where(loaded: LoadedModel) -> dict[str, int]:
+    return {use.id: use.layers for use in loaded.uses}
+
+
+async def told(request: Request) -> list[str]:
+    await request.begun()
+    assert request.lease is not None
+    return request.lease.notices.take()
+
+
+@pytest.mark.req("DEV-01", "DEV-03")
+@virtual_time
+async def test_a_model_goes_to_the_card_where_it_fits_with_what_is_free_now() -> None:
+    here = machine(a=24, b=8)
+    assert here.cards
+    async with here.scheduler() as scheduler:
+        assert await told(Request(scheduler, layered("m"))) == []
+        assert [where(each) for each in scheduler.loaded()] == [{"b": 8}]
+        here.cards.others["a"] = 23 * GIB  # another program came
+        assert await told(Request(scheduler, layered("n"))) != []
+        here.cards.others["b"] = 4 * GIB
+        placed = {each.model.name.model: where(each) for each in scheduler.loaded()}
+        assert placed == {"m": {"b": 8}, "n": {"b": 3, "a": 1}}
+
+
+@pytest.mark.req("DEV-06")
+@virtual_time
+async def test_a_model_that_fits_in_part_says_so_with_the_load_and_with_the_first_answer_only() -> None:
+    here = machine(a=3)
+    async with here.scheduler(num_parallel=1) as scheduler:
+        first = await Request(scheduler, layered("m")).begun()
+        assert first.lease is not None
+        (said,) = first.lease.notices.look()
+        assert (
+            said.startswith("m:latest runs 3 of 8 layers on the CPU: it needs ") and "card a has 3072 MiB to plan with" in said
+        )
+        assert first.lease.notices.take() == [said]
+        assert first.lease.notices.look() == first.lease.notices.take() == []
+        (loaded,) = scheduler.loaded()
+        assert 0 < loaded.size_vram < 4 * GIB
+
+
+@pytest.mark.req("DEV-03", "DEV-05")
+@virtual_time
+async def test_num_gpu_and_main_gpu_are_kept_and_nothing_is_said_of_a_wish() -> None:
+    here = machine(a=24, b=8)
+    async with here.scheduler(num_parallel=1) as scheduler:
+        assert await told(Request(scheduler, layered("m"), options=LoadOptions(num_gpu=3, main_gpu=0))) == []
+        assert await told(Request(scheduler, layered("n"), options=LoadOptions(num_gpu=0))) == []
+        assert await told(Request(scheduler, layered("o"), options=LoadOptions(num_gpu=10**9, main_gpu=0))) == []
+        placed = {each.model.name.model: where(each) for each in scheduler.loaded()}
+        assert placed == {"m": {"a": 3}, "n": {}, "o": {"a": 8}}
+        sizes = {each.model.name.model: (each.size, each.size_vram) for each in scheduler.loaded()}
+        assert sizes["n"][1] == 0
+        assert sizes["o"][0] == sizes["o"][1]  # all of it
+
+
+@pytest.mark.req("DEV-03")
+@virtual_time
+async def test_a_main_gpu_that_is_not_there_is_refused_with_those_that_are() -> None:
+    async with machine(a=24, b=8).scheduler() as scheduler:
+        with pytest.raises(RequestError, match=r'"main_gpu" is 5, there is no such device: 0 is card a, 1 is card b'):
+            await Request(scheduler, layered("m"), options=LoadOptions(main_gpu=5)).begun()
+        assert await told(Request(scheduler, layered("m"))) == []
+
+
+@pytest.mark.req("DEV-04")
+@virtual_time
+async def test_memory_that_another_program_took_meanwhile_makes_it_smaller_once_and_that_is_told() -> None:
+    here = machine(a=8)
+    assert here.cards
+    async with here.scheduler(num_parallel=1) as scheduler:
+        request = Request(scheduler, layered("m"))
+        await asyncio.sleep(0.5)  # planned and loading
+        here.cards.others["a"] = 5 * GIB
+        said = await told(request)
+        assert said == ["m:latest did not fit with 8 layers on devices as planned: it runs with 5 of 8 layers there"]
+        assert [sum(use.layers for use in engine.request.uses) for engine in here.engines] == [8, 5]
+        assert [where(each) for each in scheduler.loaded()] == [{"a": 5}]
+
+
+@pytest.mark.req("DEV-04")
+@virtual_time
+async def test_a_second_failure_is_an_error_with_the_numbers_and_the_next_request_is_planned_anew() -> None:
+    here = machine(a=8)
+    assert here.cards
+    here.load_errors = [NotEnoughMemory("there is not enough memory for the model") for _ in range(2)]
+    async with here.scheduler(num_parallel=1) as scheduler:
+        with pytest.raises(NotEnoughMemory, match=r"for the model; card a has 8192 MiB free, \d+ MiB were planned"):
+            await Request(scheduler, layered("m")).begun()
+        assert await told(Request(scheduler, layered("m"))) == []
+
+
+@pytest.mark.req("DEV-04")
+@virtual_time
+async def test_only_a_context_that_nobody_named_becomes_smaller() -> None:
+    here = Machine()
+    too_little = NotEnoughMemory("there is not enough memory for the model")
+    async with here.scheduler() as scheduler:
+        here.load_errors = [too_little]
+        assert await told(Request(scheduler, model("m"))) == ["m:latest did not fit with a context of 4096 tokens: it has 2048"]
+        here.load_errors = [too_little]
+        with pytest.raises(NotEnoughMemory):
+            await Request(scheduler, model("n"), options=LoadOptions(num_ctx=4096)).begun()
+
+
+@pytest.mark.req("DEV-07")
+@virtual_time
+async def test_what_an_engine_held_is_planned_with_once_the_driver_reports_it_as_free() -> None:
+    here = machine(a=6)
+    assert here.cards
+    here.cards.delay = 3.0
+    async with here.scheduler(num_parallel=1) as scheduler:
+        await (await Request(scheduler, layered("m")).begun()).end()
+        assert await told(Request(scheduler, layered("n"))) == []  # idle ones leave for all of it
+        assert {each.model.name.model: where(each) for each in scheduler.loaded()} == {"n": {"a": 8}}
+        assert asyncio.get_running_loop().time() > 3.0
+
+
+@pytest.mark.req("DEV-07")
+@virtual_time
+async def test_what_does_not_come_back_is_told_and_waited_for_no_longer(caplog: pytest.LogCaptureFixture) -> None:
+    here = machine(a=6)
+    assert here.cards
+    here.cards.delay = 60.0
+    async with here.scheduler(num_parallel=1) as scheduler:
+        await (await Request(scheduler, layered("m")).begun()).end()
+        await scheduler.unload(layered("m"))
+        assert 5 < asyncio.get_running_loop().time() < 10
+    assert "of card a did not come back within 5 s" in caplog.text
+
+
+@pytest.mark.req("DEV-01")
+@virtual_time
+async def test_a_driver_that_hangs_costs_a_request_its_deadline_and_the_model_runs() -> None:
+    here = machine(a=24)
+    assert here.cards
+    here.cards.is_silent = True
+    async with here.scheduler() as scheduler:
+        await Request(scheduler, layered("m")).begun()
+        assert [where(each) for each in scheduler.loaded()] == [{}]
+        assert asyncio.get_running_loop().time() < 10
+
+
+@pytest.mark.req("DEV-01")
+@virtual_time
+async def test_a_card_that_vanishes_is_planned_with_no_more() -> None:
+    here = machine(a=24, b=8)
+    assert here.cards
+    async with here.scheduler() as scheduler:
+        await Request(scheduler, layered("m")).begun()
+        del here.cards.memory["b"]
+        await Request(scheduler, layered("n")).begun()
+        assert {each.model.name.model: set(where(each)) for each in scheduler.loaded()}["n"] == {"a"}
+
+
+@pytest.mark.req("DEV-09")
+@virtual_time
+async def test_a_card_runs_up_to_64_requests_together_as_its_memory_goes() -> None:
+    async with machine(a=80).scheduler() as scheduler:
+        await Request(scheduler, layered("m")).begun()
+        assert scheduler.loaded()[0].request.num_parallel == 64
+    async with machine(a=6).scheduler() as scheduler:
+        await Request(scheduler, layered("m")).begun()
+        assert 8 < scheduler.loaded()[0].request.num_parallel < 64
+    async with machine(a=80).scheduler(num_parallel=3) as scheduler:
+        await Request(scheduler, layered("m")).begun()
+        assert scheduler.loaded()[0].request.num_parallel == 3
+
+
+@pytest.mark.req("DEV-03")
+@virtual_time
+async def test_models_that_draw_and_models_that_write_share_a_card_and_evict_each_other() -> None:
+    here = machine(a=6)
+    async with here.scheduler(num_parallel=1) as scheduler:
+        painter = model("p", 3 * GIB, capabilities=("image",))
+        await (await Request(scheduler, painter).begun()).end()
+        assert [where(each) for each in scheduler.loaded()] == [{"a": 1}]
+        await (await Request(scheduler, layered("m")).begun()).end()
+        assert {each.model.name.model: where(each) for each in scheduler.loaded()} == {"m": {"a": 8}}
+        await Request(scheduler, painter).begun()
+        assert {each.model.name.model: where(each) for each in scheduler.loaded()} == {"p": {"a": 1}}
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from("mnop"), st.sampled_from([0.0, 0.3, 2.0]), st.booleans(), st.sampled_from([-1, -1, 3, 0])),
+    min_size=1,
+    max_size=8,
+)
+SIZES = {"m": 1, "n": 3, "o": 5, "p": 9}  # GiB
+
+
+def check(here: Machine, scheduler: Scheduler) -> None:
+    """Nothing is over-committed, measured by what engines hold."""
+    assert here.cards
+    assert all(here.cards.free(name) >= 0 for name in here.cards.memory)
+    assert all(isinstance(engine.request, LoadRequest) for engine in here.engines)
+    assert not any("did not fit" in said for each in scheduler.loaded() for said in notices(scheduler, each))
+
+
+def notices(scheduler: Scheduler, loaded: LoadedModel) -> list[str]:
+    residents = [each for each in scheduler._residents if each.request is loaded.request]
+    return [said for resident in residents for said in resident.notices.all]
+
+
+@pytest.mark.req("DEV-03")
+@settings(max_examples=30, deadline=None)
+@given(STEPS, st.sampled_from([(4, 4), (12, 3), (6, 6), (2, 2)]))
+def test_a_random_walk_over_commits_no_card_and_starves_nobody(
+    steps: list[tuple[str, float, bool, int]], cards: tuple[int, int]
+) -> None:
+    async def walk() -> None:
+        here = machine(a=cards[0], b=cards[1])
+        async with asyncio.timeout(3600), here.scheduler(num_parallel=2) as scheduler:
+            running = []
+            for name, pause, ends, num_gpu in steps:
+                request = Request(scheduler, layered(name, SIZES[name] * GIB), options=LoadOptions(num_gpu=num_gpu))
+                running.append(request)
+                await asyncio.sleep(pause)
+                check(here, scheduler)
+                if ends and running[0].is_running:
+                    await running.pop(0).end()
+            while running:  # everybody gets his turn once the others end
+                begun = asyncio.wait([asyncio.ensure_future(each.begun()) for each in running], return_when="FIRST_COMPLETED")
+                await asyncio.wait_for(begun, 600)
+                check(here, scheduler)
+                await running.pop(next(place for place, each in enumerate(running) if each.is_running)).end()
+            await settle()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(walk())
