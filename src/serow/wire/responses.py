@@ -73,19 +73,7 @@ def decode(body: bytes, memory: Memory, *, truncates: bool = False) -> Responses
         raise fields.fault("model", "model is required", "missing_required_parameter")
     _check_unsupported(fields)
     items = [*_earlier(fields, memory), *items_of(fields, memory.item)]
-    messages = messages_of(items, fields.warnings)
-    if not messages:
-        raise fields.fault("input", "input holds nothing to answer: send a message")
-    tools, offered = _tools(fields)
-    choice = tool_choice_of(fields, tools, prefixes={f"{each.namespace}." for each in offered.values() if each.namespace})
-    conversation = Conversation(
-        [*_instructions(fields), *messages],
-        () if choice.mode == "none" else tools,
-        choice if tools else ToolChoice(),
-    )
-    text = fields.member("text")
-    if text:
-        text.ignore(["verbosity"])
+    conversation, offered = _conversation(fields, items)
     ask = Ask(
         model=model,
         prompt=conversation,
@@ -93,7 +81,7 @@ def decode(body: bytes, memory: Memory, *, truncates: bool = False) -> Responses
         options=options_of(fields, "max_output_tokens"),
         fallbacks=FALLBACKS,
         keep_alive=keep_alive_of(fields),
-        format=format_of(text.member("format")) if text else None,
+        format=_format(fields),
         think=False if is_begun(conversation.messages) else think_of(fields),
         think_required=False,
         truncate=may_truncate(fields, default=truncates),
@@ -107,6 +95,25 @@ def decode(body: bytes, memory: Memory, *, truncates: bool = False) -> Responses
     fields.warn_of_unread()
     warned = replace(ask, warnings=tuple(fields.warnings))
     return ResponsesRequest(warned, tuple(items), repeated, offered, is_stored, len(body))
+
+
+def _conversation(fields: Fields, items: Sequence[Item]) -> tuple[Conversation, dict[str, Offered]]:
+    """What is to be answered, and the tools that are offered, by the name that the model knows."""
+    messages = messages_of(items, fields.warnings)
+    if not messages:
+        raise fields.fault("input", "input holds nothing to answer: send a message")
+    tools, offered = _tools(fields)
+    choice = tool_choice_of(fields, tools, prefixes={f"{each.namespace}." for each in offered.values() if each.namespace})
+    shown = () if choice.mode == "none" else tools
+    return Conversation([*_instructions(fields), *messages], shown, choice if tools else ToolChoice()), offered
+
+
+def _format(fields: Fields) -> Any:
+    text = fields.member("text")
+    if not text:
+        return None
+    text.ignore(["verbosity"])
+    return format_of(text.member("format"))
 
 
 def _check_unsupported(fields: Fields) -> None:
