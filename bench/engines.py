@@ -91,6 +91,7 @@ class Side:
         async with self.session.get("/api/ps?verbose=1") as response:
             loaded = (await response.json())["models"][0]
         shape = f"{loaded['num_parallel']} slots, {loaded['num_draft']} drafts, flash attention {loaded['flash_attention']}"
+        shape += ", repacked" * loaded["repack"]
         return f"{loaded['engine']}, {shape}"
 
 

@@ -111,7 +111,7 @@ def _words(flags: "FlagSet") -> str:
     slots = f"{flags.num_parallel} slot{'s' * (flags.num_parallel != 1)}"
     attention = {None: "", True: ", flash attention", False: ", no flash attention"}[flags.flash_attention]
     threads = f", {flags.num_thread} thread{'s' * (flags.num_thread != 1)}" if flags.num_thread else ""
-    return slots + attention + ", drafts" * flags.drafts + threads
+    return slots + attention + ", drafts" * flags.drafts + ", repacked" * flags.repack + threads
 
 
 def _table(results: "Sequence[Check]") -> str:

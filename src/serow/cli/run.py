@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from serow.cli import progress
+from serow.cli.advice import advise
 from serow.cli.models import MODEL
 from serow.duration import parse_duration
 from serow.errors import RequestError, SerowError
@@ -114,6 +115,7 @@ def run(model: str, prompt: tuple[str, ...], insecure: bool, **settings: Any) ->
     text = " ".join((*_piped(), *prompt))
     with connect(start=True) as client:
         session = _open(client, model, insecure, settings)
+        advise()
         if text or not (sys.stdin.isatty() and sys.stdout.isatty()):
             if not session.ask(client, text):
                 raise click.exceptions.Exit(1)

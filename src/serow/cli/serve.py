@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from serow import settings
+from serow.cli.advice import advise
 from serow.cli.help import Command
 from serow.errors import SerowError
 
@@ -30,6 +31,7 @@ def serve(log_file: Path | None) -> None:
         forced(found)
         _check_address(found.host, found.port)
         _make_store(found.models)
+        advise()
         app.serve(found, log_file)
     except SerowError as error:
         if found.log != "json":

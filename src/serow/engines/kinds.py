@@ -35,6 +35,7 @@ class FlagSet(Struct, frozen=True):
     num_parallel: int = MAX_SLOTS  # most slots
     num_thread: int = 0  # that decode one stream; 0: all that the model has
     drafts: bool = False  # guess at the next tokens of a text that repeats itself; a built engine only
+    repack: bool = False  # lay the weights out for this CPU while they are read, into memory of the engine's own; ik only
 
 
 DEFAULT_FLAGS = FlagSet()
@@ -67,7 +68,14 @@ IK = Kind(
     "ik",
     flags=ik_flags,
     lacks=frozenset(Feature),
-    flag_sets=(FlagSet(True, drafts=True), FlagSet(True), FlagSet(False), FlagSet(True, 1)),
+    flag_sets=(
+        FlagSet(True, drafts=True, repack=True),
+        FlagSet(True, repack=True),
+        FlagSet(True, drafts=True),
+        FlagSet(True),
+        FlagSet(False),
+        FlagSet(True, 1),
+    ),
     has_unix_sockets=False,
     is_endless=False,
     cpu_batch=128,

@@ -11,7 +11,7 @@ import pytest
 
 from serow.devices.use import Use
 from serow.engines.child import Listen
-from serow.engines.kinds import FlagSet
+from serow.engines.kinds import IK, Engine, FlagSet
 from serow.engines.llamacpp.flags import ik_flags, llama_cpp_flags
 from serow.engines.llamacpp.params import common_params, describe
 from serow.engines.llamacpp.spec import LlamaSpec, batch_size, draft_sizes, physical_cores, usable_cores
@@ -92,6 +92,18 @@ def test_the_guesses_of_all_slots_fit_in_a_batch(
     assert draft_sizes(spec, batch) == expected
     assert num_parallel * (1 + expected[1]) <= batch
     assert draft_sizes(describe(request), batch) == (0, 0)
+
+
+@pytest.mark.parametrize(("use_mmap", "expected"), [(None, True), (False, True), (True, False)])
+def test_weights_are_repacked_where_that_is_chosen_unless_the_user_wants_the_file_mapped(
+    use_mmap: bool | None, expected: bool
+) -> None:
+    request = load_request(ZOO / "zoo-think.gguf", use_mmap=use_mmap, engine=Engine(IK))
+    listen = Listen("x", 0, "k")
+    spec = describe(replace(request, flags=FlagSet(repack=True)))
+    assert ("--run-time-repack" in ik_flags(spec, listen, False)) is expected
+    assert "--run-time-repack" not in ik_flags(describe(request), listen, False)
+    assert "--run-time-repack" not in llama_cpp_flags(spec, listen, False)
 
 
 def test_physical_cores_are_those_that_may_be_used() -> None:

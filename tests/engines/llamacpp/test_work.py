@@ -24,6 +24,20 @@ async def test_reading_a_long_prompt_is_progress(think: LlamaRunner, monkeypatch
     assert len(told) > 500 / 128  # the largest batch that an engine takes on a CPU
 
 
+async def test_an_engine_that_has_nothing_to_do_takes_no_cpu(think: LlamaRunner) -> None:
+    await chunks_of(think, completion(await chat(think, "Hello"), 16))
+    await until_slots(think, [False] * 4)
+    process = psutil.Process(think.pid)
+
+    def cpu() -> float:
+        return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
+
+    before = cpu()
+    with pytest.raises(psutil.TimeoutExpired):  # a second passes
+        await asyncio.to_thread(process.wait, 1)
+    assert cpu() - before <= 0.01  # which is as fine as the system counts
+
+
 @pytest.mark.req("LIFE-05")
 async def test_closing_the_iterator_frees_the_slot(think: LlamaRunner) -> None:
     async with aclosing(think.complete(completion(await chat(think, "Hello"), -1, **ENDLESS))) as chunks:

@@ -32,6 +32,8 @@ def ik_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
     yield from _adapters(spec)
     if spec.use_mmap is False:
         yield "--no-mmap"
+    if spec.repack:
+        yield "--run-time-repack"
     yield from ("--context-shift", "on", "--jinja", "--metrics")
 
 

@@ -51,6 +51,7 @@ def describe(request: LoadRequest, slots: str = "", chat_template: str = "") -> 
         memory_limit=0 if request.embeds else memory_limit(request.memory, request.prompt_cache),
         flash_attention=request.flags.flash_attention,
         num_draft=NUM_DRAFT if request.flags.drafts else 0,
+        repack=request.flags.repack and options.use_mmap is not True,  # a wish comes before what was checked
         slots=slots,
         pooling=_pooling(request),
     )

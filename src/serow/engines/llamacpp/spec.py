@@ -45,6 +45,7 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
     memory_limit: int = 0  # bytes that it may hold beside mapped files, 0 for no limit
     flash_attention: bool | None  # None: as the engine decides
     num_draft: int  # 0: nothing is guessed
+    repack: bool = False  # the weights are laid out anew, in memory of the engine's own
     chat_template: str = ""  # in place of the model file's own, "" for that
     adapters: tuple[str, ...] = ()  # LoRA files, applied one after the other
     slots: str  # the directory that slots are saved to and restored from, "" for none

@@ -364,6 +364,7 @@ def _engine(request: LoadRequest) -> dict[str, Any]:
         "num_batch": batch,
         "flash_attention": spec.flash_attention_word,
         "num_draft": draft_sizes(spec, batch)[1],
+        "repack": spec.repack,
     }
 
 
