@@ -6,6 +6,7 @@ import pytest
 
 from serow.cli.models import processor
 from tests.gguf_files import split
+from tests.transformers_folder import folder
 
 from .conftest import Serow
 
@@ -152,8 +153,8 @@ def test_create_takes_a_folder_with_one_model_in_it(serow: Serow, home: Path, zo
     ],
 )
 def test_create_says_what_is_wrong_with_a_path(serow: Serow, home: Path, line: str, error: str) -> None:
-    for folder in ("two", "empty"):
-        (home / folder).mkdir()
+    for each in ("two", "empty"):
+        (home / each).mkdir()
     for name in ("a.gguf", "b.gguf"):
         (home / "two" / name).touch()
     (home / "Modelfile").write_text(f"{line}\n")
@@ -187,6 +188,17 @@ def test_a_split_model_is_named_by_one_of_its_parts_and_says_what_the_whole_says
     assert serow("create", "test/whole").code == 0
     assert serow("run", "test/parts", "Count to 5").out == serow("run", "test/whole", "Count to 5").out != ""
     assert serow("rm", "test/parts", "test/whole").code == 0
+
+
+@pytest.mark.req("LIB-32")
+def test_a_folder_of_transformers_is_named_by_from_and_says_what_its_gguf_says(serow: Serow, home: Path, zoo: Path) -> None:
+    folder(zoo / "zoo-think.gguf", home / "folder")
+    (home / "folder" / "README.md").write_text("about it")
+    for name, source in (("test/folder", "./folder"), ("test/whole", "zoo-think")):
+        (home / "Modelfile").write_text(f"FROM {source}\nPARAMETER temperature 0\nPARAMETER num_predict 20\n")
+        assert serow("create", name).code == 0
+    assert serow("run", "test/folder", "Count to 5").out == serow("run", "test/whole", "Count to 5").out != ""
+    assert serow("rm", "test/folder", "test/whole").code == 0
 
 
 @pytest.mark.req("LIB-29")

@@ -1,6 +1,7 @@
 """Pulling from a registry that behaves, and from one that doesn't."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -449,3 +450,48 @@ async def test_a_name_of_the_catalog_is_not_waited_for_where_nothing_answers(
 async def _nothing(*_: object) -> Any:
     raise PullError("the package index has nothing")
     yield {}
+
+
+def _drip(size: int, pause: float) -> Any:
+    """A blob that comes byte by byte, whatever range is asked for."""
+
+    class Dripping(web.StreamResponse):
+        async def prepare(self, request: web.BaseRequest) -> Any:
+            writer = await super().prepare(request)
+            with contextlib.suppress(ConnectionError):
+                for _ in range(size):
+                    await self.write(b"x")
+                    await asyncio.sleep(pause)
+            return writer
+
+    return Dripping()
+
+
+@pytest.mark.req("LIB-10")
+@pytest.mark.parametrize("minds_ranges", [True, False], ids=["parts", "one stream"])
+async def test_a_lone_blob_that_drips_is_asked_for_again_and_given_up(
+    registry: Registry, pulls: Pulls, store: Store, monkeypatch: pytest.MonkeyPatch, minds_ranges: bool
+) -> None:
+    data = WEIGHTS_DATA[: (1 << 20) + 1] if minds_ranges else WEIGHTS_DATA
+    registry.model("zoo/tiny", data)
+    asked_for: list[str] = []
+
+    def drip(request: web.Request, blob: bytes) -> web.StreamResponse | None:
+        if blob != data:
+            return None
+        asked_for.append(request.headers["Range"])
+        first, _, last = request.headers["Range"].removeprefix("bytes=").partition("-")
+        response = _drip(len(blob), 0.01)
+        if minds_ranges:
+            response.set_status(206)
+            response.headers["Content-Range"] = f"bytes {first}-{last}/{len(blob)}"
+            response.content_length = int(last) - int(first) + 1
+        else:
+            response.content_length = len(blob)
+        return response  # type: ignore[no-any-return]
+
+    registry.trick = drip
+    with pytest.raises(RegistryError, match=r"^max retries exceeded: too slow$"):
+        await pulled(pulls, asked(registry))
+    assert 4 <= len(asked_for) <= 12
+    assert store.list() == []

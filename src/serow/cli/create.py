@@ -132,13 +132,14 @@ def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[st
     """FROM lines as files by the names they get, and names of models; raises SerowError for what can't go together."""
     from serow.store.folder import INDEX
     from serow.store.pipeline import refuse_single
+    from serow.store.text_folder import CONFIG, is_one
 
     files: dict[str, Path] = {}
     names = []
     for text in sources:
         path = _path(text, base)
         is_path = _is_path(text)
-        if path.is_dir() and (is_path or any(path.glob("*.gguf")) or (path / INDEX).is_file()):
+        if path.is_dir() and (is_path or any(path.glob("*.gguf")) or (path / INDEX).is_file() or (path / CONFIG).is_file()):
             files |= _files_in(path)
         elif path.is_file() or is_path:
             files |= {_free(each.name, files): each for each in _parts(_existing(text, base)) if each not in files.values()}
@@ -146,7 +147,7 @@ def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[st
             names.append(text)
     if len(names) + bool(files) > 1:
         raise RequestError("FROM lines name a model, or files of one: not both, and not two models")
-    if INDEX not in files:
+    if INDEX not in files and not is_one(files):
         refuse_single(files)
     return files, names
 
@@ -159,12 +160,18 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _files_in(folder: Path) -> dict[str, Path]:
-    """The files of a diffusers pipeline, else the one GGUF file of a folder and its projector; raises SerowError."""
+    """The files of a diffusers pipeline or of a text model, else a folder's one GGUF file and its projector.
+
+    Raises SerowError.
+    """
+    from serow.store import text_folder
     from serow.store.folder import INDEX
     from serow.store.pipeline import files_of
     from serow.store.split import names_of
 
     found = {path.name: path for path in sorted(folder.glob("*.gguf")) if path.is_file()}
+    if not found and text_folder.is_one(path.name for path in folder.iterdir()) and not (folder / INDEX).is_file():
+        return {path.name: path for path in sorted(folder.iterdir()) if text_folder.belongs(path.name) and path.is_file()}
     if (folder / INDEX).is_file() or not found:
         files, left_out = files_of(folder)
         for said in left_out:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
-from serow.library.conversion.work import merge, quantize
+from serow.library.conversion.work import convert, merge, quantize
 from serow.library.progress import Record
 from serow.store.create import Draft, Recipe
 from serow.store.manifest import DRAFT, WEIGHTS
@@ -39,6 +39,8 @@ async def create(store: Store, name: Name, recipe: Recipe, warnings: list[str]) 
 
 def _conversions(store: Store, recipe: Recipe, draft: Draft, made: list[str]) -> Iterator[AsyncGenerator[Record, None]]:
     """What is made of the files before the manifest is written."""
+    if draft.conversion:
+        yield convert(store, draft, made)
     if recipe.merge and len(draft.parts) > 1:
         yield merge(store, draft, made)
     for media_type, wanted in ((WEIGHTS, recipe.quantize), (DRAFT, recipe.draft_quantize)):

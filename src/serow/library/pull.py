@@ -40,6 +40,7 @@ from serow.system.work import in_thread, together
 _MARGIN = 1 << 30  # bytes of disk that stay free
 _MARGIN_SHARE = 100  # or the hundredth part of a disk that is small
 _SOON = 3.0  # seconds
+_PATIENCE = 60.0  # seconds for the beginning of a file
 _LARGE = 64 << 20  # bytes of weights whose beginning is looked at first
 _HEADS = (1 << 20, 16 << 20)  # bytes: the keys, and with the vocabulary the names of the tensors
 _MANY_LAYERS, _MANY_LANES = 64, 16  # thousands of small layers come over more connections
@@ -154,11 +155,16 @@ class Pulls:
         if weights is None or weights.size < _LARGE or not top.size or self._store.blobs.has(weights.digest):
             return
         content = found.content.get(top.digest)
-        config = decode_config(await _beginning(place, top, CONFIG_LIMIT) if content is None else content)
+        content = await _beginning(place, top, CONFIG_LIMIT) if content is None else content
+        if content is None:
+            return
+        config = decode_config(content)
         if not {config.model_family, *(config.model_families or ())} & layouts.SUSPECTS:
             return
         for most in _HEADS:
-            head, is_whole = await in_thread(gguf.peek, await _beginning(place, weights, most))
+            if (data := await _beginning(place, weights, most)) is None:
+                return
+            head, is_whole = await in_thread(gguf.peek, data)
             if words := layouts.refusal(asked.name.display_shortest, layouts.instead_of(head, is_whole=is_whole)):
                 raise ModelFileError(words)
             if is_whole:
@@ -238,15 +244,17 @@ class Pulls:
                     item.is_there = True
 
 
-async def _beginning(place: Place, layer: Layer, most: int) -> bytes:
-    """The first bytes of a blob."""
+async def _beginning(place: Place, layer: Layer, most: int) -> bytes | None:
+    """The first bytes of a blob; None when they take too long to be waited for."""
     data = bytearray()
     try:
-        async with place.fetch(layer, 0, min(most, layer.size) - 1) as body:
+        async with asyncio.timeout(_PATIENCE), place.fetch(layer, 0, min(most, layer.size) - 1) as body:
             async for chunk in body.chunks:
                 data += chunk
                 if len(data) >= most:
                     break
+    except TimeoutError:
+        return None
     except Interrupted as error:
         raise RegistryError(error.reason) from error
     return bytes(data[:most])

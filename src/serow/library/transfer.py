@@ -4,7 +4,8 @@
 2. a broken connection, a 5xx, a name that does not resolve: 1, 2, 4 … 60 s, each a little less by chance;
 3. a link to storage that has ended: the next try asks the registry for another, at once;
 4. 429 and 503: all parts wait as long as the registry says;
-5. ten tries in a row while no part got a byte: enough.
+5. a try that brings less than a KiB in half a minute is broken off, and brought nothing;
+6. ten tries in a row while no part got anything: enough.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from serow.errors import RegistryError, RegistryRefused
 from serow.registries.base import Busy, Interrupted, LinkExpired
 
 _REFUSED_LINKS = 3  # fresh links in a row that are refused
+_WORTH = 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,13 @@ class Tries:
         self._num_links = 0
 
     def brought(self) -> None:
-        """This try brought bytes."""
+        """This try brought something."""
         self._shared.arrived()
         self._num_dry = self._num_links = 0
+
+    def watch(self) -> "Watch":
+        """Watch what a new try brings."""
+        return Watch(self, self._shared.pace.window)
 
     async def again(self, failure: Interrupted) -> None:
         """Wait before the next try; raises RegistryError when there should be none."""
@@ -93,6 +99,34 @@ class Tries:
             self._shared.pause(self._host, wait if failure.seconds is None else failure.seconds)
         else:
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+
+
+class Watch:
+    """What one try brings, so that a drip does not count."""
+
+    def __init__(self, tries: Tries, window: float) -> None:
+        self._tries = tries
+        self._window = window
+        self._since = time.monotonic()
+        self._count = 0  # bytes of this window
+        self._num_new = 0
+
+    def took(self, count: int, num_new: int) -> float | None:
+        """Note some bytes; at the end of a window how many came in a second. Raises Interrupted for a drip.
+
+        `num_new`: how many of them were not here before.
+        """
+        self._count += count
+        self._num_new += num_new
+        if self._num_new >= _WORTH:
+            self._tries.brought()
+        passed = time.monotonic() - self._since
+        if passed <= self._window:
+            return None
+        if self._count < _WORTH:
+            raise Interrupted("too slow")
+        rate, self._since, self._count = self._count / passed, time.monotonic(), 0
+        return rate
 
 
 class Speeds:

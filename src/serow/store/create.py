@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from serow.errors import ModelFileError, RequestError
-from serow.store import gguf, picture, pipeline, split
+from serow.store import gguf, picture, pipeline, split, text_folder
 from serow.store import manifest as media
 from serow.store.adapter import check_fit
 from serow.store.assembly import Parts
@@ -51,6 +51,7 @@ class Draft:
         self._base: Parts | None = None
         self.parsed = 0  # GGUF files that were read
         self.warnings: list[str] = []  # what is not taken
+        self.conversion: Mapping[str, str] = {}  # files of which the weights have to be made, by path and digest
 
     @classmethod
     def of(cls, recipe: Recipe, blobs: Blobs, heads: Heads, base: bytes | None, guesser: bytes | None = None) -> "Draft":
@@ -73,7 +74,7 @@ class Draft:
             draft._add_guesser(recipe.draft, media.decode_manifest(guesser))
         draft._add_texts(recipe)
         draft._add_info(recipe)
-        if recipe.quantize:
+        if recipe.quantize and not draft.conversion:
             draft._check_quantizable(media.WEIGHTS, may_merge=recipe.merge)
         if recipe.draft_quantize:
             draft._check_quantizable(media.DRAFT)
@@ -122,6 +123,15 @@ class Draft:
         """The files of the weights, in order."""
         return self._all(media.WEIGHTS)
 
+    def add_weights(self, digest: str) -> None:
+        """Take the file that was made of the folder; raises ModelFileError."""
+        weights = self._heads.describe(self._blobs.path(digest))
+        self._entries.insert(0, Entry(Layer(media_type=media.WEIGHTS, digest=digest, size=self._blobs.size(digest))))
+        self._config = msgspec.structs.replace(
+            _config_of(weights), **{name: value for name, value in msgspec.structs.asdict(self._config).items() if value}
+        )
+        self._check_adapters()
+
     def replace(self, old: Sequence[Layer], digest: str, size: int) -> None:
         """Take one file for others, the same numbers packed in another way. Raises ModelFileError."""
         weights = self._heads.describe(self._blobs.path(digest))
@@ -162,6 +172,9 @@ class Draft:
         if INDEX in files:
             self._add_pipeline(files)
             return
+        if text_folder.is_one(files):
+            self._add_folder(files)
+            return
         self._refuse_others(files)
         parts = _parts(files)
         for path, digest in sorted(files.items()):
@@ -191,16 +204,19 @@ class Draft:
             context_length=files.fields()["context_length"] or None,
         )
 
+    def _add_folder(self, files: Mapping[str, str]) -> None:
+        """A folder of which a GGUF has to be made; what it holds is checked."""
+        present = {path: self._present(digest, path) for path, digest in files.items()}
+        found = media.decode(self._blobs.read(present[text_folder.CONFIG], media.CONFIG_LIMIT), Any, text_folder.CONFIG)
+        text_folder.check(files, found)
+        for path, digest in present.items():
+            if path.endswith(text_folder.WEIGHTS):
+                self._heads.read_shapes(self._blobs.path(digest))
+        self.conversion = {path: digest for path, digest in present.items() if text_folder.is_read(path)}
+
     def _refuse_others(self, files: Mapping[str, str]) -> None:
         """Refuse files that are no GGUF, in words that say what they are (LIB-29, LIB-32)."""
-        if any(path.lower().endswith(".safetensors") for path in files):
-            if "config.json" not in files:
-                pipeline.refuse_single(files)
-            config = media.decode(self._blobs.read(self._present(files["config.json"]), media.CONFIG_LIMIT), Any, "config.json")
-            names = config.get("architectures") if isinstance(config, dict) else None
-            name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else "unknown"
-            hint = "convert it with llama.cpp's convert_hf_to_gguf.py, and give the .gguf file"
-            raise ModelFileError(f'unsupported architecture "{name}"', hint=hint)
+        pipeline.refuse_single(files)
         for path, digest in sorted(files.items()):
             if not gguf.is_gguf(self._blobs.path(self._present(digest, path))):
                 pipeline.refuse_pickle(path)
@@ -237,6 +253,8 @@ class Draft:
         """Refuse adapters that do not fit the weights; those of the base were looked at when it was made, or pulled."""
         adapters = [layer for layer in self._all(media.ADAPTER) if not layer.parent]
         weights = self._all(media.WEIGHTS)
+        if adapters and not weights and self.conversion:
+            return  # until there are
         if adapters and not weights:
             raise ModelFileError("an adapter needs a language model that it changes")
         for layer in adapters:
@@ -262,7 +280,7 @@ class Draft:
         path = self._blobs.path(layer.digest)
         if not gguf.is_gguf(path) or (weights := self._heads.describe(path)).kind != "model":
             raise ModelFileError("a draft must be a language model, as a GGUF file")
-        if not self._all(media.WEIGHTS):
+        if not self._all(media.WEIGHTS) and not self.conversion:
             raise ModelFileError("a draft needs a language model that it guesses for")
         self._drop(media.DRAFT)
         self._entries.append(Entry(layer))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from serow.errors import EngineError, ModelFileError, StoreError
 from serow.library.progress import TICK, Record
+from serow.store import text_folder
 from serow.store.blobs import disk_errors
 from serow.store.create import Draft
 from serow.store.manifest import WEIGHTS
@@ -52,6 +53,20 @@ async def merge(store: Store, draft: Draft, made: list[str]) -> AsyncGenerator[R
             yield {**record, "completed": min(completed, total)}
     yield {**record, "completed": total}
     draft.replace(parts, making.digest, store.blobs.size(making.digest))
+
+
+async def convert(store: Store, draft: Draft, made: list[str]) -> AsyncGenerator[Record, None]:
+    """Give a model in the making the GGUF of its folder; yields progress. `made` as for `quantize`."""
+    digests = {path: digest for path, digest in draft.conversion.items() if path.endswith(text_folder.WEIGHTS)}
+    total = sum(map(store.blobs.size, digests.values()))
+    record = {"status": "converting model", "digest": next(iter(digests.values())), "total": total}
+    making = Making(store, "converter", made)
+    args = [each for path, digest in draft.conversion.items() for each in (path, str(store.blobs.path(digest)))]
+    async with aclosing(making.run(Making.TARGET, *args)) as steps:
+        async for completed in steps:
+            yield {**record, "completed": min(completed, total)}
+    yield {**record, "completed": total}
+    draft.add_weights(making.digest)
 
 
 class Making:
