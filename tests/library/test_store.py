@@ -243,6 +243,16 @@ async def test_what_belongs_to_nothing_is_found_and_removed_on_request(library: 
 
 
 @pytest.mark.req("LIB-36")
+def test_a_model_that_is_deleted_while_it_is_looked_at_is_no_fault(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(store, "a")
+    (path,) = store.index.all()
+    monkeypatch.setattr(store.index, "all", lambda: [path, path.with_name("gone")])
+    assert prune(store, HOUR, dry_run=True) == []
+    path.unlink()
+    assert prune(store, HOUR, dry_run=True) == []
+
+
+@pytest.mark.req("LIB-36")
 def test_links_and_old_names_are_followed_and_left_as_they_are(store: Store, tmp_path: Path) -> None:
     digest = make(store, "linked")
     path, elsewhere = store.blobs.path(digest), tmp_path / "elsewhere"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from serow.errors import InvalidModelName, ModelFileError, RequestError
+from serow.errors import InvalidModelName, ModelFileError, RequestError, StoreError
 from serow.store.blobs import disk_errors
 from serow.store.manifest import decode_manifest
 from serow.store.store import Store
@@ -55,19 +55,21 @@ def _manifests(store: Store) -> Iterator[Waste]:
             name = store.index.name(path)
         except InvalidModelName:
             continue  # somebody else's
-        if store.index.find(name) != path:
-            yield Waste("double", store.index.shown(path), path.stat().st_size)
-        if not _is_whole(store, path):
-            yield Waste("broken", store.index.shown(path), path.stat().st_size)
+        with suppress(FileNotFoundError):  # a model that is deleted meanwhile
+            size = path.stat().st_size
+            if store.index.find(name) != path:
+                yield Waste("double", store.index.shown(path), size)
+            if not _is_whole(store, path) and path.exists():
+                yield Waste("broken", store.index.shown(path), size)
 
 
 def _is_whole(store: Store, path: Path) -> bool:
     try:
         manifest = decode_manifest(path.read_bytes())
-    except ModelFileError:
+        blobs = (manifest.config, *manifest.layers)
+        return all(store.blobs.has(each.digest) and store.blobs.size(each.digest) == each.size for each in blobs)
+    except (ModelFileError, StoreError):
         return False
-    blobs = (manifest.config, *manifest.layers)
-    return all(store.blobs.has(each.digest) and store.blobs.size(each.digest) == each.size for each in blobs)
 
 
 def _blobs(store: Store, older: float) -> Iterator[Waste]:
