@@ -42,5 +42,10 @@ def start(request: LoadRequest) -> Runner:
     return FakePainter() if request.model.is_image else Engine()
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Serve until a signal."""
     serve(load(), start=start)
+
+
+if __name__ == "__main__":
+    run()

@@ -51,7 +51,7 @@ async def ask(host: str, port: int, crowd: Crowd, tally: Tally, left: list[int])
         try:
             async with asyncio.timeout(DEADLINE):
                 streams[1].write(sent.bytes_)
-                status, body, goes_on = await answer_of(streams[0], sent)
+                status, body, goes_on = await answer_of(streams[0], is_head=sent.is_head)
             tally.statuses[str(status)] += 1
             if fault := judge(sent, status, body):
                 tally.faults.append(f"{fault}\n    {sent.bytes_[:600]!r}")
@@ -113,8 +113,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fuzz") as directory:
         root = Path(directory)
         fill(root / "models", has_pictures=False)
-        module = "serow" if arguments.real else "bench.fake_server"
-        with serving(root, module, SEROW_MAX_QUEUE="64") as server:
+        program = () if arguments.real else ("-m", "bench.fake_server")
+        with serving(root, *program, SEROW_MAX_QUEUE="64") as server:
             status = uvloop.run(fuzz(server, root / "log", arguments))
         if status:
             log = (root / "log").read_text(errors="replace").splitlines()

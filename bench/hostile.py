@@ -121,7 +121,7 @@ class Crowd:
         return method, path, with_value(body, place, self._random.choice(_TEXTS))
 
     def _place(self) -> Sent:
-        return _post(*self._hostile())
+        return post(*self._hostile())
 
     def _places(self) -> Sent:
         """Values that were made up, in some places that are not in one another."""
@@ -131,7 +131,7 @@ class Crowd:
             place = self._random.choice([place for place in places(body) if place] or [("model",)])
             if place[-1] not in _SLOW and not any(each[: len(place)] == place[: len(each)] for each in texts):
                 texts[place] = self._made_up(3)
-        return _post(method, path, with_values(body, texts))
+        return post(method, path, with_values(body, texts))
 
     def _made_up(self, levels: int) -> str:
         """JSON of a few levels, with odd values at its ends."""
@@ -147,13 +147,13 @@ class Crowd:
         method, path, body = self._body()
         names = list(body)
         kept = {name: body[name] for name in names if self._random.random() < 0.7 or name == "options"}
-        return _post(method, path, json.dumps(kept).encode())
+        return post(method, path, json.dumps(kept).encode())
 
     def _bytes(self) -> Sent:
         method, path, data = self._hostile() if self._random.random() < 0.5 else self._encoded()
         where = self._random.randrange(len(data) + 1)
         junk = self._random.randbytes(self._random.randrange(8))
-        return _post(method, path, data[:where] + junk + (data[where + len(junk) :] if self._random.random() < 0.7 else b""))
+        return post(method, path, data[:where] + junk + (data[where + len(junk) :] if self._random.random() < 0.7 else b""))
 
     def _encoded(self) -> tuple[str, str, bytes]:
         method, path, body = self._body()
@@ -161,7 +161,7 @@ class Crowd:
 
     def _header(self) -> Sent:
         method, path, data = self._encoded()
-        return _post(method, path, data, self._random.choice(ODD_HEADERS))
+        return post(method, path, data, self._random.choice(ODD_HEADERS))
 
     def _path(self) -> Sent:
         method = self._random.choice(ODD_METHODS)
@@ -174,7 +174,7 @@ class Crowd:
         """A form, as /v1/images/edits takes it, or the bytes of a file."""
         junk = self._random.randbytes(self._random.randrange(200))
         if self._random.random() < 0.3:
-            return _post("POST", f"/api/blobs/{self._random.choice(_NAMES)}", junk)
+            return post("POST", f"/api/blobs/{self._random.choice(_NAMES)}", junk)
         value = self._random.choice((junk, b"zoo-think", b"64x64", self._random.choice(_TEXTS).encode()))
         name = self._random.choice((b"model", b"image", b"image[]", b"prompt", b"n", b"size", b"x" * 300, b'"', b"\xff"))
         part = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n' % (
@@ -184,7 +184,7 @@ class Crowd:
         end = self._random.choice((b"\r\n--b--\r\n", b"\r\n--b\r\n", b"", b"\r\n--b\r\n\r\n\r\n--b--"))
         kind = self._random.choice((b"; boundary=b", b"", b"; boundary=", b"; boundary=" + b"b" * 500))
         form = part.replace(name, b"model") + b"zoo-think\r\n" + part + value + end
-        return _post("POST", "/v1/images/edits", form, b"Content-Type: multipart/form-data" + kind)
+        return post("POST", "/v1/images/edits", form, b"Content-Type: multipart/form-data" + kind)
 
     def _framing(self) -> Sent:
         method, path, data = self._encoded()
@@ -223,7 +223,7 @@ class Crowd:
             lambda: json.dumps({**body, "format": {"grammar": "\n" * 19_900 + 'root ::= "x"'}}).encode(),
             lambda: json.dumps({**body, "template": "{{ range .Messages }}" * 500 + "{{ end }}" * 500}).encode(),
         )
-        sent = _post("POST", "/api/generate", self._random.choice(bodies)())
+        sent = post("POST", "/api/generate", self._random.choice(bodies)())
         return Sent(sent.path, sent.bytes_[:-1]) if self._random.random() < 0.2 else sent  # one in five never ends
 
 
@@ -233,7 +233,8 @@ def _doubling(levels: int) -> dict[str, Any]:
     return {"not": {"$ref": "#/$defs/d0"}, "enum": [7], "$defs": {**definitions, f"d{levels}": {"type": "string"}}}
 
 
-def _post(method: str, path: str, body: bytes, *headers: bytes) -> Sent:
+def post(method: str, path: str, body: bytes, *headers: bytes) -> Sent:
+    """A request with a body."""
     lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: localhost", b"Content-Length: %d" % len(body), *headers]
     return Sent(path, b"\r\n".join([*lines, b"", b""]) + body)
 
@@ -241,18 +242,18 @@ def _post(method: str, path: str, body: bytes, *headers: bytes) -> Sent:
 # Sending --------------------------------------------------------------------------------------------------------------
 
 
-async def answer_of(reader: asyncio.StreamReader, sent: Sent) -> tuple[int, bytes, bool]:
+async def answer_of(reader: asyncio.StreamReader, *, is_head: bool = False) -> tuple[int, bytes, bool]:
     """Status, body, and whether the connection goes on."""
     head = await reader.readuntil(b"\r\n\r\n")
     while head.startswith(b"HTTP/1.1 100"):
         head = await reader.readuntil(b"\r\n\r\n")
     lowered = head.lower()
     body = b""
-    if b"\r\ntransfer-encoding: chunked" in lowered and not sent.is_head:
+    if b"\r\ntransfer-encoding: chunked" in lowered and not is_head:
         while size := int(await reader.readline(), 16):
             body += (await reader.readexactly(size + 2))[:-2]
         await reader.readline()
-    elif (length := re.search(rb"\r\ncontent-length: (\d+)", lowered)) and not sent.is_head:
+    elif (length := re.search(rb"\r\ncontent-length: (\d+)", lowered)) and not is_head:
         body = await reader.readexactly(int(length[1]))
     return int(head[9:12]), body, b"\r\nconnection: close" not in lowered
 
@@ -279,7 +280,7 @@ async def harass(host: str, port: int, crowd: Crowd) -> tuple[str, str]:
     try:
         async with asyncio.timeout(DEADLINE):
             writer.write(sent.bytes_)
-            status, body, _ = await answer_of(reader, sent)
+            status, body, _ = await answer_of(reader, is_head=sent.is_head)
     except TimeoutError:
         return "cancelled", ""
     except (asyncio.IncompleteReadError, ConnectionError, ValueError):

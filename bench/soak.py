@@ -125,8 +125,8 @@ def _create(store: Store, name: str, paths: dict[str, Path]) -> None:
 
 
 @contextmanager
-def serving(root: Path, module: str = "serow", **environ: str) -> Iterator[Server]:
-    """A server of our own, which `module` is; whatever happens, it and its engines are gone afterwards."""
+def serving(root: Path, *program: str, **environ: str) -> Iterator[Server]:
+    """A server of our own, as Python's arguments name one; whatever happens, it and its engines are gone afterwards."""
     temporary = root / "t"
     temporary.mkdir()
     env = {
@@ -140,7 +140,7 @@ def serving(root: Path, module: str = "serow", **environ: str) -> Iterator[Serve
     with (
         (root / "log").open("wb") as log,
         subprocess.Popen(
-            [sys.executable, "-m", module, "serve"], env=env, stdout=subprocess.PIPE, stderr=log, text=True
+            [sys.executable, *(program or ("-m", "serow", "serve"))], env=env, stdout=subprocess.PIPE, stderr=log, text=True
         ) as child,
     ):
         assert child.stdout is not None
