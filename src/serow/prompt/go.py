@@ -3,6 +3,7 @@
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from serow.gotemplate import JsonMap, Slice, Struct, Template, parse
@@ -62,21 +63,19 @@ def _think_values(think: bool | str | None) -> dict[str, Any]:
 def _collated(turns: Sequence[Turn]) -> list[Turn]:
     """One message of those of a role that follow one another, a blank line between them, as the peer has it."""
     collated: list[Turn] = []
-    for turn in turns:
-        if collated and collated[-1].role == turn.role != "tool":
-            collated[-1] = _joined(collated[-1], turn)
-        else:
-            collated.append(turn)
+    for role, group in groupby(turns, lambda turn: turn.role):
+        same = list(group)
+        collated += [_joined(same)] if role != "tool" and len(same) > 1 else same
     return collated
 
 
-def _joined(first: Turn, second: Turn) -> Turn:
+def _joined(turns: Sequence[Turn]) -> Turn:
     return Turn(
-        first.role,
-        "\n\n".join((first.content, second.content)),
-        "\n\n".join(filter(None, (first.thinking, second.thinking))),
-        first.tool_calls + second.tool_calls,
-        pictures=first.pictures + second.pictures,
+        turns[0].role,
+        "\n\n".join(turn.content for turn in turns),
+        "\n\n".join(turn.thinking for turn in turns if turn.thinking),
+        tuple(call for turn in turns for call in turn.tool_calls),
+        pictures=tuple(picture for turn in turns for picture in turn.pictures),
     )
 
 

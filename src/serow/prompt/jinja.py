@@ -1,7 +1,9 @@
 """The GGUF's own Jinja template, which llama.cpp's interpreter runs: messages and tools as it gets them."""
 
+import asyncio
 import json
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -15,6 +17,9 @@ _NEXT = Turn("user", "serow-placeholder-question")
 _BEHIND_THINKING = "\n\n"
 _HELD = "serow-placeholder-arguments-"
 _STAND_IN = re.compile(r'\{\s*"' + _HELD + r'(\d+)"\s*:\s*0\s*\}')
+_SPARED = "serow-placeholder-number-"
+_NUMBER = re.compile(rf'"{_SPARED}(\d{{1,7}})-"')
+_FEW, _SHORT = 200, 16 << 10  # messages, and characters of their calls, that are made ready within a millisecond
 _ASKS_FOR_TEXT = re.compile(r"arguments\s+is\s+(?:not\s+)?(?:string|mapping)")
 _DIGITS = 19  # of the largest numbers of 64 bits
 
@@ -47,11 +52,12 @@ async def render(
     async def apply(shown: Sequence[Turn]) -> str:
         if takes_text and any(turn.tool_calls for turn in shown):
             written = WrittenArguments()
-            text = written.put_back(await runner.apply_template(messages_of(shown, written.hold), kwargs, definitions, client))
+            messages = await _messages_of(shown, written.hold)
+            text = written.put_back(await runner.apply_template(messages, kwargs, definitions, client))
             if text is not None:
                 return text
         large = LargeNumbers()
-        return large.put_back(await runner.apply_template(messages_of(shown, large.spare), kwargs, definitions, client))
+        return large.put_back(await runner.apply_template(await _messages_of(shown, large.spare), kwargs, definitions, client))
 
     if turns and turns[-1].is_open:
         return await apply(turns[:-1])
@@ -138,13 +144,18 @@ class LargeNumbers:
         if len(digits) < _DIGITS or -(2**63) <= int(digits) < 2**63:
             return int(digits)
         self._numbers.append(digits)
-        return f"serow-placeholder-number-{len(self._numbers) - 1}"
+        return f"{_SPARED}{len(self._numbers) - 1}-"
 
     def put_back(self, text: str) -> str:
         """The rendered text with the numbers in their places."""
-        for number, digits in enumerate(self._numbers):
-            text = text.replace(f'"serow-placeholder-number-{number}"', digits)
-        return text
+        return _NUMBER.sub(lambda match: self._numbers[int(match[1])], text) if self._numbers else text
+
+
+async def _messages_of(turns: Sequence[Turn], shown: Callable[[str], str]) -> list[dict[str, Any]]:
+    """`messages_of`, beside the event loop where it takes more than a millisecond."""
+    if len(turns) <= _FEW and sum(len(call.arguments) for turn in turns for call in turn.tool_calls) <= _SHORT:
+        return messages_of(turns, shown)
+    return await asyncio.to_thread(messages_of, turns, shown)
 
 
 def messages_of(turns: Sequence[Turn], shown: Callable[[str], str] = str) -> list[dict[str, Any]]:
@@ -152,19 +163,19 @@ def messages_of(turns: Sequence[Turn], shown: Callable[[str], str] = str) -> lis
 
     `shown` gives the arguments of a call as the template is to see them.
     """
-    messages, waiting = [], list[str]()
+    messages, waiting = [], deque[str]()
     for number, turn in enumerate(turns):
         message: dict[str, Any] = {"role": turn.role, "content": turn.content}
         if turn.thinking:
             message["reasoning_content"] = turn.thinking
         if turn.tool_calls:
             ids = [call.id or f"call{number % 1000:03}{index % 100:02}" for index, call in enumerate(turn.tool_calls)]
-            waiting = [id for call, id in zip(turn.tool_calls, ids, strict=True) if not call.id]
+            waiting = deque(id for call, id in zip(turn.tool_calls, ids, strict=True) if not call.id)
             message["tool_calls"] = [
                 _call(call.name, shown(call.arguments), id) for call, id in zip(turn.tool_calls, ids, strict=True)
             ]
         if turn.role == "tool":
-            id = turn.tool_call_id or (waiting.pop(0) if waiting else "")
+            id = turn.tool_call_id or (waiting.popleft() if waiting else "")
             message |= {"name": turn.tool_name} if turn.tool_name else {}
             message |= {"tool_call_id": id} if id else {}
         messages.append(message)

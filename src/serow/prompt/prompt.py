@@ -1,5 +1,6 @@
 """The whole prompt of an Ask: its text, its token ids, and what of them the engine gets."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from serow.prompt.templates import Rendering
 from serow.prompt.truncation import truncate
 from serow.prompt.turns import unknown_roles
 from serow.store.model import Model
+
+_FEW = 500  # messages, parts and calls of a conversation that are sorted out within a millisecond
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ async def rendered(wanted: Wanted, runner: TextRunner) -> tuple[str, int, tuple[
 async def num_tokens(wanted: Wanted, runner: TextRunner) -> int:
     """How many tokens the whole prompt has, those of its pictures with them; a conversation need not fit."""
     if isinstance(wanted.ask.prompt, Conversation):
-        fitter, _ = _fitter(wanted, wanted.ask.prompt, runner)
+        fitter, _ = await _fitter(wanted, wanted.ask.prompt, runner)
         return await fitter.count()
     return len((await make(wanted, runner)).tokens)
 
@@ -114,16 +117,18 @@ async def _conversation(wanted: Wanted, conversation: Conversation, num_ctx: int
     )
 
 
-def _fitter(wanted: Wanted, conversation: Conversation, runner: TextRunner) -> tuple[Fitter, list[str]]:
+async def _fitter(wanted: Wanted, conversation: Conversation, runner: TextRunner) -> tuple[Fitter, list[str]]:
     template, warnings = renderer_of(wanted.model, conversation, wanted.ask.think)
-    fitter = Fitter(wanted.model, conversation, wanted.images, wanted.think, wanted.tags, template, wanted.rendering, runner)
+    given = wanted.model, conversation, wanted.images, wanted.think, wanted.tags, template, wanted.rendering, runner
+    is_long = sum(len(message.content) + len(message.tool_calls) + 1 for message in conversation.messages) > _FEW
+    fitter = await asyncio.to_thread(Fitter, *given) if is_long else Fitter(*given)
     return fitter, warnings
 
 
 async def _fitted(
     wanted: Wanted, conversation: Conversation, num_ctx: int, runner: TextRunner
 ) -> tuple[Fitted, tuple[str, ...]]:
-    fitter, warnings = _fitter(wanted, conversation, runner)
+    fitter, warnings = await _fitter(wanted, conversation, runner)
     fitted = await fitter.fit(num_ctx, truncate=wanted.ask.truncate, must_fit=not wanted.ask.render_only)
     warnings += unknown_roles(conversation)
     if fitted.num_dropped:

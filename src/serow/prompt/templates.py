@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVarTuple
 
+from msgspec.json import encode
+
 from serow.errors import LimitExceeded, TemplateError
 from serow.gotemplate import Template
 from serow.gotemplate.budget import Budget, StepsExceeded
@@ -20,6 +22,7 @@ from serow.workers.pool import Limits, Pool
 LIMITS = Limits(cpu=1.5, memory=256 << 20, wall=3.0)
 QUICK_STEPS = 1000  # a few milliseconds; a conversation of ten messages takes about as many
 QUICK_SOURCE = 4096  # characters, parsed in a few milliseconds
+_FEW_TURNS, _SHORT_TOOLS = 200, 16 << 10  # turns, and bytes of tools, that are made ready for a template within a millisecond
 
 _Ts = TypeVarTuple("_Ts")
 
@@ -36,14 +39,22 @@ class Templates:
         if len(source) > QUICK_SOURCE and not go.is_parsed(source):
             await asyncio.get_running_loop().run_in_executor(self._parser, go.parsed, source)
 
-    async def run(self, function: Callable[[Template, *_Ts, Budget], str], source: str, *args: *_Ts, client: str = "") -> str:
-        """What a function of `go` makes of a template; raises TemplateError."""
+    async def run(
+        self,
+        function: Callable[[Template, *_Ts, Budget], str],
+        source: str,
+        *args: *_Ts,
+        client: str = "",
+        is_long: bool = False,
+    ) -> str:
+        """What a function of `go` makes of a template; what it gets may be long. Raises TemplateError."""
         await self.ready(source)
         template = go.parsed(source)
         if self._pool is None:
             return function(template, *args, Budget())
         try:
-            return function(template, *args, Budget(QUICK_STEPS))
+            if not is_long:
+                return function(template, *args, Budget(QUICK_STEPS))
         except StepsExceeded:
             pass
         try:
@@ -61,7 +72,9 @@ class Rendering:
 
     async def render(self, source: str, turns: Sequence[Turn], think: bool | str | None, tools: Sequence[Tool] = ()) -> str:
         """The prompt of messages, as `go.render` has it."""
-        return await self.templates.run(go.render, source, tuple(turns), think, tuple(tools), client=self.client)
+        is_long = len(turns) > _FEW_TURNS or sum(len(encode(tool.definition)) for tool in tools) > _SHORT_TOOLS
+        given = tuple(turns), think, tuple(tools)
+        return await self.templates.run(go.render, source, *given, client=self.client, is_long=is_long)
 
     async def fill_in(self, source: str, prefix: str, suffix: str) -> str:
         """The prompt of an insert template, as `go.fill_in` has it."""

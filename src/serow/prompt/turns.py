@@ -1,9 +1,10 @@
 """The messages of a conversation as templates get them: in order, roles and results sorted out, pictures as numbers."""
 
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from serow.bounds import quoted
+from serow.bounds import WARNINGS, quoted
 from serow.errors import RequestError
 from serow.inference.ask import Conversation, Image, Message, ToolCall
 from serow.output.thinking import ThinkingTags
@@ -45,7 +46,9 @@ def unknown_roles(conversation: Conversation) -> list[str]:
     """What is said of roles that most templates drop (CHAT-04)."""
     roles = dict.fromkeys(_role(message) for message in conversation.messages)
     strange = [role for role in roles if role not in (*KNOWN_ROLES, "")]
-    return [f'the role "{quoted(role)}" is not known: most templates leave its messages out' for role in strange]
+    said = [f'the role "{quoted(role)}" is not known: most templates leave its messages out' for role in strange]
+    rest = len(said) - WARNINGS.limit
+    return [*said[: WARNINGS.limit], f"{rest} more roles are not known"] if rest > 0 else said
 
 
 def _role(message: Message) -> str:
@@ -78,24 +81,46 @@ def _content(message: Message) -> str:
 
 def _answered(turns: list[Turn]) -> list[Turn]:
     """Results of tools with the name and id of the call that they answer: by id or name, else the next one (TOOL-06)."""
-    waiting: list[ToolCall] = []
+    waiting = Waiting(())
     found = []
     for turn in turns:
         if turn.role == "tool":
-            call = next((each for each in waiting if _answers(turn, each)), None)
+            call = waiting.take(turn)
             if call is not None:
-                waiting.remove(call)
                 turn = replace(turn, tool_name=turn.tool_name or call.name, tool_call_id=turn.tool_call_id or call.id)
         elif turn.role == "assistant":
-            waiting = list(turn.tool_calls)
+            waiting = Waiting(turn.tool_calls)
         found.append(turn)
     return found
 
 
-def _answers(turn: Turn, call: ToolCall) -> bool:
-    if turn.tool_call_id and call.id:
-        return turn.tool_call_id == call.id
-    return not turn.tool_name or turn.tool_name == call.name
+class Waiting:
+    """Calls that no result has answered yet. However many there are, one is found at once."""
+
+    def __init__(self, calls: Sequence[ToolCall]) -> None:
+        self._calls = calls
+        self._is_taken = [False] * len(calls)
+        self._places: defaultdict[tuple[str, str | None], deque[int]] = defaultdict(deque)  # by what a result may say of them
+        for place, call in enumerate(calls):
+            for key in (("name", call.name), ("name", None)):
+                self._places[key].append(place)
+            for key in (("id", call.id),) if call.id else (("no id", call.name), ("no id", None)):
+                self._places[key].append(place)
+
+    def take(self, turn: Turn) -> ToolCall | None:
+        """The first call that a result may answer: of its id, or without one and of its name, where it says one."""
+        name = turn.tool_name or None
+        keys = (("id", turn.tool_call_id), ("no id", name)) if turn.tool_call_id else (("name", name),)
+        first = min((place for key in keys if (place := self._first(self._places.get(key))) is not None), default=None)
+        if first is None:
+            return None
+        self._is_taken[first] = True
+        return self._calls[first]
+
+    def _first(self, places: deque[int] | None) -> int | None:
+        while places and self._is_taken[places[0]]:
+            places.popleft()
+        return places[0] if places else None
 
 
 def _without_thoughts(turns: list[Turn], tags: ThinkingTags | None) -> list[Turn]:

@@ -21,7 +21,7 @@ else:
 
 T = TypeVar("T")
 
-_SMALL = 64 << 10  # bytes of a body that is decoded within a millisecond
+_SMALL, _FEW = 64 << 10, 1000  # bytes, and values about, of a body that is decoded within a millisecond
 _LARGE = 8 << 20  # bytes of bodies after which memory is given back
 _PIECE = 256 << 10  # bytes that are unpacked at once
 _LARGEST_WINDOW = 23  # of zstd, as a power of two: 8 MiB, what RFC 8878 asks of every decoder
@@ -63,7 +63,7 @@ async def decoded(request: Request, decode: Callable[[bytes], T]) -> T:
     Raises as `read_body` and `decode` do.
     """
     body = await read_body(request)
-    if len(body) <= _SMALL:
+    if len(body) <= _SMALL and body.count(b",") + body.count(b"{") <= _FEW:
         return decode(body)
     async with context(request).in_flight.turn:
         return await asyncio.to_thread(decode, body)

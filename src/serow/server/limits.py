@@ -55,5 +55,7 @@ def _sizes(ask: Ask) -> Iterator[Size]:
 
 
 def _size(message: Message) -> int:
-    """Characters of a message, its calls included."""
-    return len(message.text) + len(message.thinking) + sum(len(call.arguments) for call in message.tool_calls)
+    """Characters of a message, its calls and all names included."""
+    calls = sum(len(call.name) + len(call.arguments) + len(call.id) for call in message.tool_calls)
+    names = len(message.role) + len(message.tool_name) + len(message.tool_call_id)
+    return len(message.text) + len(message.thinking) + calls + names

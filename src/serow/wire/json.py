@@ -17,6 +17,7 @@ import msgspec
 from serow import bounds
 from serow.errors import RequestError
 from serow.wire import skeleton
+from serow.wire.long_texts import LongTexts
 
 _Request = TypeVar("_Request", bound=msgspec.Struct)
 
@@ -81,7 +82,8 @@ def decode_object(body: bytes, nulls: Container[str] = ()) -> dict[str, Any]:
     Raises RequestError for an empty body, broken JSON, a value that is not an object, or more than the bounds allow.
     """
     skeleton.check(body)
-    text, broken_at = _text(body)
+    texts = LongTexts(body)
+    text, broken_at = _text(texts.rest)
     if not text and broken_at is None:
         raise RequestError("missing request body")
     try:
@@ -90,11 +92,13 @@ def decode_object(body: bytes, nulls: Container[str] = ()) -> dict[str, Any]:
         raise RequestError("the request body is nested too deeply") from None
     except ValueError as error:
         if broken_at is not None:
-            raise RequestError(f"the request body is not valid UTF-8 at byte {broken_at}") from None
-        raise RequestError(f"the request body is not valid JSON: {_reason(error)}") from None
+            place = broken_at + texts.num_left_out(texts.rest[:broken_at].decode())
+            raise RequestError(f"the request body is not valid UTF-8 at byte {place}") from None
+        raise RequestError(f"the request body is not valid JSON: {_reason(error, texts)}") from None
     if not isinstance(value, dict):
         raise RequestError(f"the request body must be a JSON object, not {_name_of(value)}")
     bounds.FIELDS.check(len(value), "the request body")
+    texts.put_back(value)
     if b"\\ud" in body or b"\\uD" in body:
         _replace_surrogates(value)
     return {key.lower(): item for key, item in value.items() if item is not None or key.lower() in nulls}
@@ -108,9 +112,10 @@ def _text(body: bytes) -> tuple[str, int | None]:
         return body[: error.start].decode().lstrip(" \t\r\n"), error.start
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: ValueError, texts: LongTexts) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg[:1].lower()}{error.msg[1:]} at character {error.pos}"
+        place = error.pos + texts.num_left_out(error.doc[: error.pos])
+        return f"{error.msg[:1].lower()}{error.msg[1:]} at character {place}"
     return str(error).split(";")[0]
 
 

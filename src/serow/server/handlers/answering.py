@@ -1,5 +1,6 @@
 """How a handler of OpenAI's or Anthropic's dialect answers: Asks to the flow, its events to the client."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 
@@ -16,6 +17,8 @@ from serow.server.exchange import current
 from serow.server.streaming import StreamResponse
 from serow.wire.stream import Stream
 from serow.wire.whole import Render, WholeChoices
+
+_SMALL = 16 << 10  # bytes of a body whose Ask is looked through within a millisecond
 
 Events = AsyncGenerator[Chosen, None]
 
@@ -45,7 +48,10 @@ async def check(server: Context, ask: Ask, *, draws: bool = False) -> None:
     """Note what is asked for, and refuse what is too large or not for this model; raises RequestError, ModelNotFound."""
     exchange = current()
     exchange.model, exchange.prompt = ask.model, ask.text
-    limits.check(ask, server.settings)
+    if exchange.held <= _SMALL:
+        limits.check(ask, server.settings)
+    else:
+        await asyncio.to_thread(limits.check, ask, server.settings)
     if (await server.store.find(ask.model)).is_image is not draws:
         purpose = "image generation" if draws else ask.purpose
         raise Incapable(ask.model, purpose)
