@@ -1,10 +1,12 @@
 """Pictures saved as files."""
 
 import base64
+import io
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from serow.cli.picture import PictureError, file_name, save
 
@@ -36,3 +38,20 @@ def test_a_broken_picture_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PictureError, match="broken picture"):
         save("!", "a cat")
+
+
+def png(size: tuple[int, int] = (4, 4)) -> str:
+    out = io.BytesIO()
+    Image.new("RGB", size, "red").save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def test_a_picture_goes_where_output_says_and_in_the_format_of_its_ending(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    assert save(png(), "a cat", tmp_path / "there").parent == tmp_path / "there"
+    for name, kind in (("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.webp", "WEBP")):
+        with Image.open(save(png(), "a cat", tmp_path / name)) as saved:
+            assert saved.format == kind
+    assert save(png(), "a cat", tmp_path / "a.png") == tmp_path / "a-2.png"
+    with pytest.raises(PictureError, match="can't write"):
+        save(png(), "a cat", tmp_path / "nowhere" / "a.png")

@@ -36,6 +36,11 @@ def means_of(environ: Mapping[str, str]) -> Means:
     return "blocks"
 
 
+def shows_previews() -> bool:
+    """Whether the terminal shows pictures by its own means, so that a preview is worth it."""
+    return sys.stderr.isatty() and means_of(os.environ) in ("kitty", "iterm2")
+
+
 def show(png: bytes) -> None:
     """Show a picture on stderr, if that is a terminal that can."""
     means = means_of(os.environ)

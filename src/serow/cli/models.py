@@ -135,7 +135,7 @@ def _running(model: Any, now: datetime) -> tuple[str, ...]:
         (model.digest or "")[:12],
         human_bytes(model.size or 0),
         processor(model.size or 0, model.size_vram or 0),
-        str(model.context_length or 0),
+        str(model.context_length or ""),
         "Stopping..." if expires_at < now else human_time(expires_at, now),
     )
 

@@ -9,7 +9,10 @@ from itertools import count
 from pathlib import Path
 
 from serow.errors import SerowError
+from serow.images import convert
 
+_KINDS = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}  # by the ending of a file that was asked for
+_QUALITY = 92
 _MAX_STEM = 50  # characters of the prompt in a file's name
 
 
@@ -23,16 +26,34 @@ def file_name(prompt: str, now: datetime) -> str:
     return f"{stem}-{now:%Y%m%d-%H%M%S}.png"
 
 
-def save(image: str, prompt: str) -> Path:
-    """Write a base64 PNG to the working directory, under a name that is free; raises PictureError."""
-    path = Path(file_name(prompt, datetime.now()))
+def save(image: str, prompt: str, output: Path | None = None) -> Path:
+    """Write a base64 PNG under a name that is free; raises PictureError.
+
+    `output` is a directory, else a file whose ending says the format; without one the working directory is meant.
+    """
+    path = _path(prompt, output)
+    data = decode(image)
+    if kind := _KINDS.get(path.suffix.lower()):
+        data = convert(data, kind, _QUALITY)
     try:
-        data = base64.b64decode(image, validate=True)
         return _write(path, data)
-    except binascii.Error as error:
-        raise PictureError("the server sent a broken picture") from error
     except OSError as error:
         raise PictureError(f"can't write {path}: {(error.strerror or 'unknown fault').lower()}") from error
+
+
+def decode(image: str) -> bytes:
+    """The bytes of a picture that a server sent; raises PictureError."""
+    try:
+        return base64.b64decode(image, validate=True)
+    except binascii.Error as error:
+        raise PictureError("the server sent a broken picture") from error
+
+
+def _path(prompt: str, output: Path | None) -> Path:
+    named = file_name(prompt, datetime.now())
+    if output is None:
+        return Path(named)
+    return output / named if output.is_dir() else output
 
 
 def _write(path: Path, data: bytes) -> Path:

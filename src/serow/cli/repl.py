@@ -7,6 +7,7 @@ import ollama
 
 from serow.cli import repl_help
 from serow.cli.attachments import AttachmentError, names_picture
+from serow.cli.drawing import SETTINGS
 from serow.cli.help import laid_out
 from serow.cli.models import installed
 from serow.cli.server import Client
@@ -122,6 +123,8 @@ class Repl:
     def _set(self, words: list[str]) -> None:
         if not words:
             self._explain(repl_help.SET)
+        elif words[0] in SETTINGS:
+            self._set_parameter([SETTINGS[words[0]], *words[1:]])
         elif words[0] in self._settings:
             self._settings[words[0]](words[1:])
         else:

@@ -30,6 +30,15 @@ Available Commands:
   /set quiet             Hide durations and rates
   /set think [level]     Enable thinking
   /set nothink           Disable thinking
+  /set width <int>       Set the width of pictures
+  /set height <int>      Set the height of pictures
+  /set steps <int>       Set the steps of pictures
+  /set seed <int>        Random number seed
+  /set guidance <float>  How closely to follow the prompt
+  /set strength <float>  How far to leave a picture
+  /set negative <string> What is not to be seen
+  /set preview <int>     Preview after so many steps
+  /set n <int>           How many pictures
 """
 SHOW = """\
 Available Commands:

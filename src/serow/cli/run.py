@@ -15,6 +15,7 @@ from serow.cli.advice import advise
 from serow.cli.models import MODEL
 from serow.duration import parse_duration
 from serow.errors import RequestError, SerowError
+from serow.options import TABLE, read_option
 
 if TYPE_CHECKING:
     from serow.cli.server import Client
@@ -82,6 +83,21 @@ class _Format(click.ParamType[Any]):
         )
 
 
+class _Option(click.ParamType[Any]):
+    """An option of a request, checked here so that a mistake shows before anything is loaded."""
+
+    def __init__(self, option: str) -> None:
+        self._option = option
+        self.name = {int: "int", float: "float"}.get(TABLE[option][0], "text" if option == "negative_prompt" else "number")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value by the option's own type and range."""
+        try:
+            return read_option(self._option, [value])
+        except RequestError as error:
+            self.fail(str(error), param, ctx)
+
+
 class _KeepAlive(click.ParamType[str]):
     name = "duration"
 
@@ -104,6 +120,16 @@ class _KeepAlive(click.ParamType[str]):
 @click.option("--nowordwrap", is_flag=True, help="Don't break lines between words.")
 @click.option("--verbose", is_flag=True, help="Show durations and rates.")
 @click.option("--insecure", is_flag=True, help="Use an insecure registry.")
+@click.option("--width", type=_Option("width"), help="Pixels of a picture.")
+@click.option("--height", type=_Option("height"), help="Pixels of a picture.")
+@click.option("--steps", type=_Option("steps"), help="Steps of denoising of a picture.")
+@click.option("--seed", type=_Option("seed"), help="Same seed, same picture or text.")
+@click.option("--negative", type=_Option("negative_prompt"), help="What is not to be seen in a picture.")
+@click.option("--guidance", type=_Option("guidance"), help="How closely a picture follows the prompt.")
+@click.option("--strength", type=_Option("strength"), help="How far to leave the picture that it starts from, 0 to 1.")
+@click.option("--preview", type=_Option("preview"), help="Show a picture after every so many steps, where the terminal can.")
+@click.option("-n", "n", type=_Option("n"), help="How many pictures.")
+@click.option("--output", type=click.Path(path_type=Path), help="Where a picture is saved: a file, or a directory.")
 def run(model: str, prompt: tuple[str, ...], insecure: bool, **settings: Any) -> None:
     """Answer PROMPT, or open a conversation when there is none.
 
@@ -150,6 +176,7 @@ def _open(client: "Client", model: str, insecure: bool, settings: dict[str, Any]
     """A session with a model, which is pulled when the server does not have it."""
     import ollama
 
+    from serow.cli.drawing import SETTINGS
     from serow.cli.session import Session
 
     try:
@@ -159,9 +186,14 @@ def _open(client: "Client", model: str, insecure: bool, settings: dict[str, Any]
             raise
         progress.show(client.pull(model, insecure=insecure, stream=True))
         info = client.show_all(model)
+    capabilities = frozenset(info.get("capabilities") or ())
+    if settings["output"] is not None and "image" not in capabilities:
+        raise click.UsageError(f"--output is for models that draw, which {model} does not")
     return Session(
         model,
-        capabilities=frozenset(info.get("capabilities") or ()),
+        capabilities=capabilities,
+        options={option: settings[name] for name, option in SETTINGS.items() if settings[name] is not None},
+        output=settings["output"],
         format=settings["format"],
         think=settings["think"],
         hides_thinking=settings["hidethinking"],

@@ -24,6 +24,10 @@ class Record(ollama.GenerateResponse):
 
     warnings: Sequence[str] = ()
     format_valid: bool | None = None
+    images: Sequence[str] = ()
+    seed: int | None = None
+    preview: str | None = None
+    status: str | None = None
 
 
 class ChatRecord(ollama.ChatResponse):

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serow.cli import attachments, inline, picture, progress
+from serow.cli import attachments, drawing
 from serow.cli.answer import Answer, summary, waiting, warn
 from serow.cli.attachments import Attached
-from serow.cli.terminal import data, say
+from serow.cli.terminal import say
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Session:
     hides_thinking: bool = False
     wraps_words: bool = True
     is_verbose: bool = False
+    output: Path | None = None  # where a picture is saved; None: in the working directory, by its description
     messages: list[dict[str, Any]] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)  # of the pictures in the messages, in their order
 
@@ -39,11 +40,13 @@ class Session:
     def ask(self, client: Any, prompt: str) -> bool:
         """Ask a single question and print the answer as it comes; whether it has the format that was asked for."""
         found = self._attached(prompt)
+        if self._draws:
+            drawing.check(found.prompt, has_pictures=bool(found.images))
         with attachments.named(found.paths):
             records = client.generate(
                 self.model, found.prompt, system=self.system or None, images=found.images or None, **self._settings()
             )
-            last = self._draw(records, found.prompt) if self._draws else self._print(records)
+            last = drawing.show(records, found.prompt, self.output) if self._draws else self._print(records)
         return self._finish(last)
 
     def talk(self, client: Any, message: str) -> bool:
@@ -107,18 +110,6 @@ class Session:
                 for call in calls:
                     answer.call(call.function.name, call.function.arguments)
         answer.end()
-        return last
-
-    def _draw(self, records: Iterable[Any], prompt: str) -> Any:
-        last = None
-        with progress.bar(is_bytes=False) as shown:
-            for last in records:
-                if last.total:
-                    shown.update("drawing", last.completed, last.total)
-        if last and last.image:
-            path = picture.save(last.image, prompt)
-            inline.show(path.read_bytes())
-            data(str(path))
         return last
 
 
