@@ -1,6 +1,8 @@
 """The flow of pictures with an engine that draws nothing."""
 
+import asyncio
 import base64
+from contextlib import aclosing
 
 import pytest
 
@@ -105,3 +107,40 @@ async def test_pictures_mask_and_strength_reach_the_engine_and_a_mask_alone_is_r
     assert (len(wanted.images), wanted.mask is not None, wanted.strength) == (2, True, 0.5)
     assert record["warnings"] == ['option "strength" was ignored: there is no picture to start from']
     assert painter.requests[1].strength is None
+
+
+@pytest.mark.req("GEN-18")
+async def test_a_load_that_takes_long_is_told_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serow.inference.awaited.QUIET", 0.01)
+    painter, may_load = FakePainter(), asyncio.Event()
+    load = painter.load
+
+    async def slow() -> None:
+        await may_load.wait()
+        await load()
+
+    monkeypatch.setattr(painter, "load", slow)
+    async with flow(painter) as asked, asyncio.timeout(10), aclosing(asked.records("a cat", steps=3)) as records:
+        first = await anext(records)
+        may_load.set()
+        rest = [record async for record in records]
+    assert (first["completed"], first["total"], first["status"], first["done"]) == (0, 3, "loading the model", False)
+    assert rest[-1]["done"] and "status" not in rest[0]
+
+
+@pytest.mark.req("LIFE-05")
+async def test_a_client_that_leaves_while_the_model_loads_leaves_no_place_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serow.inference.awaited.QUIET", 0.01)
+    painter, loading = FakePainter(), asyncio.Event()
+
+    async def slow() -> None:
+        await loading.wait()
+
+    monkeypatch.setattr(painter, "load", slow)
+    async with flow(painter) as asked, asyncio.timeout(10):
+        async with aclosing(asked.records("a cat")) as records:
+            await anext(records)
+        assert asked.scheduler.num_waiting == 0
+        loading.set()
+        assert (await asked.whole("a cat"))["done"]
+    assert len(painter.requests) == 1

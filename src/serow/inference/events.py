@@ -83,6 +83,7 @@ class Step(Struct, frozen=True, gc=False):
     completed: int
     total: int
     preview: bytes | None = None
+    status: str = ""  # what is waited for before the first step
 
 
 class Picture(Struct, frozen=True):

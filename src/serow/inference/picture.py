@@ -127,6 +127,11 @@ def _wanted(ask: Ask) -> Picture:
             raise RequestError(f'"{ask.model}" is an image model: it draws what one text describes')
 
 
+def before(task: Task, status: str) -> Event:
+    """The event that tells what is waited for."""
+    return events.Step(0, (image_request(task).steps or 0) * task.options.n, status=status)
+
+
 async def answer(task: Task, runner: ImageRunner, load_duration: int) -> AsyncGenerator[Event, None]:
     """Yield an event after each step, then the picture and the end; `load_duration` in ns.
 

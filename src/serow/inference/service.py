@@ -19,6 +19,7 @@ from serow.errors import Incapable, LoadError, ModelFileError
 from serow.images import MAX_PIXELS, Pictures
 from serow.inference import picture, text
 from serow.inference.ask import Ask, Inputs, Nothing, Picture
+from serow.inference.awaited import Awaited
 from serow.inference.calling import Toolbox
 from serow.inference.embedding import embed
 from serow.inference.events import Done, Event, Usage, Vectors
@@ -170,12 +171,21 @@ class Inference:
 
     async def _draw(self, task: Task) -> AsyncGenerator[Event, None]:
         task = await self._prepared(task)
-        async with (
-            self._lease(task) as lease,
-            aclosing(picture.answer(_told(task, lease), cast(ImageRunner, lease.runner), lease.load_duration)) as events,
-        ):
-            async for event in events:
-                yield event
+        async with Awaited(self._lease(task)) as place:
+            async for status in place.told(partial(self._status, task)):
+                yield picture.before(task, status)
+            lease = await place.entered()
+            runner = cast(ImageRunner, lease.runner)
+            async with aclosing(picture.answer(_told(task, lease), runner, lease.load_duration)) as events:
+                async for event in events:
+                    yield event
+
+    def _status(self, task: Task) -> str:
+        """What a request without a place waits for."""
+        loaded = next((each for each in self._scheduler.loaded() if each.model.digest == task.model.digest), None)
+        if loaded is None:
+            return "loading the model"
+        return f"waiting for a place, {loaded.num_waiting} in the queue" if loaded.num_waiting else "waiting for a place"
 
     async def _embed(self, task: Task, inputs: Inputs) -> AsyncGenerator[Event, None]:
         async with self._lease(task) as lease:

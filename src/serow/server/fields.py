@@ -61,6 +61,8 @@ FIELDS: Mapping[str, str] = {
     "eval_count": "tokens of the answer",
     "eval_duration": "nanoseconds that writing the answer took",
     "image": "the finished picture, a PNG as base64",
+    "picture_defaults": "what a picture is drawn with when nobody says it",
+    "PictureDefault.value": "the number; null: the pipeline's own code decides",
     "GenerateRecord.images": "the finished pictures as base64 where several were asked for, `image` is the first",
     "seed": "number that draws the first picture again; that of each further one is one higher",
     "preview": "how far the picture is, a small JPEG as base64",

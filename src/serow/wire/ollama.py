@@ -75,6 +75,7 @@ class GenerateRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     images: list[str] | UnsetType = UNSET  # all of them where there are several, `image` first
     seed: int | UnsetType = UNSET  # draws `image` again; the others' are one higher each
     preview: str | UnsetType = UNSET  # a JPEG
+    status: str | UnsetType = UNSET  # what a picture waits for
     completed: int | UnsetType = UNSET
     total: int | UnsetType = UNSET
     truncated: int | UnsetType = UNSET
@@ -191,8 +192,13 @@ class GenerateStream:
                 )
             )
         match event:
-            case Step(completed, total, preview):
-                record = self._record(completed=completed, total=total, preview=_base64(preview) if preview else UNSET)
+            case Step(completed, total, preview, status):
+                record = self._record(
+                    completed=completed,
+                    total=total or UNSET,
+                    preview=_base64(preview) if preview else UNSET,
+                    status=status or UNSET,
+                )
             case Picture():
                 self._pictures.append(event)
                 return b""
