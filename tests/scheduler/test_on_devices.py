@@ -209,11 +209,20 @@ async def test_models_that_draw_and_models_that_write_share_a_card_and_evict_eac
     async with here.scheduler(num_parallel=1) as scheduler:
         painter = model("p", 3 * GIB, capabilities=("image",))
         await (await Request(scheduler, painter).begun()).end()
-        assert [where(each) for each in scheduler.loaded()] == [{"a": 1}]
+        assert [where(each) for each in scheduler.loaded()] == [{"a": 2}]
         await (await Request(scheduler, layered("m")).begun()).end()
         assert {each.model.name.model: where(each) for each in scheduler.loaded()} == {"m": {"a": 8}}
         await Request(scheduler, painter).begun()
-        assert {each.model.name.model: where(each) for each in scheduler.loaded()} == {"p": {"a": 1}}
+        assert {each.model.name.model: where(each) for each in scheduler.loaded()} == {"p": {"a": 2}}
+
+
+@pytest.mark.req("DEV-03", "DEV-06")
+@virtual_time
+async def test_the_parts_of_a_pipeline_take_turns_on_a_card_that_can_not_hold_them_all() -> None:
+    async with machine(a=6).scheduler() as scheduler:
+        (said,) = await told(Request(scheduler, model("p", 4 * GIB, capabilities=("image",))))
+        assert said.startswith("p:latest runs with its parts taking turns on the device: it needs 6544 MiB")
+        assert [where(each) for each in scheduler.loaded()] == [{"a": 1}]
 
 
 STEPS = st.lists(

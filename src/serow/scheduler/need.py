@@ -20,6 +20,7 @@ PROCESS = 64 << 20  # bytes of an engine beside weights and contexts; measured: 
 PIPELINE_PROCESS = 384 << 20  # of one that draws: torch and diffusers; measured: 324 MiB
 _NUMBER, _MASK = 4, 2  # bytes of a number that is computed, and of one token's word whether it sees another
 _DRAWING = 2  # a picture takes one part in so many of its model's weights to be drawn, until one was
+_LARGEST = 7  # tenths of a pipeline's weights that its largest part has at most, as a rule: the rest can wait for its turn
 _BLOCK = 256  # tokens that a cache grows by
 # What a driver takes of its device for a process, beside what that allocates: a guess, until a load was measured.
 _CONTEXT: dict[Kind, int] = {"cuda": 400 << 20, "rocm": 400 << 20, "sycl": 200 << 20, "vulkan": 32 << 20}
@@ -94,7 +95,9 @@ _MOST_LESSONS = 1024
 def estimate(model: Model, options: LoadOptions, num_parallel: int, lesson: int = 0) -> Need:
     """What a model takes with such a context and so many slots; `lesson` bytes more to work in than is usual."""
     if model.is_image:
-        return Need((model.size,), (0,), max(0, model.size // _DRAWING + lesson), host=PIPELINE_PROCESS)
+        largest = model.size * _LARGEST // 10
+        compute = max(0, model.size // _DRAWING + lesson)
+        return Need((model.size - largest, largest), (0, 0), compute, host=PIPELINE_PROCESS)
     if not model.layers.count:
         cache = model.kv_bytes * options.num_ctx * num_parallel
         return Need((model.size,), (cache,), max(0, lesson), host=PROCESS)

@@ -237,12 +237,13 @@ def _words(wanted: _Wanted, need: Need, rooms: Sequence[Room], placed: Placement
     if placed.layers >= asked:
         return ()
     where = "all on the CPU" if not placed.layers else f"{need.count - placed.layers} of {need.count} layers on the CPU"
+    if wanted.model.is_image and placed.layers:
+        where = "with its parts taking turns on the device"
     free = ", ".join(f"{room.name or room.handle} has {_mib(room.free)} to plan with" for room in rooms)
     needed = _mib(sum(need.layers(asked)) + need.compute + need.first + max(room.context for room in rooms))
-    return (
-        f"{wanted.model.name.display_shortest} runs {where}: it needs {needed}, {free}; "
-        "a smaller num_ctx, SEROW_NUM_PARALLEL=1 or other models unloaded would help",
-    )
+    name = wanted.model.name.display_shortest
+    help = "" if wanted.model.is_image else "a smaller num_ctx, SEROW_NUM_PARALLEL=1 or "
+    return (f"{name} runs {where}: it needs {needed}, {free}; {help}other models unloaded would help",)
 
 
 def _mib(size: int) -> str:

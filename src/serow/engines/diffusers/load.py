@@ -1,6 +1,7 @@
 """A diffusers pipeline, loaded from its files. Imported in the child only: torch takes seconds."""
 
 import inspect
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,22 @@ def load(spec: ImageSpec, count: int) -> Pipeline:
     transformers.utils.logging.set_verbosity_error()
     if spec.num_thread > 0:
         torch.set_num_threads(spec.num_thread)
-    chosen = plan(count, num_gpu=spec.num_gpu, main_gpu=spec.main_gpu)
+    chosen = plan(count, spec)
     hold_to_free_memory(chosen.device)
     pipe = build(Path(spec.folder), chosen.dtype)
     pipe.set_progress_bar_config(disable=True)
     _place(pipe, chosen)
+    _tell(chosen.device)
     return Pipeline(pipe, chosen.device, name=spec.name)
+
+
+def _tell(device: str) -> None:
+    """Say on stderr what the weights take of a device, as engines do: `llamacpp.report` reads it."""
+    held = torch.cuda.memory_reserved(device) if device.startswith("cuda") else 0
+    if device == "mps":
+        held = torch.mps.driver_allocated_memory()
+    if held:
+        print(f"{device} model buffer size = {held / (1 << 20):.2f} MiB", file=sys.stderr, flush=True)
 
 
 def build(folder: Path, dtype: torch.dtype) -> Any:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from serow.engines.diffusers.protocol import ImageSpec
+
 _WORKING = 1.5  # memory while drawing, in parts of the weights; less than that is short
 _SIZE = re.compile(r"(?:tried to allocate|allocate) ([0-9.]+) ?(bytes|[KMG]iB)?", re.IGNORECASE)
 _UNITS = {"": 1, "bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
@@ -23,11 +25,15 @@ class Plan:
     is_short: bool = False
 
 
-def plan(count: int, *, num_gpu: int, main_gpu: int) -> Plan:
-    """Choose for so many parameters. `num_gpu` 0 keeps them off the GPU, `main_gpu` is its number."""
-    if num_gpu != 0 and torch.cuda.is_available():
-        return _on_cuda(count, min(max(main_gpu, 0), torch.cuda.device_count() - 1))
-    if num_gpu != 0 and torch.backends.mps.is_available():
+def plan(count: int, spec: ImageSpec) -> Plan:
+    """Choose for so many parameters: the device that was planned, else by what there is.
+
+    `num_gpu` 0 keeps them off the GPU, `main_gpu` is its number.
+    """
+    device = spec.device or _found(spec)
+    if device.startswith("cuda"):
+        return _on_cuda(count, device, is_offloaded=spec.is_offloaded)
+    if device == "mps":
         dtype = torch.bfloat16 if _has_bfloat16("mps") else torch.float16
         return Plan("mps", dtype, is_short=2 * count * _WORKING > free_memory())
     is_large = 4 * count > free_memory()  # float16 takes 25 times as long on a CPU, bfloat16 about as long as float32
@@ -35,11 +41,17 @@ def plan(count: int, *, num_gpu: int, main_gpu: int) -> Plan:
     return Plan("cpu", dtype, is_short=dtype.itemsize * count * _WORKING > free_memory())
 
 
-def _on_cuda(count: int, number: int) -> Plan:
-    free, _ = torch.cuda.mem_get_info(number)
+def _found(spec: ImageSpec) -> str:
+    """The device where nobody has planned one."""
+    if spec.num_gpu != 0 and torch.cuda.is_available():
+        return f"cuda:{min(max(spec.main_gpu, 0), torch.cuda.device_count() - 1)}"
+    return "mps" if spec.num_gpu != 0 and torch.backends.mps.is_available() else "cpu"
+
+
+def _on_cuda(count: int, device: str, *, is_offloaded: bool) -> Plan:
+    free, _ = torch.cuda.mem_get_info(device)
     dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    is_offloaded = 2 * count > free
-    return Plan(f"cuda:{number}", dtype, is_offloaded, is_short=2 * count * _WORKING > free)
+    return Plan(device, dtype, is_offloaded or 2 * count > free, is_short=2 * count * _WORKING > free)
 
 
 def _has_bfloat16(device: str) -> bool:

@@ -16,12 +16,17 @@ FAULT = "fault: "  # begins the line on the child's stderr that says why the pip
 
 
 class ImageSpec(Struct, frozen=True, kw_only=True):
-    """Which pipeline to load, and where. The numbers are those of `LoadOptions`."""
+    """Which pipeline to load, and where. The numbers are those of `LoadOptions`.
+
+    `device` is torch's name of the one that was planned, "" where nobody has; `is_offloaded`: its parts take turns there.
+    """
 
     folder: str
     num_gpu: int = -1
     main_gpu: int = 0
     num_thread: int = 0
+    device: str = ""
+    is_offloaded: bool = False
     name: str = ""  # what the text in its pictures calls it; "": they have none
 
 

@@ -35,12 +35,15 @@ class ImageRunner:
 
     def __init__(self, request: LoadRequest, settings: Settings) -> None:
         options = request.options
+        self.report = LoadReport()
         self._name = request.model.name.display_shortest
         spec = ImageSpec(
             folder=str(request.model.weights),
             num_gpu=options.num_gpu,
             main_gpu=options.main_gpu,
             num_thread=options.num_thread,
+            device=_device(request),
+            is_offloaded=0 < sum(use.layers for use in request.uses) < request.num_layers,
             name=self._name if settings.picture_text else "",
         )
         self._child = ChildProcess(
@@ -49,9 +52,9 @@ class ImageRunner:
             load_timeout=settings.load_timeout,
             stall_timeout=max(settings.stall_timeout, 2 * HEARTBEAT),
             explain=explain_load,
+            hear=self.report.feed,
         )
         self._is_spent = False
-        self.report = LoadReport()
 
     @property
     def is_alive(self) -> bool:
@@ -127,6 +130,13 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
             *lines, rest = rest.split(b"\n")
             for line in filter(None, lines):
                 yield bytes(line)
+
+
+def _device(request: LoadRequest) -> str:
+    """What was planned, in torch's words; "" where there is nothing to plan with."""
+    if request.uses:
+        return request.uses[0].handle
+    return "cpu" if request.num_layers else ""
 
 
 def explain_load(returncode: int, stderr: str) -> str:
