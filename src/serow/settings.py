@@ -60,6 +60,8 @@ class Settings:
     engine: str = ""
     engines: Path = platformdirs.user_data_path("serow") / "engines"
     llama_server: Path | None = None
+    engine_build: str = ""
+    engine_check: bool = True
     drafts: bool = True
     spread: bool = False
     gpu_overhead: int = 0  # bytes that stay free on each GPU
@@ -199,6 +201,12 @@ def _log(text: str) -> str:
     return text.lower()
 
 
+def _automatic(text: str) -> str:
+    if text.lower() not in ("auto", "0", "off"):
+        raise ValueError("auto or off")
+    return "auto" if text.lower() == "auto" else ""
+
+
 def expanded(text: str) -> Path:
     """A path as people write it, `~` and `~user` for homes; raises ValueError for a user that there is none of."""
     try:
@@ -250,6 +258,13 @@ VARIABLES = (
     Variable("TLS_KEY", "tls_key", _path, "private key of the certificate as PEM, without a passphrase"),
     Variable("ENGINE", "engine", str, "the engine that runs every model, checked or not: wheel, llama.cpp or ik"),
     Variable("ENGINES", "engines", _path, "directory of the engines that serow engine builds"),
+    Variable(
+        "ENGINE_BUILD",
+        "engine_build",
+        _automatic,
+        "auto lets the server build ik where no fast engine is, at the lowest priority",
+    ),
+    Variable("ENGINE_CHECK", "engine_check", _flag, "0 lets the server check no engine by itself while nobody asks"),
     Variable("LLAMA_SERVER", "llama_server", _path, "a llama-server executable for every model; ENGINE says of what kind"),
     Variable("DRAFTS", "drafts", _flag, "0 lets no engine guess at a text that repeats itself, though a check saw it pay"),
     Variable("SPREAD", "spread", _flag, "1 splits each model over all GPUs, though one would do"),

@@ -19,7 +19,7 @@ Told = Callable[[], str]
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
     """What advise says at a terminal, with a home, engines and a CPU of the test's own."""
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{SKYLAKE}\n")
-    monkeypatch.setattr("serow.engines.advice._CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("serow.system.cpu._CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("serow.cli.advice.is_terminal", lambda *, err=False: True)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -48,7 +48,7 @@ def test_nobody_is_told_in_a_pipe(told: Told, monkeypatch: pytest.MonkeyPatch, i
 def test_nobody_is_told_whose_cpu_was_not_measured(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cpuinfo").write_text(PENTIUM)
     assert told() == ""
-    monkeypatch.setattr("serow.engines.advice._CPU_INFO", tmp_path / "none")
+    monkeypatch.setattr("serow.system.cpu._CPUINFO", tmp_path / "none")
     assert told() == ""
 
 

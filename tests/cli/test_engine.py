@@ -11,9 +11,12 @@ import psutil
 import pytest
 
 from serow.cli.main import main
-from serow.engines.build import sources
+from serow.engines import packaged, upkeep
+from serow.engines.build import sources, zig
 from serow.engines.build.tools import CMAKE, NINJA
 from serow.engines.home import Build, EngineHome
+from serow.system import limits
+from tests.engines import package
 from tests.engines.fake import FILENAME, GATE, PROGRAM, Fake, make_sdist
 
 from .terminal import Terminal
@@ -155,6 +158,7 @@ def test_building_says_what_is_built_and_with_what_and_ends_with_the_next_step(r
 def test_without_a_compiler_nothing_is_fetched(
     run: Run, home: EngineHome, fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(zig, "is_here", lambda: False)
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     code, out, err = run("build", "ik")
     assert (code, out) == (1, "")
@@ -192,3 +196,49 @@ def _argv(process: psutil.Process) -> list[str]:
         return list(process.cmdline())
     except psutil.Error:
         return []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the package is for Linux")
+def test_an_engine_that_came_as_a_package_is_listed_with_its_variant_and_what_does_not_run(
+    run: Run, home: EngineHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    packaged._entries.cache_clear()
+    variants = {"v9": ((), "#!/bin/sh\nkill -4 $$\n"), "v3": ((), package.GOOD)}
+    package.install(package.make_wheel(tmp_path, variants), tmp_path / "site")
+    code, out, err = run("list")
+    packaged._entries.cache_clear()
+    row = out.splitlines()[3]
+    found = home.packaged_of("ik")
+    assert found and (code, row.split()[:2]) == (0, ["ik", found.sha256[:12]])
+    assert f"{found.package}, v3" in row
+    assert err == f"note: {found.package}: v9 faults on this CPU (signal 4); v3 is used\n"
+
+
+def test_a_build_in_the_background_returns_at_once_and_is_wished_for_until_it_has_ended(
+    run: Run, home: EngineHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "build_command", lambda name: [sys.executable, "-c", "print('it builds')"])
+    code, out, err = run("build", "ik", "--background")
+    assert (code, out) == (0, "building ik in the background, where nothing else wants the cores\n")
+    assert err == f"hint: see how it goes: serow engine list, and {home.said_by('ik')}\n"
+    assert home.wishes() == ["ik"]
+
+
+def test_while_an_engine_is_built_the_list_says_so_and_no_second_build_begins(run: Run, home: EngineHome) -> None:
+    with home.lock("ik"):
+        assert run("list")[1].splitlines()[3].split()[:3] == ["ik", "being", "built"]
+        assert run("build", "ik", "--background")[2] == "error: the engine ik is being built\nhint: see: serow engine list\n"
+    assert home.wishes() == []
+
+
+@needs_compiler
+@pytest.mark.parametrize(("fake", "status"), [('message(FATAL_ERROR "no")\n', 1), (PROGRAM, 0)], indirect=["fake"])
+def test_a_build_that_comes_last_takes_the_wish_away_when_it_has_come_to_an_end(
+    run: Run, home: EngineHome, fake: Fake, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "come_last", lambda: None)
+    home.wish("ik")
+    assert run("build", "ik", "--cpu", "--lowest")[0] == status
+    assert home.wishes() == []

@@ -17,7 +17,7 @@ from serow.cli.table import columns, human_time
 from serow.cli.terminal import say, tell
 
 if TYPE_CHECKING:
-    from serow.engines.build.build import Progress, Workshop
+    from serow.engines.build.build import Plan, Progress, Workshop
     from serow.engines.home import EngineHome
 
 _AUTOMATIC = "auto"
@@ -48,10 +48,14 @@ def engine() -> None:
 def list_engines() -> None:
     """List the engines, and say which one is in use."""
     from serow.engines.kinds import KINDS
+    from serow.engines.packaged import sentences
 
+    found = home().register()
     rows = [_row(name) for name in KINDS]
     say(columns([("NAME", "BUILD", "SOURCE", "BACKENDS", "BUILT"), *rows], spare=(3, 4, 1)))
     say(f"\nin use: {_in_use()}")
+    for sentence in sentences(found):
+        tell("note", sentence)
 
 
 def _row(name: str) -> tuple[str, ...]:
@@ -59,7 +63,11 @@ def _row(name: str) -> tuple[str, ...]:
 
     if name == WHEEL.name:
         return name, version("xllamacpp"), "xllamacpp", "", ""
-    build = home().build_of(name)
+    build, found = home().build_of(name), home().packaged_of(name)
+    if build is None and found and found.is_sound:
+        return name, found.sha256[:12], f"{found.package}, {found.variant}", "cpu", _when(found.built_at)
+    if build is None and home().is_locked(name):
+        return name, "being built", f"see {home().said_by(name)}" * home().said_by(name).exists(), "", ""
     if build is None:
         return name, "not built", f"serow engine build {name}", "", ""
     return name, build.sha256[:12], build.source, ", ".join(("cpu", *build.backends)), _when(build.built_at)
@@ -88,29 +96,63 @@ def _in_use() -> str:
 @engine.command()
 @click.argument("name", shell_complete=completer(engine_names))
 @click.option("--cpu", "cpu_only", is_flag=True, help="For the CPU alone, though there is a GPU.")
-def build(name: str, cpu_only: bool) -> None:
+@click.option("--background", is_flag=True, help="Return at once; build where nothing else wants the cores.")
+@click.option("--lowest", is_flag=True, hidden=True, help="Come last: of a build in the background.")
+def build(name: str, cpu_only: bool, background: bool, lowest: bool) -> None:
     """Build an engine for this machine: llama.cpp or ik.
 
-    Its sources come from the package index. It needs a C++ compiler, and takes some minutes; a build that was ended
-    goes on where it was. The engine that is there stays until the new one is ready.
+    Its sources come from the package index, and so does a compiler where none is here. It takes some minutes; a build
+    that was ended goes on where it was. The engine that is there stays until the new one is ready. In the background it
+    takes what others leave; a server that is started after a stop goes on with it.
     """
-    import asyncio
-
-    from serow.engines.build.build import Plan, Workshop
+    from serow.engines.build.build import Plan
     from serow.engines.build.sources import find
     from serow.engines.build.toolchain import find_toolchain
+    from serow.errors import SerowError
+    from serow.system.limits import come_last
 
-    plan = Plan(name, find(name), find_toolchain(cpu_only=cpu_only))
-    say(f"building {name} from {plan.recipe.sdist.filename}", err=True)
+    if background:
+        _build_behind(name)
+        return
+    if lowest:
+        come_last()
+    try:
+        _build_here(Plan(name, find(name), find_toolchain(cpu_only=cpu_only)))
+    except SerowError:
+        if lowest and not home().is_locked(name):  # it would fail again
+            home().forget_wish(name)
+        raise
+    home().forget_wish(name)
+    say(f"built {name} {home().find(name).build}")
+    tell("hint", f"serow engine check {name} MODEL lets models use it")
+
+
+def _build_behind(name: str) -> None:
+    from serow.engines.build.sources import find
+    from serow.engines.upkeep import start_build
+    from serow.errors import RequestError
+
+    find(name)
+    if home().is_locked(name):
+        raise RequestError(f"the engine {name} is being built", hint="see: serow engine list")
+    start_build(name, home())
+    say(f"building {name} in the background, where nothing else wants the cores")
+    tell("hint", f"see how it goes: serow engine list, and {home().said_by(name)}")
+
+
+def _build_here(plan: "Plan") -> None:
+    import asyncio
+
+    from serow.engines.build.build import Workshop
+
+    say(f"building {plan.name} from {plan.recipe.sdist.filename}", err=True)
     say(columns(plan.toolchain.rows, indent="  "), err=True)
     try:
         asyncio.run(_build(Workshop(home(), plan)))
     except KeyboardInterrupt:
         say(err=True)
-        tell("hint", f"serow engine build {name} goes on where this one ended")
+        tell("hint", f"serow engine build {plan.name} goes on where this one ended")
         raise
-    say(f"built {name} {home().find(name).build}")
-    tell("hint", f"serow engine check {name} MODEL lets models use it")
 
 
 async def _build(workshop: "Workshop") -> None:
@@ -132,6 +174,7 @@ async def _show(records: "AsyncGenerator[Progress, None]", *, is_bytes: bool) ->
 @click.argument("name", metavar=f"NAME|{_AUTOMATIC}", shell_complete=completer(lambda: (*engine_names(), _AUTOMATIC)))
 def use(name: str) -> None:
     """Choose the engine of the models that it was checked with; "auto" is the fastest of each model."""
+    home().register()
     home().use("" if name == _AUTOMATIC else name)
     say(f"in use: {_in_use()}")
 

@@ -42,7 +42,9 @@ def check(context: click.Context, name: str, models: tuple[str, ...], minutes: f
 
     logging.basicConfig(level=logging.WARNING if verbose else logging.CRITICAL, handlers=[Handler()], format="%(message)s")
     configured = settings.load()
-    engine = EngineHome(configured.engines).find(name)
+    home = EngineHome(configured.engines)
+    home.register()
+    engine = home.find(name)
     passed = []
     for model in _find(models, configured):
         try:

@@ -23,11 +23,12 @@ _ENVIRONMENT = [(f"SEROW_{variable.name}", variable.help) for variable in settin
 @click.option("--log-file", type=click.Path(path_type=Path), hidden=True, help="Of a server in the background: kept small.")
 def serve(log_file: Path | None) -> None:
     """Start the server and stay in front; Ctrl-C ends it."""
-    from serow.engines.home import forced
+    from serow.engines.home import EngineHome, forced
     from serow.server import app, log
 
     found = settings.load()
     try:
+        EngineHome(found.engines).register()
         forced(found)
         _check_address(found.host, found.port)
         _make_store(found.models)

@@ -1,15 +1,14 @@
 """Whether an engine that is not installed would be faster on this kind of CPU, and how much: from what was measured."""
 
 import platform
-from pathlib import Path
 
 from serow.engines.home import EngineHome
 from serow.settings import Settings
+from serow.system.cpu import cpu_flags
 
 # How many times as fast as the wheel `ik` writes one text that does not repeat itself, by what a CPU can do, the widest first.
 # Measured with Qwen2.5-Coder-0.5B Q4_K_M on two cores, see docs/engines.md. A CPU that is not here was not measured.
 _MEASURED = ((frozenset({"avx512f", "avx512bw", "avx512vl"}), 1.7),)
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def speedup(settings: Settings) -> float:
@@ -18,12 +17,3 @@ def speedup(settings: Settings) -> float:
         return 0.0
     flags = cpu_flags() if platform.machine().lower() in ("x86_64", "amd64") else frozenset()
     return next((ratio for needed, ratio in _MEASURED if needed <= flags), 0.0)
-
-
-def cpu_flags() -> frozenset[str]:
-    """What the CPU can do, in the words of Linux; nothing elsewhere."""
-    try:
-        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    return next((frozenset(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), frozenset())

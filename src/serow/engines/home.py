@@ -1,10 +1,13 @@
-"""The directory of the engines that were built on this machine.
+"""The directory of the engines: those that were built on this machine, and what is known of those that came as packages.
 
 <root>/<name>/llama-server    the executable
 <root>/<name>/engine.json     what it was built from: `Build`
 <root>/used                   the name that `serow engine use` chose; none: the fastest checked one for each model
+<root>/packaged.json          engines that came as Python packages, as they were found: see `packaged`
 <root>/checks.json            what engines were seen to do with which model: see `checks`
 <root>/build/<name>/          sources, objects and the log of a build, kept so that it can go on: see `build`
+<root>/build/<name>.wanted    who builds it in the background has not come to an end yet
+<root>/build/<name>.said      what the last build in the background said
 <root>/build/<name>.lock      held by who builds or removes that engine
 """
 
@@ -21,7 +24,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from serow.engines import packaged
 from serow.engines.kinds import KINDS, LLAMA_CPP, WHEEL, Engine, find_kind
+from serow.engines.packaged import Packaged
 from serow.errors import NotFound, RequestError
 from serow.settings import Settings
 from serow.store import blobs
@@ -30,7 +35,16 @@ from serow.system.lock import FileLock
 
 EXECUTABLE = "llama-server.exe" if sys.platform == "win32" else "llama-server"
 _LONGEST_RECORD = 64 << 10  # bytes
-_NAMES = {"used", "checks.json", "checks.lock", "build", owned.MARK, "lost+found"}  # beside the engines
+_NAMES = {
+    "used",
+    packaged.RECORD,
+    "checks.json",
+    "checks.lock",
+    "checking.lock",
+    "build",
+    owned.MARK,
+    "lost+found",
+}  # beside the engines
 _RECORD = "engine.json"
 BUILD_LOG = "build.log"
 _BUILT = re.compile(rf"{re.escape(BUILD_LOG)}|[0-9a-f]{{12}}|.+\.whl|.+\.tar\.gz")  # what builds put into their workplaces
@@ -76,7 +90,23 @@ class EngineHome:
         for engine in self.engines():
             if engine.kind is kind:
                 return engine
+        if (found := self.packaged_of(name)) and found.reason:
+            raise NotFound(f"the engine {name} can't run here: {found.reason}", hint=found.hint)
         raise NotFound(f"the engine {name} is not built", hint=f"build it: serow engine build {name}")
+
+    def register(self) -> dict[str, Packaged]:
+        """Look for engines that came as packages, try them, and write down what runs here; raises RequestError, StoreError."""
+        known = packaged.read(self.root)
+        found = packaged.look(known)
+        if found != known:
+            with disk_errors():
+                self.claim()
+                blobs.write_atomic(self.root / packaged.RECORD, packaged.encode(found), 0o600)
+        return found
+
+    def packaged_of(self, name: str) -> Packaged | None:
+        """What was found of an engine's package, if there is one."""
+        return packaged.read(self.root).get(name)
 
     def build_of(self, name: str) -> Build | None:
         """The record of a build; None for one that is not there or can't be read."""
@@ -98,6 +128,38 @@ class EngineHome:
     def workplace(self, name: str) -> Path:
         """Where an engine is built; raises NotFound for a name that is none."""
         return self.root / "build" / find_kind(name).name
+
+    def wish(self, name: str) -> None:
+        """Have an engine built by servers, until that has come to an end; raises RequestError, StoreError."""
+        path = self._wish(name)
+        with disk_errors():
+            self.claim()
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.touch(mode=0o600)
+
+    def forget_wish(self, name: str) -> None:
+        """It has come to an end; raises StoreError."""
+        with disk_errors():
+            self._wish(name).unlink(missing_ok=True)
+
+    def wishes(self) -> list[str]:
+        """The engines that are to be built."""
+        return [name for name in KINDS if self._wish(name).exists()]
+
+    def _wish(self, name: str) -> Path:
+        return self.workplace(name).with_name(f"{name}.wanted")
+
+    def said_by(self, name: str) -> Path:
+        """The file that a build in the background writes to."""
+        return self.workplace(name).with_name(f"{name}.said")
+
+    def is_locked(self, name: str) -> bool:
+        """Whether somebody builds or removes it now."""
+        path = self.workplace(name).with_name(f"{name}.lock")
+        if not path.exists():
+            return False
+        with disk_errors(), FileLock(path) as lock:
+            return not lock.acquire()
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -172,17 +234,22 @@ class EngineHome:
         places = [path for path in (self.directory(name), self.workplace(name)) if path.exists()]
         if not places:
             self.find(name)
+            raise RequestError(f"the engine {name} came as a package", hint=f"pip uninstall serow-engine-{name}")
         with self.lock(name):
             if self.used == name:
                 self.use("")
+            self.forget_wish(name)
             for path in places:
                 shutil.rmtree(path)
 
     def _read(self, name: str) -> Engine | None:
         build, executable = self.build_of(name), self.directory(name) / EXECUTABLE
-        if build is None or not executable.is_file():
-            return None
-        return Engine(KINDS[name], build.sha256[:12], executable, has_gpu=bool(build.backends))
+        if build and executable.is_file():
+            return Engine(KINDS[name], build.sha256[:12], executable, has_gpu=bool(build.backends))
+        found = self.packaged_of(name)
+        if found and found.is_sound:
+            return Engine(KINDS[name], found.sha256[:12], Path(found.executable), has_gpu=False)
+        return None
 
 
 def _names(directory: Path) -> set[str]:

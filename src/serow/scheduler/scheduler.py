@@ -183,6 +183,11 @@ class Scheduler:
         """What there is beside the CPU, as it was measured last."""
         return self._hardware.devices
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anybody waits for a model, or uses one."""
+        return bool(self.num_waiting or any(resident.num_running for resident in self._residents))
+
     def loaded(self) -> list[LoadedModel]:
         """What is in memory, the longest to stay first."""
         ready = [

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from serow.devices.inventory import Inventory
-from serow.engines import socket_directory
+from serow.engines import packaged, socket_directory
 from serow.engines.base import LoadRequest, Runner
 from serow.engines.devices import engines_with_devices
 from serow.engines.diffusers.runner import ImageRunner
@@ -26,6 +26,7 @@ from serow.engines.llamacpp.chat_templates import ChatTemplates
 from serow.engines.llamacpp.runner import LlamaRunner
 from serow.engines.llamacpp.slot_cache import SlotCache
 from serow.engines.remote.runner import RemoteRunner
+from serow.engines.upkeep import Upkeep
 from serow.errors import SerowError
 from serow.inference.service import Inference
 from serow.inference.tokenizers import Tokenizers
@@ -143,7 +144,10 @@ async def _lifespan(
         counted.follow(scheduler)
         app.stalls.start()
         warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header
-        yield
+        for sentence in packaged.sentences(packaged.read(settings.engines)):
+            logger.warning("%s", sentence)
+        async with Upkeep(settings, store.list, lambda: scheduler.is_busy):
+            yield
         app.stalls.stop()
         await warming
     if traces:

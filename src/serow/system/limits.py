@@ -20,6 +20,8 @@ _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _HIGHEST_SCORE, _SOONER = 1000, 300
 _SCHEDSTAT = Path("/proc/thread-self/schedstat")
 _STATM = Path("/proc/self/statm")
+_AUTOGROUP = Path("/proc/self/autogroup")
+_LOWEST = 19  # of priorities
 HAS_CPU_LIMIT = sys.platform != "win32"
 HAS_MEMORY_LIMIT = sys.platform == "linux"
 
@@ -100,6 +102,24 @@ def lower_priority(pid: int, nice: int) -> bool:
     except OSError:
         pass
     return True
+
+
+def come_last() -> None:
+    """Let this process, and its session where that is its own, run only where nothing else wants to; there is no way back."""
+    if sys.platform == "win32":
+        return
+    os.nice(_LOWEST)
+    if sys.platform == "linux":
+        if os.getsid(0) == os.getpid():  # sessions share the cores as equals, whatever is nice within them
+            with contextlib.suppress(OSError):
+                _AUTOGROUP.write_text(str(_LOWEST))
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def is_last() -> bool:
+    """Whether this process has come last."""
+    return sys.platform != "win32" and os.getpriority(os.PRIO_PROCESS, 0) >= _LOWEST
 
 
 def measure(pid: int) -> tuple[float, int]:

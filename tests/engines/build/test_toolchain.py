@@ -1,18 +1,22 @@
 """What a build finds on a machine: compilers, GPUs, and what it says when something is missing."""
 
+import os
 import platform
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from serow.engines.build import backends, toolchain
+from serow.engines.build import backends, toolchain, zig
 from serow.engines.build.backends import Gpu, find_gpu
 from serow.engines.build.edit import BuildError
 from serow.engines.build.sources import Backend
 from serow.engines.build.toolchain import find_compiler, find_toolchain
-from serow.engines.build.tools import CMAKE, NINJA
+from serow.engines.build.tools import CMAKE, NINJA, ZIG
+from serow.engines.build.zig import Target
+from serow.system import cpu
 from tests.engines.build.test_tools import path, stand_in
 
 __all__ = ["path"]
@@ -29,6 +33,18 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(backends, name, lambda: False)
     for name in ("_CUDA", "_ROCM"):
         monkeypatch.setattr(backends, name, str(tmp_path / "nowhere"))
+
+
+def announce(monkeypatch: pytest.MonkeyPatch, model: str, flags: str) -> None:
+    """Let the kernel tell of another processor."""
+    path = Path(os.environ["PATH"]) / "cpuinfo"
+    path.write_text(f"processor\t: 0\nmodel name\t: {model}\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(cpu, "_CPUINFO", path)
+
+
+def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that no wheel of a compiler is made for."""
+    monkeypatch.setattr(zig, "is_here", lambda: False)
 
 
 def compilers(directory: Path, c: str, cxx: str, says: str = "fine 1.2", status: int = 0) -> None:
@@ -50,10 +66,61 @@ def test_the_compiler_that_the_variables_name_is_taken(path: Path, monkeypatch: 
     assert (find_compiler().c, find_compiler().version) == (str(path / "gcc-14"), "g++ 14")
 
 
-def test_a_stand_in_for_a_compiler_that_is_not_installed_is_none(path: Path) -> None:
+def test_a_stand_in_for_a_compiler_that_is_not_installed_is_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compilers(path, "cc", "c++", "xcode-select: no developer tools were found", status=1)
+    no_wheel(monkeypatch)
     with pytest.raises(BuildError, match=r"^no C\+\+ compiler is here$"):
         find_compiler()
+
+
+def test_where_no_compiler_is_the_one_of_the_package_index_is_taken(path: Path) -> None:
+    found = find_toolchain()
+    assert found.wheels.keys() == {"cmake", "ninja", "ziglang"}
+    assert dict(found.rows)["compiler"] == f"clang of ziglang {ZIG.version} from the package index"
+    assert dict(found.rows)["GPU"] == "none: that needs a compiler of this machine"
+    assert found.compiler_options(Path("/work"))[:2] == ("CMAKE_C_COMPILER=/work/cc", "CMAKE_CXX_COMPILER=/work/c++")
+
+
+def test_compilers_that_the_variables_name_and_that_do_not_run_are_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "gcc-99")
+    monkeypatch.setenv("CXX", "g++-99")
+    with pytest.raises(BuildError, match=r"^no C\+\+ compiler is here$"):
+        find_compiler()
+
+
+@pytest.mark.parametrize(
+    ("libc", "system"),
+    [
+        (("glibc", "2.40"), "x86_64-linux-gnu.2.28"),
+        (("glibc", "2.17"), "x86_64-linux-gnu.2.17"),
+        (("", ""), "x86_64-linux-musl"),
+    ],
+)
+def test_zig_aims_at_an_old_c_library_but_at_none_newer_than_this_machines(
+    monkeypatch: pytest.MonkeyPatch, libc: tuple[str, str], system: str
+) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: libc)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert zig.this_machine() == Target(system)
+
+
+def test_zigs_commands_become_programs_that_cmake_can_call(tmp_path: Path) -> None:
+    (tmp_path / "a place").mkdir()
+    stand_in(tmp_path / "a place", "zig", "")
+    program = tmp_path / "a place" / "zig"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    zig.write_scripts(program, Target("x86_64-linux-gnu.2.28", "x86_64_v3"), tmp_path / "scripts")
+    said = {name: subprocess.check_output([tmp_path / "scripts" / name, "-c", "a b.c"], text=True) for name in ("c++", "ar")}
+    assert said == {"c++": "c++ -target x86_64-linux-gnu.2.28 -O2 -s -c a b.c\n", "ar": "ar -c a b.c\n"}
+
+
+def test_a_compiler_that_takes_for_ever_is_told_in_words(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compilers(path, "cc", "c++")
+    (path / "c++").write_text('#!/bin/sh\necho fine\ncase "$*" in *amx*) while :; do :; done;; esac\n')
+    monkeypatch.setattr(toolchain, "_FIRST_CALL", 0.5)
+    announce(monkeypatch, "Xeon", "amx_tile")
+    with pytest.raises(BuildError, match=r"c\+\+ took more than 0.5 seconds for an empty file$"):
+        find_toolchain()
 
 
 @pytest.mark.parametrize(
@@ -73,6 +140,7 @@ def test_a_missing_compiler_is_told_with_the_package_to_install(
     path: Path, monkeypatch: pytest.MonkeyPatch, release: dict[str, str], hint: str
 ) -> None:
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: release)
+    no_wheel(monkeypatch)
     with pytest.raises(BuildError) as caught:
         find_toolchain()
     assert caught.value.hint == f"install one: {hint}"
@@ -99,7 +167,7 @@ def test_a_tool_that_is_not_here_comes_from_its_wheel(path: Path) -> None:
 
 def test_what_is_built_for_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compilers(path, "cc", "c++", "c++ 12.2")
-    monkeypatch.setattr(toolchain, "_cpu_line", {"model name": "Zilog Z80", "flags": "fpu"}.get)
+    announce(monkeypatch, "Zilog Z80", "fpu")
     rows = dict(find_toolchain(cpu_only=True).rows)
     assert rows["compiler"] == "c++ 12.2"
     assert rows["for"].startswith("Zilog Z80 (")
@@ -112,13 +180,13 @@ def test_amx_is_left_out_where_the_compiler_knows_it(
 ) -> None:
     compilers(path, "cc", "c++")
     (path / "c++").write_text(f'#!/bin/sh\necho fine\ncase "$*" in *amx*) exit {status};; esac\n')
-    monkeypatch.setattr(toolchain, "_cpu_line", {"model name": "Xeon", "flags": "fpu avx512f amx_tile"}.get)
+    announce(monkeypatch, "Xeon", "fpu avx512f amx_tile")
     assert ("-mno-amx-int8" in find_toolchain().flags) == is_left_out
 
 
 def test_without_amx_there_are_no_flags_about_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compilers(path, "cc", "c++")
-    monkeypatch.setattr(toolchain, "_cpu_line", {"model name": "EPYC", "flags": "fpu avx512f"}.get)
+    announce(monkeypatch, "EPYC", "fpu avx512f")
     assert find_toolchain().flags == ()
 
 

@@ -23,8 +23,9 @@ from serow.engines.build.command import run
 from serow.engines.build.edit import BuildError
 from serow.engines.build.sources import Recipe
 from serow.engines.build.toolchain import Toolchain
-from serow.engines.build.tools import CMAKE, NINJA, TOOLS
+from serow.engines.build.tools import CMAKE, NINJA, TOOLS, ZIG
 from serow.engines.build.unpack import unpack
+from serow.engines.build.zig import Target, write_scripts
 from serow.engines.home import BUILD_LOG, EXECUTABLE, Build, EngineHome, disk_errors
 from serow.registries.package_index.distribution import Distribution
 from serow.registries.package_index.download import download
@@ -35,6 +36,7 @@ _LONGEST_VERSION = 64 << 10  # bytes
 _SILENCE = 3600.0  # seconds; a compiler says nothing while it works on one file
 _MEMORY = 2 << 30  # bytes that a compiler may take
 _GPU_DISK = 2_000_000_000  # bytes that a GPU's objects take more
+_ZIG_DISK = 900_000_000  # bytes of its wheel, what is in it, and the libraries that it builds
 _NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOEXEC)
 _STEP = re.compile(rb"^\[(\d+)/(\d+)\] ", re.MULTILINE)
 # names of variables that are no compiler's business: secrets, and addresses that may hold one
@@ -64,21 +66,22 @@ class Plan:
 
     @property
     def options(self) -> list[str]:
-        """CMake's options, but for those that name places in the work directory."""
-        gpu, compiler, flags = self.toolchain.gpu, self.toolchain.compiler, " ".join(self.toolchain.flags)
+        """CMake's options, but for those that name the CPU, or places in the work directory."""
+        gpu, target, flags = self.toolchain.gpu, self.toolchain.compiler.target, " ".join(self.toolchain.flags)
         return [
-            f"CMAKE_C_COMPILER={compiler.c}",
-            f"CMAKE_CXX_COMPILER={compiler.cxx}",
             *((f"CMAKE_C_FLAGS={flags}", f"CMAKE_CXX_FLAGS={flags}") if flags else ()),
             *self.recipe.options,
             *(f"{option}={'ON' if backend is gpu.backend else 'OFF'}" for backend, option in self.recipe.backends.items()),
             *gpu.options,
+            *(target.options if target else ()),
         ]
 
     @property
     def key(self) -> str:
-        """Changes with all that goes into the objects."""
-        parts = (self.recipe, self.toolchain.compiler, self.toolchain.installed, self.toolchain.wheels, self.options)
+        """Changes with all that goes into the objects, but the CPU: that is ninja's to see."""
+        compiler = self.toolchain.compiler
+        told = (compiler.c, compiler.cxx, compiler.version, compiler.target and compiler.target.system)
+        parts = (self.recipe, told, self.toolchain.installed, self.toolchain.wheels, self.options)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
@@ -101,6 +104,7 @@ class Workshop:
         self._work = self._place / plan.key
         self._source = self._work / "source"
         self._objects = self._work / "objects"
+        self._compiler = self._work / "compiler"
         self.log = self._place / BUILD_LOG
 
     @contextmanager
@@ -123,25 +127,42 @@ class Workshop:
 
     async def make(self) -> AsyncGenerator[Progress, None]:
         """Unpack, compile, try and install it; raises BuildError, StoreError."""
-        with disk_errors(), self.log.open("wb", buffering=0) as log:
-            for part in self._missing():
-                yield Progress(f"unpacking {part.archive.filename}")
-                await asyncio.to_thread(self._unpack, part)
-            yield Progress("configuring")
-            await self._configure(log)
-            async with aclosing(self._compile(log)) as steps:
-                async for step in steps:
-                    yield step
+        async with aclosing(self.compile()) as steps:
+            async for step in steps:
+                yield step
+        with disk_errors(), self.log.open("ab", buffering=0) as log:
             yield Progress("trying it")
             await self._try(log)
             yield Progress("installing")
             await asyncio.to_thread(self._install)
 
+    async def compile(self) -> AsyncGenerator[Progress, None]:
+        """Unpack and compile it; raises BuildError, StoreError. What it makes is `made`."""
+        with disk_errors(), self.log.open("wb", buffering=0) as log:
+            for part in self._missing():
+                yield Progress(f"unpacking {part.archive.filename}")
+                await asyncio.to_thread(self._unpack, part)
+            if target := self._plan.toolchain.compiler.target:
+                yield Progress("preparing the compiler, a minute or two")
+                await self._prepare_zig(target, log)
+            yield Progress("configuring")
+            await self._configure(log)
+            async with aclosing(self._build(log)) as steps:
+                async for step in steps:
+                    yield step
+
+    @property
+    def made(self) -> Path:
+        """The executable, once it is compiled."""
+        return self._objects / "bin" / EXECUTABLE
+
     def _missing(self) -> list[_Part]:
         """What is not unpacked yet; what is there is complete."""
         recipe, wheels = self._plan.recipe, self._plan.toolchain.wheels
         parts = [_Part(recipe.sdist, recipe.subtree, self._source)]
-        parts += [_Part(wheels[tool.name], tool.subtree, self._work / tool.name) for tool in TOOLS if tool.name in wheels]
+        parts += [
+            _Part(wheels[tool.name], tool.subtree, self._work / tool.name) for tool in (*TOOLS, ZIG) if tool.name in wheels
+        ]
         return [part for part in parts if not part.directory.exists()]
 
     def _unpack(self, part: _Part) -> None:
@@ -152,16 +173,29 @@ class Workshop:
             self._plan.recipe.change(partial)
         partial.rename(part.directory)
 
+    async def _prepare_zig(self, target: Target, log: BinaryIO) -> None:
+        """Write its scripts, and have it build the C++ library, which would look like a test of CMake's that hangs."""
+        write_scripts(Path(self._plan.toolchain.tool(ZIG, self._work)), target, self._compiler)
+        source = self._compiler / "first.cpp"
+        source.write_text("#include <string>\nint main() { return std::string().size(); }\n")
+        argv = [str(self._compiler / "c++"), *self._plan.toolchain.flags, str(source), "-o", str(self._compiler / "first")]
+        await self._finish(argv, log)
+
     async def _configure(self, log: BinaryIO) -> None:
         tool = self._plan.toolchain.tool
-        options = [f"CMAKE_MAKE_PROGRAM={tool(NINJA, self._work)}", *self._plan.options]
+        options = [f"CMAKE_MAKE_PROGRAM={tool(NINJA, self._work)}", *self._plan.options, *self._chosen]
         places = ("-S", str(self._source), "-B", str(self._objects))
         argv = [tool(CMAKE, self._work), *places, "-G", "Ninja", *(f"-D{option}" for option in options)]
-        async with aclosing(self._run(argv, log)) as output:
-            async for _ in output:
-                continue
+        await self._finish(argv, log)
 
-    async def _compile(self, log: BinaryIO) -> AsyncGenerator[Progress, None]:
+    @property
+    def _chosen(self) -> tuple[str, ...]:
+        """The options that the plan leaves out."""
+        toolchain = self._plan.toolchain
+        target = toolchain.compiler.target
+        return (*toolchain.compiler_options(self._compiler), *(target.cpu_options if target else ()))
+
+    async def _build(self, log: BinaryIO) -> AsyncGenerator[Progress, None]:
         ninja = self._plan.toolchain.tool(NINJA, self._work)
         async with aclosing(self._run([ninja, "-C", str(self._objects), "-j", str(_jobs()), "llama-server"], log)) as output:
             async for chunk in output:
@@ -170,13 +204,16 @@ class Workshop:
 
     async def _try(self, log: BinaryIO) -> None:
         """Raise BuildError unless it says its version, in time."""
-        argv, told = [str(self._objects / "bin" / EXECUTABLE), "--version"], b""
+        argv, told = [str(self.made), "--version"], b""
         try:
-            async with asyncio.timeout(VERSION_DEADLINE), aclosing(self._run(argv, log)) as output:
-                async for chunk in output:
-                    told += chunk
-                    if len(told) > _LONGEST_VERSION:
-                        break
+            async with asyncio.timeout(VERSION_DEADLINE):
+                async with aclosing(self._run(argv, log)) as output:
+                    async for chunk in output:
+                        told += chunk
+                        if len(told) > _LONGEST_VERSION:
+                            break
+                if self._plan.recipe.has_probe:
+                    await self._finish([str(self.made), "--probe"], log)
         except TimeoutError:
             raise BuildError("the engine that was built hangs", hint=self._hint) from None
         except OSError as error:
@@ -187,8 +224,7 @@ class Workshop:
             raise BuildError("what was built is no llama-server: it does not say its version", hint=self._hint)
 
     def _install(self) -> None:
-        executable = self._objects / "bin" / EXECUTABLE
-        with executable.open("rb") as file:
+        with self.made.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         backend = self._plan.toolchain.gpu.backend
         build = Build(
@@ -197,8 +233,14 @@ class Workshop:
             built_at=datetime.now(UTC).isoformat(timespec="seconds"),
             backends=(backend.value,) if backend else (),
         )
-        self._home.install(self._plan.name, executable, build)
+        self._home.install(self._plan.name, self.made, build)
         self._clear({self.log.name})
+
+    async def _finish(self, argv: list[str], log: BinaryIO) -> None:
+        """Run it to its end."""
+        async with aclosing(self._run(argv, log)) as output:
+            async for _ in output:
+                continue
 
     def _run(self, argv: list[str], log: BinaryIO) -> AsyncGenerator[bytes, None]:
         return run(argv, log, environ=self._environ, silence=_SILENCE, hint=self._hint)
@@ -207,7 +249,9 @@ class Workshop:
     def _environ(self) -> dict[str, str]:
         """Ours without secrets. Messages are in English, and no git repository above is taken for the sources'."""
         inherited = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
-        return inherited | {"LC_ALL": "C", "NINJA_STATUS": "[%f/%t] ", "GIT_CEILING_DIRECTORIES": str(self._work)}
+        cache = str(self._work / "cache")
+        ours = {"LC_ALL": "C", "NINJA_STATUS": "[%f/%t] ", "GIT_CEILING_DIRECTORIES": str(self._work)}
+        return inherited | ours | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
 
     @property
     def _hint(self) -> str:
@@ -216,7 +260,9 @@ class Workshop:
 
     def _require_space(self) -> None:
         there = sum(path.stat().st_size for path in self._place.rglob("*") if path.is_file())
-        needed = self._plan.recipe.disk + (_GPU_DISK if self._plan.toolchain.gpu.backend else 0) - there
+        toolchain = self._plan.toolchain
+        more = _GPU_DISK * bool(toolchain.gpu.backend) + _ZIG_DISK * bool(toolchain.compiler.target)
+        needed = self._plan.recipe.disk + more - there
         free = shutil.disk_usage(self._place).free
         if free < needed:
             raise BuildError(

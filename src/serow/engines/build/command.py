@@ -8,7 +8,6 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +15,7 @@ import psutil
 
 from serow.engines.build.edit import BuildError
 from serow.engines.process import exit_name
-from serow.system.limits import die_with_parent
+from serow.system.limits import come_last, die_with_parent, is_last
 
 CHUNK = 64 << 10  # bytes
 _END_TIMEOUT = 10.0  # seconds that a program may take to end those that it started
@@ -43,8 +42,7 @@ async def run(
         limit=CHUNK,
         env=environ,
         start_new_session=True,
-        # ninja then ends its compilers, which SIGKILL would leave behind
-        preexec_fn=partial(die_with_parent, signal.SIGTERM) if sys.platform == "linux" else None,
+        preexec_fn=_settle if sys.platform == "linux" else None,
     )
     assert process.stdout is not None
     tail = bytearray()
@@ -61,6 +59,13 @@ async def run(
         await _end(process)
     if status:
         raise BuildError(f"{_name(argv)} ended with {exit_name(status)}{_errors(tail)}", hint=hint)
+
+
+def _settle() -> None:
+    """In the child: end with its parent, and give way where the parent does, though it has a session of its own."""
+    die_with_parent(signal.SIGTERM)  # ninja then ends its compilers, which SIGKILL would leave behind
+    if is_last():
+        come_last()
 
 
 async def _end(process: Process) -> None:

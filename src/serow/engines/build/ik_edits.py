@@ -4,8 +4,11 @@ Its server is older than llama.cpp's and was made for one user: with several slo
 its events lack what ours are made of. Each edit says why it is there. The check of an engine is what proves them.
 """
 
+from pathlib import Path
+
 from serow.engines.build.edit import Edit
 
+_GGML = "ggml/src/ggml.c"
 _SERVER = "examples/server/server-context.cpp"
 _QUEUE = "examples/server/server-queue.cpp"
 _ATTENTION = "ggml/src/iqk/fa/iqk_fa_templates.h"
@@ -253,4 +256,83 @@ _DRAFTS = (
     ),
 )
 
-IK_EDITS = (*_EVENTS, *_CANCELLING, *_REFUSALS, *_SLOTS, *_CACHE, *_KERNELS, *_MEMORY, *_DYING, *_DRAFTS)
+_WAITING = (
+    # A thread that waits for the others in a tight loop takes the core from the one that it waits for, when something else
+    # runs on this machine: it tries for some ten microseconds, then it sleeps until the last of them wakes it.
+    Edit(
+        _GGML,
+        "#if defined(__gnu_linux__)\n#include <syscall.h>\n#endif\n",
+        "#if defined(__gnu_linux__)\n#include <syscall.h>\n#endif\n"
+        "#if defined(__linux__)\n#include <linux/futex.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n#endif\n",
+    ),
+    Edit(
+        _GGML,
+        "    atomic_int n_barrier_passed;\n",
+        "    atomic_int n_barrier_passed;\n    atomic_int n_asleep;\n",
+    ),
+    Edit(
+        _GGML,
+        "        /*.n_barrier_passed        =*/ 0,\n",
+        "        /*.n_barrier_passed        =*/ 0,\n        /*.n_asleep                =*/ 0,\n",
+    ),
+    Edit(
+        _GGML,
+        "        atomic_fetch_add(n_barrier_passed, 1);\n    } else {\n",
+        "        atomic_fetch_add(n_barrier_passed, 1);\n"
+        "    #if defined(__linux__)\n"
+        "        if (atomic_load(&shared->n_asleep) > 0) {\n"
+        "            syscall(SYS_futex, n_barrier_passed, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);\n"
+        "        }\n"
+        "    #endif\n"
+        "    } else {\n",
+    ),
+    Edit(_GGML, "const int n_spin_before_sleep = 100000;", "const int n_spin_before_sleep = 1000;"),
+    Edit(
+        _GGML,
+        "            }\n            sched_yield();\n        }\n    }\n}\n",
+        "            }\n"
+        "        #if defined(__linux__)\n"
+        "            atomic_fetch_add(&shared->n_asleep, 1);\n"
+        "            syscall(SYS_futex, n_barrier_passed, FUTEX_WAIT_PRIVATE, passed_old, NULL, NULL, 0);\n"
+        "            atomic_fetch_sub(&shared->n_asleep, 1);\n"
+        "        #else\n"
+        "            sched_yield();\n"
+        "        #endif\n"
+        "        }\n    }\n}\n",
+    ),
+)
+
+_PROBE = (
+    # Virtual machines announce instructions that fault, so the kernels are tried before a model runs on them: `probe.h`.
+    Edit(
+        "examples/server/server.cpp",
+        "int main(int argc, char ** argv) {\n",
+        '#include "probe.h"\n\n'
+        "int main(int argc, char ** argv) {\n"
+        '    if (argc == 2 && std::string(argv[1]) == "--probe") {\n        return probe();\n    }\n',
+    ),
+)
+
+IK_EDITS = (
+    *_EVENTS,
+    *_CANCELLING,
+    *_REFUSALS,
+    *_SLOTS,
+    *_CACHE,
+    *_KERNELS,
+    *_MEMORY,
+    *_DYING,
+    *_DRAFTS,
+    *_WAITING,
+    *_PROBE,
+)
+IK_ADDITIONS = {
+    "common/cmake/build-info-gen-cpp.cmake": """\
+set(BUILD_NUMBER 0)
+set(BUILD_COMMIT "sdist")
+set(BUILD_COMPILER "${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION}")
+set(BUILD_TARGET "native")
+configure_file(common/build-info.cpp.in common/build-info.cpp)
+""",
+    "examples/server/probe.h": Path(__file__).with_name("probe.h").read_text(),
+}

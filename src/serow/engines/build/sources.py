@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from serow.engines.build.edit import Edit
-from serow.engines.build.ik_edits import IK_EDITS
+from serow.engines.build.ik_edits import IK_ADDITIONS, IK_EDITS
 from serow.engines.build.llama_cpp_edits import LLAMA_CPP_EDITS
 from serow.engines.kinds import find_kind
 from serow.errors import RequestError
@@ -35,6 +35,7 @@ class Recipe:
     backends: Mapping[Backend, str]  # the option that switches each on
     edits: tuple[Edit, ...] = ()
     additions: Mapping[str, str] = field(default_factory=dict)  # files that the sdist lacks: path, text
+    has_probe: bool = False  # whether `--probe` tries its kernels on the CPU
     disk: int = 500_000_000  # bytes that a build takes at most, with all that is fetched for it
 
     def change(self, root: Path) -> None:
@@ -83,14 +84,6 @@ _LLAMA_CPP = Recipe(
     edits=LLAMA_CPP_EDITS,
 )
 
-_IK_BUILD_INFO = """\
-set(BUILD_NUMBER 0)
-set(BUILD_COMMIT "sdist")
-set(BUILD_COMPILER "${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION}")
-set(BUILD_TARGET "native")
-configure_file(common/build-info.cpp.in common/build-info.cpp)
-"""
-
 _IK = Recipe(
     sdist=Distribution(
         project="ik-llama-cpp-python",
@@ -107,7 +100,8 @@ _IK = Recipe(
         Backend.VULKAN: "GGML_VULKAN",
     },
     edits=IK_EDITS,
-    additions={"common/cmake/build-info-gen-cpp.cmake": _IK_BUILD_INFO},
+    additions=IK_ADDITIONS,
+    has_probe=True,
 )
 
 RECIPES = {"llama.cpp": _LLAMA_CPP, "ik": _IK}

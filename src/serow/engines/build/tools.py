@@ -1,4 +1,7 @@
-"""CMake and ninja: the system's where they are new enough, else those of their wheels, pinned by size and SHA-256."""
+"""CMake and ninja: the system's where they are new enough, else those of their wheels, pinned by size and SHA-256.
+
+And the compiler of a wheel, for machines without one.
+"""
 
 import platform
 import re
@@ -155,3 +158,33 @@ NINJA = Tool(
     },
 )
 TOOLS = (CMAKE, NINJA)
+ZIG = Tool(  # never the system's own: what it takes and how it speaks changes with every version
+    name="ziglang",
+    names=(),
+    oldest=(0, 17, 1),
+    version="0.17.1",
+    subtree="ziglang",
+    executable="zig",
+    wheels={
+        machine: wheel
+        for machines, wheel in (
+            (
+                ("linux-x86_64", "musl-x86_64"),
+                (
+                    "manylinux_2_12_x86_64.manylinux2010_x86_64.musllinux_1_1_x86_64",
+                    101_083_562,
+                    "ea6cc5d87b033cf0aedfbc8f9549a908cae6c50ac31f1698188fa48a74524b54",
+                ),
+            ),
+            (
+                ("linux-aarch64", "musl-aarch64"),
+                (
+                    "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64",
+                    98_063_064,
+                    "b7c5f02fccd40f89b999ee16a1f5ddced56e6182370f8affe494bcf8a28cf07e",
+                ),
+            ),
+        )
+        for machine in machines
+    },
+)
