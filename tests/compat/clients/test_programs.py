@@ -16,7 +16,9 @@ from tests.compat.clients.kept import ENVIRONMENTS, before
 
 HERE = Path(__file__).parent / "programs"
 DEADLINE = 100  # seconds
+SLOW = 400  # of a program that starts a server of its own
 
+WEBUI = "open_webui_python.py"
 SUM = "37 + 85 = 122."
 ADDED = "23 + 68 = 91."
 NUMBERS = {"a": 23, "b": 68}
@@ -129,6 +131,20 @@ EXPECTED: dict[str, dict[str, Any]] = {
         **{f"{name} embedMany": 2 for name in ("v2", "sdk")},
         "error": 404,
     },
+    WEBUI: {
+        "models": True,
+        "chat": SUM,
+        "stream": SUM,
+        "tools": ["tool_calls", NUMBERS],
+        "version": "0.33.0",
+        "ps": True,
+        "embed": 2,
+        "generate": True,
+        "unload": True,
+        "too long": [400, True],
+        "openai": "chat.completion",
+        "pull": True,
+    },
     "llm_python.py": {"models": True, "prompt": True, "schema": ["a", "b"]},
 }
 
@@ -142,12 +158,14 @@ async def run(program: str, server: str) -> dict[str, Any]:
     runtime = ["node"] if kind == "mjs" else [str(environment / "venv" / "bin" / "python")]
     async with before(server, name) as url:
         argv = [*runtime, str(HERE / program), url, *([str(environment)] if kind == "mjs" else [])]
-        done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, timeout=DEADLINE)
+        deadline = SLOW if program == WEBUI else DEADLINE
+        done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, timeout=deadline)
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
+@pytest.mark.timeout(SLOW + 20)
 @pytest.mark.parametrize("program", EXPECTED)
 async def test_a_program_is_served(program: str, server: str) -> None:
     assert await run(program, server) == EXPECTED[program]
