@@ -18,12 +18,13 @@ from serow.store.store import Store
 from tests.compat.clients.kept import KEPT
 from tests.conftest import create
 from tests.output.families import speaking
-from tests.support.engine import Piece
+from tests.support.engine import Piece, text_of
 from tests.support.server import Running, running
 from tests.wire.streams import data_of
 
 PROGRAMS = sorted(path.stem for path in KEPT.glob("*.jsonl"))
-OPENING, CALL, CLOSING = "<tool_call>", '\n{"name": "add", "arguments": {"a": 1, "b": 2}}', "\n</tool_call>"
+OPENING, CLOSING, RESULT = "<tool_call>", "\n</tool_call>", "<tool_response>"
+OURS = re.compile(rb'"id":\s*"((resp|rs|fc|msg)_\w+)"')  # identifiers that a later request names
 FINISHES = {"stop", "length", "tool_calls"}
 USAGE = ("input_tokens", "output_tokens")
 
@@ -31,17 +32,23 @@ Check = Callable[[Any], bool]
 
 
 def says(request: CompletionRequest) -> Sequence[Piece]:
-    """A call where one must be, JSON where a schema is, else a text."""
-    if '"const": "add"' in (request.grammar or ""):
-        return [CALL]
-    return ['{"a": 1, "b": 2}'] if request.grammar else ["Hel", "lo"]
+    """A call where tools are and no result is, JSON where a schema is, else a thought and a text."""
+    prompt = text_of(request.prompt)
+    if tool := re.search(r'"const": "(\w+)"', request.grammar or ""):
+        return ["\n" + json.dumps({"name": tool[1], "arguments": {"a": 1, "b": 2}})]
+    if request.grammar:
+        return ['{"a": 1, "b": 2}']
+    if prompt.endswith("}"):
+        return [CLOSING]
+    return [OPENING] if OPENING in request.options.stop and RESULT not in prompt else ["<think>", "Hm", "</think>", "Hel", "lo"]
 
 
 @pytest_asyncio.fixture(scope="module")
 async def server(tmp_path_factory: pytest.TempPathFactory, zoo: Path) -> AsyncIterator[Running]:
     """A server with a store of its own: programs make and delete models."""
     root = tmp_path_factory.mktemp("kept")
-    create(Store(root), "zoo-think", zoo / "zoo-think.gguf")
+    for name in ("zoo-think", "smollm2:135m"):
+        create(Store(root), name, zoo / "zoo-think.gguf")
     create(Store(root), "zoo-vision", zoo / "zoo-vision.gguf", zoo / "zoo-vision-mmproj.gguf")
     engine = speaking(says)
     engine.num_ctx = 1 << 20
@@ -124,9 +131,9 @@ def has_shape(path: str, content_type: str, body: bytes) -> bool:
 @pytest.mark.req("GEN-01", "OAI-01", "OAI-02", "OAI-08", "OAI-09", "RESP-05", "RESP-06", "ANT-01", "ANT-02", "ANT-08", "ANT-09")
 @pytest.mark.parametrize("program", PROGRAMS)
 async def test_what_a_program_asked_for_is_answered_as_then(server: Running, program: str) -> None:
-    stored = "resp_recorded"
+    ours: dict[str, str] = {}
     for line in (KEPT / f"{program}.jsonl").read_text().removesuffix("\n").split("\n"):
-        asked = json.loads(line.replace("resp_recorded", stored))
+        asked = json.loads(re.sub(r"\b(\w+_)recorded\b", lambda found: ours.get(found[1], found[0]), line))
         path = json.loads(line)["path"].partition("?")[0]
         data = json.dumps(asked["body"]) if "body" in asked else None
         async with server.session.request(asked["method"], asked["path"], data=data, headers=asked["headers"]) as answer:
@@ -136,8 +143,7 @@ async def test_what_a_program_asked_for_is_answered_as_then(server: Running, pro
             assert is_error(path, json.loads(body)), (path, body[:500])
         else:
             assert has_shape(path, content_type, body), (path, body[:500])
-        found = re.search(rb'"id":\s*"(resp_\w+)"', body)
-        stored = found[1].decode() if found else stored
+        ours.update({kind.decode() + "_": ident.decode() for ident, kind in OURS.findall(body)})
 
 
 def test_what_is_kept_is_small_and_tells_no_key() -> None:

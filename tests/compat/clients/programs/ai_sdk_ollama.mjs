@@ -10,7 +10,7 @@ const v2 = (await load("ollama-ai-provider-v2")).createOllama({ baseURL: `${url}
 const sdk = (await load("ai-sdk-ollama")).createOllama({ baseURL: url });
 const { z } = await load("zod");
 
-const models = { v2: v2("zoo-think"), sdk: sdk("zoo-think") };
+const models = { v2: v2("zoo-think"), sdk: sdk("zoo-think", { think: false, options: { temperature: 0, num_predict: 200 } }) };
 const vectors = { v2: v2.textEmbeddingModel("zoo-think"), sdk: sdk.textEmbeddingModel("zoo-think") };
 const inputSchema = z.object({ a: z.number().int(), b: z.number().int() });
 const tools = { add: tool({ description: "Add two numbers", inputSchema, execute: async ({ a, b }) => a + b }) };
