@@ -160,6 +160,12 @@ class MethodNotAllowed(SerowError):
     status = 405
 
 
+class Conflict(SerowError):
+    """What is asked for does not fit what is there now."""
+
+    status = 409
+
+
 class TooLarge(SerowError):
     """A body above its limit."""
 

@@ -134,11 +134,11 @@ class Client:
 
 
 @asynccontextmanager
-async def running(settings: Settings, start: RunnerFactory | None = None) -> AsyncIterator[Running]:
-    """Serve with these settings, on a port of the system's choice, while the context lasts; `start` gives the engines."""
+async def running(settings: Settings, start: RunnerFactory | None = None, port: int = 0) -> AsyncIterator[Running]:
+    """Serve with these settings, on a port of the system's choice (0), while the context lasts; `start` gives the engines."""
     app = create_app(replace(settings, slot_cache=0), start)  # models are the same in all tests; prompts are to be read anew
     config = uvicorn.Config(
-        app, port=0, log_level="critical", access_log=False, timeout_graceful_shutdown=5, timeout_keep_alive=30
+        app, port=port, log_level="critical", access_log=False, timeout_graceful_shutdown=5, timeout_keep_alive=30
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve())

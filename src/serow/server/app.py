@@ -52,6 +52,7 @@ from serow.settings import Settings, unused
 from serow.store.heads import Heads
 from serow.store.model import Model
 from serow.store.store import Store
+from serow.store.uploads import Uploads
 from serow.system.limits import forbid_core_files
 from serow.workers.pool import Pool
 
@@ -132,15 +133,15 @@ async def _lifespan(
         Tokenizers(start or partial(LlamaRunner, settings=settings, templates=templates)) as tokenizers,
         Inventory(partial(engines_with_devices, settings)) as inventory,
         Scheduler(settings, start or partial(_start, settings, slots, templates, pool), inventory=inventory) as scheduler,
+        Uploads(store.blobs) as uploads,
     ):
         library = Library(store, settings, partial(_forget, scheduler, slots))
         await asyncio.to_thread(library.sweep)
         for notice in await asyncio.to_thread(lambda: list(library.notices())):
             logger.warning(notice)
         inference = Inference(store, scheduler, pool, settings.max_pixels, tokenizers)
-        app.state.context = Context(
-            settings, inventory, store, slots, scheduler, library, inference, pool, counted, in_flight, recent, StoredAnswers()
-        )
+        parts = (settings, inventory, store, slots, scheduler, library, inference, pool, counted, in_flight, recent)
+        app.state.context = Context(*parts, StoredAnswers(), uploads)
         counted.follow(scheduler)
         app.stalls.start()
         warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header

@@ -15,6 +15,7 @@ from serow.server.page.recent import Recent
 from serow.server.stored import StoredAnswers
 from serow.settings import Settings
 from serow.store.store import Store
+from serow.store.uploads import Uploads
 from serow.workers.pool import Pool
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Context:
     in_flight: "InFlight"
     recent: Recent
     stored: StoredAnswers
+    uploads: Uploads
 
 
 def context(request: Request) -> Context:

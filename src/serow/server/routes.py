@@ -6,7 +6,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serow.keys import Scope
-from serow.server.handlers import anthropic, devices, model_list, models, ollama, openai, openai_images, page, status, upkeep
+from serow.server.handlers import (
+    anthropic,
+    blobs,
+    devices,
+    model_list,
+    models,
+    ollama,
+    openai,
+    openai_images,
+    page,
+    status,
+    upkeep,
+)
 from serow.server.openapi import document
 from serow.server.operation import PUBLIC, Operation, PublicPaths
 from serow.server.responses import MEDIA_JSON
@@ -183,14 +195,14 @@ OPERATIONS = (
         method="HEAD",
         path="/api/blobs/{digest}",
         scope=Scope.MANAGE,
-        handler=models.head_blob,
+        handler=blobs.head,
         summary="whether a file is there",
     ),
     Operation(
         method="POST",
         path="/api/blobs/{digest}",
         scope=Scope.MANAGE,
-        handler=models.create_blob,
+        handler=blobs.create,
         summary="upload a file",
         takes_bytes=True,
     ),

@@ -114,9 +114,13 @@ class Blobs:
         """A writer of one blob, see BlobWriter. `expected` is the digest that it must turn out to have."""
         return BlobWriter(self, expected)
 
+    def begin(self) -> "Partial":
+        """A blob that is written piece by piece, see Partial."""
+        return Partial(self)
+
     def add(self, path: Path) -> str:
         """Copy a file in; returns its digest. Blocks as long as reading the file takes; raises StoreError."""
-        partial = _Partial(self)
+        partial = Partial(self)
         try:
             with disk_errors(), path.open("rb") as file:
                 while data := file.read(_BUFFER):
@@ -146,7 +150,7 @@ def _in(root: Path, digest: str) -> Path:
     return old if not os.path.exists(path) and os.path.exists(old) else path  # noqa: PTH110
 
 
-class _Partial:
+class Partial:
     """A blob that is being written: `append`, then `commit` or `discard`. Blocks; raises StoreError."""
 
     def __init__(self, blobs: Blobs) -> None:
@@ -196,12 +200,12 @@ class BlobWriter:
         self._blobs = blobs
         self._expected = None if expected is None else f"sha256:{hex_of(expected)}"
         self._buffer = bytearray()
-        self._partial: _Partial
+        self._partial: Partial
         self.digest = ""
         self.size = 0  # bytes
 
     async def __aenter__(self) -> Self:
-        self._partial = _Partial(self._blobs)
+        self._partial = Partial(self._blobs)
         return self
 
     async def write(self, chunk: bytes) -> None:

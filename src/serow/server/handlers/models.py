@@ -1,4 +1,4 @@
-"""Model management over HTTP: list, loaded, show, create, blobs, copy, delete, pull."""
+"""Model management over HTTP: list, loaded, show, create, copy, delete, pull."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -16,12 +16,12 @@ from serow import bounds
 from serow.engines.base import LoadRequest
 from serow.engines.llamacpp.params import describe
 from serow.engines.llamacpp.spec import batch_size, draft_sizes
-from serow.errors import InvalidModelName, ModelNotFound, NotFound, RequestError, TemplateError
+from serow.errors import InvalidModelName, ModelNotFound, RequestError, TemplateError
 from serow.gotemplate import parse
 from serow.registries.address import literal
 from serow.registries.asked import Asked
 from serow.registries.credentials import Login
-from serow.server.body import content, decoded
+from serow.server.body import decoded
 from serow.server.context import context
 from serow.server.exchange import current
 from serow.server.responses import json_response, require
@@ -223,26 +223,6 @@ async def push_model(request: Request) -> Response:
     wanted, warnings = await _body(request, PushRequest)
     require(wanted.text, "model is required")
     return progress(_telling(context(request).library.push(wanted.asked(request)), warnings), wanted.stream)
-
-
-async def head_blob(request: Request) -> Response:
-    """HEAD /api/blobs/{digest}: whether a blob is there."""
-    digest = request.path_params["digest"]
-    if not context(request).store.blobs.has(digest):
-        raise NotFound(f'blob "{digest}" not found')
-    return Response()
-
-
-async def create_blob(request: Request) -> Response:
-    """POST /api/blobs/{digest}: upload a file of any size, checked against its digest."""
-    digest, blobs = request.path_params["digest"], context(request).store.blobs
-    if blobs.has(digest):
-        context(request).store.keep(digest)
-        return Response()
-    async with blobs.writer(digest) as writer:
-        async for chunk in content(request):
-            await writer.write(chunk)
-    return Response(status_code=201)
 
 
 async def _body(request: Request, kind: type[_Body]) -> tuple[_Body, list[str]]:

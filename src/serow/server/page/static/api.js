@@ -31,6 +31,7 @@ async function send(method, path, body, { signal, headers = {} } = {}) {
   }
   if (!answer.ok) {
     const error = new ApiError(await reason(answer), answer.status, answer.headers.get("x-request-id") ?? "");
+    error.offset = Number(answer.headers.get("upload-offset") ?? 0);
     if (answer.status === 401 || answer.status === 403) document.dispatchEvent(new CustomEvent("refused", { detail: error }));
     throw error;
   }
@@ -56,12 +57,13 @@ export async function call(method, path, body, options) {
   return text ? JSON.parse(text) : null;
 }
 
-export async function has(path) {
+/** How many bytes of a file of `size` bytes the server has; an upload goes on there. */
+export async function received(path, size) {
   try {
     await send("HEAD", path);
-    return true;
+    return size;
   } catch (error) {
-    if (error.status === 404) return false;
+    if (error.status === 404) return error.offset;
     throw error;
   }
 }

@@ -6,7 +6,7 @@ import { ask as askUser, download, fail, make } from "./dom.js";
 import { MessageView } from "./message.js";
 import { Attachments } from "./pictures.js";
 import { Settings } from "./settings.js";
-import { all, listen, load, remove, tell } from "./storage.js";
+import { all, listen, load, remember, remove, tell } from "./storage.js";
 
 const NEAR = 80; // pixels from the end within which the page follows a growing answer
 
@@ -24,7 +24,7 @@ class AskView extends HTMLElement {
       this.attachments.element, this.text, make("div", { class: "row" }, this.attachments.button("Picture"), this.model, make("span", { class: "grow" }), this.stop, this.send));
     this.append(this.side(), make("section", { class: "conversation" }, this.log, composer, this.settings.element));
     this.attachments.receive(this);
-    listen(({ store }) => store === "conversations" && this.showList());
+    listen(({ store, id }) => store === "conversations" && this.hear(id).catch(fail));
     this.open(Conversation.create(""));
     await Promise.all([this.showModels(), this.showList()]).catch(fail);
   }
@@ -53,7 +53,7 @@ class AskView extends HTMLElement {
   async useModel() {
     if (!this.model.value) return;
     this.conversation.model = this.model.value;
-    localStorage.setItem("serow-model", this.model.value);
+    remember("serow-model", this.model.value);
     await this.settings.follow(this.model.value).catch(fail);
   }
 
@@ -63,6 +63,17 @@ class AskView extends HTMLElement {
       make("button", { type: "button", class: "title", onclick: async () => this.open(new Conversation(await load("conversations", id))) }, title || "Untitled"),
       make("button", { type: "button", "aria-label": `Export ${title}`, onclick: () => this.export(id) }, "⤓"),
       make("button", { type: "button", "aria-label": `Delete ${title}`, onclick: () => this.delete(id, title) }, "×"))));
+  }
+
+  /** Another tab has changed a conversation. */
+  async hear(id) {
+    await this.showList();
+    const kept = id === this.conversation.id && !this.abort && (await load("conversations", id));
+    if (!kept || this.abort) return;
+    const { leaf } = this.conversation;
+    this.conversation = new Conversation(kept);
+    this.conversation.choose(leaf);
+    this.show();
   }
 
   async export(id) {
@@ -169,7 +180,11 @@ class AskView extends HTMLElement {
     this.show();
     const view = this.views.at(-1);
     await this.stream(view, conversation.nodes[index], { model: this.model.value, messages, ...request.fields });
-    await conversation.save().catch(fail);
+    const isMoved = await conversation.save().catch(fail);
+    if (isMoved && conversation.id === this.conversation.id) {
+      this.conversation = conversation;
+      this.show();
+    }
     await this.showList();
   }
 

@@ -1,10 +1,13 @@
 // A conversation is a tree: each answer may be asked for again, each question asked otherwise, and nothing is lost.
 
-import { put, tell } from "./storage.js";
+import { change, tell } from "./storage.js";
 
 export class Conversation {
+  #known = 0; // how many of the nodes are those that the browser keeps
+
   constructor(data) {
     Object.assign(this, data);
+    this.#known = this.nodes.length;
   }
 
   static create(model) {
@@ -59,10 +62,28 @@ export class Conversation {
     return found;
   }
 
+  /** Keeps it; whether another tab had added to it, so that what this one has added stands elsewhere now. */
   async save() {
-    if (this.isEmpty) return;
-    await put("conversations", { ...this });
+    if (this.isEmpty) return false;
+    let isMoved = false;
+    await change("conversations", this.id, (kept) => {
+      isMoved = this.#join(kept?.nodes ?? []);
+      return { ...this };
+    });
+    this.#known = this.nodes.length;
     tell("conversations", this.id);
+    return isMoved;
+  }
+
+  /** Takes the nodes in that another tab has kept meanwhile; its own stand behind them. */
+  #join(kept) {
+    const others = kept.slice(this.#known);
+    if (!others.length) return false;
+    const moved = (index) => (index < this.#known ? index : index + others.length);
+    const own = this.nodes.slice(this.#known).map((node) => Object.assign(node, { parent: moved(node.parent) }));
+    this.nodes = [...this.nodes.slice(0, this.#known), ...others, ...own];
+    this.leaf = moved(this.leaf);
+    return true;
   }
 
   toMarkdown() {

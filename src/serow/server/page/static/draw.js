@@ -53,6 +53,7 @@ class DrawView extends HTMLElement {
     }
     if (this.negative.value) body.options.negative_prompt = this.negative.value;
     body.options.seed ??= Math.floor(Math.random() * 2 ** 31);
+    body.options.preview = 1;
     return body;
   }
 
@@ -85,6 +86,7 @@ class DrawView extends HTMLElement {
     if (!done) return;
     this.said.textContent = [`drawn in ${seconds(total_duration)}`, ...warnings].join(" · ");
     const { images, ...parameters } = body;
+    delete parameters.options.preview;
     const id = `${Date.now()}-${body.options.seed}`;
     await put("pictures", { id, image, created: Date.now(), parameters: { ...parameters, fromPicture: images.length > 0 } }).catch(fail);
     tell("pictures", id);

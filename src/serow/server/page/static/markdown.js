@@ -12,13 +12,18 @@ const rendered = new Map();
 export async function render(element, text) {
   if (!text) return element.replaceChildren();
   try {
-    const template = document.createElement("template");
-    template.innerHTML = await htmlOf(text);
-    addCopyButtons(template.content);
-    element.replaceChildren(template.content);
+    fill(element, await htmlOf(text));
   } catch {
     element.replaceChildren(make("p", { class: "plain" }, text));
   }
+}
+
+/** Puts HTML of the server's in; it holds nothing that runs. */
+function fill(element, text) {
+  const template = document.createElement("template");
+  template.innerHTML = text;
+  addCopyButtons(template.content);
+  element.replaceChildren(template.content);
 }
 
 async function htmlOf(text) {
@@ -38,7 +43,7 @@ const seen = new IntersectionObserver((entries) => {
 
 /** Shows plain text, and its rendering once it comes into sight. */
 export function renderWhenSeen(element, text) {
-  if (rendered.has(text)) return render(element, text);
+  if (rendered.has(text)) return fill(element, rendered.get(text));
   element.replaceChildren(make("p", { class: "plain" }, text));
   waiting.set(element, text);
   seen.observe(element);

@@ -31,7 +31,23 @@ async function run(store, mode, work) {
 export const put = (store, value) => run(store, "readwrite", (each) => each.put(value));
 export const remove = (store, id) => run(store, "readwrite", (each) => each.delete(id));
 export const load = (store, id) => run(store, "readonly", (each) => each.get(id));
+/** Puts what `work` makes of the value that is there, in one step: another tab can't come between. */
+export const change = (store, id, work) =>
+  run(store, "readwrite", (each) => {
+    const found = each.get(id);
+    found.onsuccess = () => each.put(work(found.result));
+    return found;
+  });
 export const all = (store) => run(store, "readonly", (each) => each.getAll());
+
+/** Keeps a small text; where nothing can be kept the page works without it. */
+export function remember(name, text) {
+  try {
+    localStorage.setItem(name, text);
+  } catch {
+    // the storage is full or closed
+  }
+}
 
 // Tabs tell each other what they have changed.
 const channel = new BroadcastChannel(NAME);
