@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from tests.library.conftest import registry as registry
+
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from serow.engines.base import ImageChunk, ImageRequest
+from serow.library import parts
 from serow.settings import Settings
 from serow.store.store import Store
 from tests.conftest import create
+from tests.library.conftest import Registry
 from tests.page.test_ask import ANSWER, asked, finished, opened, serving
 from tests.page.test_models_view import png
 from tests.pictures import SHAPES, create_pipeline
@@ -178,3 +180,27 @@ async def test_a_picture_is_seen_while_it_is_drawn(page: "Page", tmp_path: Path)
         assert await page.locator(".canvas img").get_attribute("src") != preview
         assert "preview" not in await page.locator(".gallery li").inner_text()
     assert painter.requests[0].preview == 1
+
+
+async def test_a_pull_that_was_stopped_goes_on_where_it_was(
+    page: "Page", root: Path, zoo: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "SMALL_PART", 1 << 20)
+    weights = (zoo / "zoo-vision.gguf").read_bytes()
+    registry.model("zoo/tiny", weights)
+    registry.cut = 400_000
+
+    async def insecure(route: "Route") -> None:
+        await route.continue_(post_data=json.dumps({**route.request.post_data_json, "insecure": True}))
+
+    async with running(Settings(models=root), lambda _: FakeEngine()) as server:
+        await page.route("**/api/pull", insecure)
+        await page.goto(f"{server.url}/#models")
+        await page.get_by_label("Model to fetch").fill(f"{registry.host}/zoo/tiny")
+        await page.get_by_role("button", name="Pull").click()
+        await page.locator(".job progress[value]:not([value='0'])").wait_for()
+        await page.get_by_role("button", name="Stop").click()
+        registry.cut = 0
+        await page.get_by_role("button", name="Go on").click()
+        await page.get_by_role("row", name="zoo/tiny").wait_for()
+    assert registry.sent < 1.5 * len(weights)

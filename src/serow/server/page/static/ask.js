@@ -12,6 +12,7 @@ const NEAR = 80; // pixels from the end within which the page follows a growing 
 
 class AskView extends HTMLElement {
   async connectedCallback() {
+    this.views = [];
     this.settings = new Settings();
     this.attachments = new Attachments();
     this.model = make("select", { "aria-label": "Model", onchange: () => this.useModel() });
@@ -112,10 +113,17 @@ class AskView extends HTMLElement {
     this.showList().catch(fail);
   }
 
+  /** Shows the branch that was chosen; messages that are there already stay. */
   show() {
-    this.views = this.conversation.path.map((index) => this.view(index));
-    this.log.replaceChildren(...this.views.map(({ element }) => element));
-    for (const view of this.views) view.show();
+    const { path } = this.conversation;
+    let same = 0;
+    while (same < path.length && this.views[same]?.shows(this.conversation, path[same])) same++;
+    if (!same) this.log.replaceChildren();
+    for (const { element } of this.views.splice(same)) element.remove();
+    const added = path.slice(same).map((index) => this.view(index));
+    this.views.push(...added);
+    this.log.append(...added.map(({ element }) => element));
+    for (const view of added) view.show();
     this.log.scrollTop = this.log.scrollHeight;
   }
 

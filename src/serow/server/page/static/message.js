@@ -19,9 +19,15 @@ export class MessageView {
     this.index = index;
   }
 
+  /** Whether this is how a message of a conversation looks now. */
+  shows(conversation, index) {
+    return this.node === conversation.nodes[index] && this.index === index && this.numSiblings === conversation.siblings(index).length;
+  }
+
   head(conversation, index, actions) {
     const { role, model, content } = this.node;
     const siblings = conversation.siblings(index);
+    this.numSiblings = siblings.length;
     const place = siblings.indexOf(index);
     const step = (to, label, text) => make("button", { type: "button", "aria-label": label, disabled: siblings[to] === undefined, onclick: () => actions.choose(siblings[to]) }, text);
     return make("header", {}, make("b", {}, role === "user" ? "You" : role === "tool" ? `Result of ${this.node.tool_name}` : model ?? role),
