@@ -191,7 +191,7 @@ async def test_a_pull_that_was_stopped_goes_on_where_it_was(
     registry.cut = 400_000
 
     async def insecure(route: "Route") -> None:
-        await route.continue_(post_data=json.dumps({**route.request.post_data_json, "insecure": True}))
+        await route.continue_(post_data=json.dumps({**(route.request.post_data_json or {}), "insecure": True}))
 
     async with running(Settings(models=root), lambda _: FakeEngine()) as server:
         await page.route("**/api/pull", insecure)
