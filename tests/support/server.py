@@ -120,6 +120,11 @@ class Client:
         self._task.cancel()
         await asyncio.wait({self._task})
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer has come to its end."""
+        return self._task is not None and self._task.done()
+
     async def begins(self) -> None:
         """Wait for the status; a stream's goes out with its first record."""
         async with asyncio.timeout(END_DEADLINE):
