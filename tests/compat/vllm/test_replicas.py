@@ -76,9 +76,9 @@ async def test_a_replica_s_death_ends_its_own_requests_and_no_others(cluster: Cl
         killed = time.monotonic()
         await until(lambda: sum(client.is_over for client in clients) >= on_dead, deadline=60.0)
         print(f"\nthe {on_dead} requests of the dead replica were over {time.monotonic() - killed:.1f} s after kill -9")
-        over = [client for client in clients if client.is_over]
-        assert all("error" in (await client.answer())[1][-1] for client in over)
-        assert len(over) == on_dead and await cluster.engines[1].num_running() == len(clients) - on_dead
+        last = [(await client.answer())[1][-1] for client in clients if client.is_over]
+        assert len(last) == on_dead and all("error" in record for record in last)
+        assert await cluster.engines[1].num_running() == len(clients) - on_dead
     asked = time.monotonic()
     status, text = await cluster.door.text("/api/generate", {**_LONG, "options": {"num_predict": 4}, "stream": False})
     print(f"the next request was served in {time.monotonic() - asked:.1f} s")
