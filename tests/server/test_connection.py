@@ -2,9 +2,13 @@
 
 import json
 import socket
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.support.server import running_server
 
 DEADLINE = 30  # seconds
 
@@ -40,3 +44,25 @@ def test_http_1_0_gets_a_body_of_known_length(server: str, method: bytes, length
 def test_a_refused_method_names_those_that_are_allowed(server: str) -> None:
     response = httpx.put(f"{server}/api/generate", timeout=DEADLINE)
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+def test_requests_sent_ahead_are_held_within_the_sum_of_all_bodies(tmp_path: Path) -> None:
+    with running_server(tmp_path, SEROW_MAX_IN_FLIGHT="100000") as url, ExitStack() as stack:
+        host, port = url.removeprefix("http://").split(":")
+        first = b"POST /api/show HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\n" + b" " * 20
+        ahead = b"POST /api/show HTTP/1.1\r\nHost: localhost\r\nX: %s\r\nContent-Length: 30000\r\n\r\n" % (b"x" * 20_000)
+        connection = stack.enter_context(socket.create_connection((host, int(port)), DEADLINE))
+        connection.sendall(first + ahead + b" " * 30_000 + ahead + b" " * 30_000)
+        data = bytearray()
+        with suppress(ConnectionResetError):
+            while part := connection.recv(65536):
+                data += part
+        assert b"sent ahead hold too many bytes" in data or data.count(b"HTTP/1.1 ") < 3
+        assert httpx.get(f"{url}/api/version", timeout=DEADLINE).status_code == 200
+
+
+def test_requests_sent_ahead_are_all_answered_in_turn(server: str) -> None:
+    one = b"GET /api/version HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n" % (b"x" * 9000)
+    last = one.replace(b"X: ", b"Connection: close\r\nX: ")
+    head, body = ask(server, one * 59 + last)
+    assert (head + body).count(b"http/1.1 200 ok") + body.count(b"HTTP/1.1 200 OK") == 60

@@ -8,7 +8,8 @@ import asyncio
 import json
 import logging
 import socket
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -27,6 +28,7 @@ _REFUSED_TIMEOUT = 1.0  # seconds in which a connection beyond the limit may sti
 _Refusal = tuple[HTTPStatus, str]
 _NOT_HTTP: _Refusal = (HTTPStatus.BAD_REQUEST, "the request is not valid HTTP")
 _TOO_MANY = "server busy, please try again: too many connections"
+_TOO_MUCH_AHEAD = "server busy, please try again: requests that were sent ahead hold too many bytes"
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +46,25 @@ def _send_unframed(cycle: RequestResponseCycle) -> None:
     cycle.send = send_unframed  # type: ignore[method-assign]
 
 
-def bounded(settings: Settings) -> type[asyncio.Protocol]:
+@dataclass
+class Clients:
+    """What the clients of one server hold together, by the network of each."""
+
+    connections: Counter[str] = field(default_factory=Counter)
+    handshakes: Counter[str] = field(default_factory=Counter)  # connections on which TLS has not begun
+    ahead: Counter[str] = field(default_factory=Counter)  # bytes of requests that wait behind others of their connection
+
+
+def bounded(settings: Settings, clients: Clients | None = None) -> type[asyncio.Protocol]:
     """uvicorn's protocol with the limits of `settings`."""
-    return cast(type[asyncio.Protocol], partial(Connection, settings=settings, by_client=Counter()))
+    return cast(type[asyncio.Protocol], partial(Connection, settings=settings, clients=clients or Clients()))
+
+
+def change(counts: Counter[str], name: str, number: int) -> None:
+    """Count more, or fewer, and keep nothing of who has none."""
+    counts[name] += number
+    if not counts[name]:
+        del counts[name]
 
 
 class Connection(HttpToolsProtocol):
@@ -55,11 +73,13 @@ class Connection(HttpToolsProtocol):
     Who reads nothing of an answer for the write timeout is dropped.
     """
 
-    def __init__(self, *args: Any, settings: Settings, by_client: Counter[str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, settings: Settings, clients: Clients, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._settings = settings
-        self._by_client = by_client  # connections that are open, of every address
+        self._clients = clients
         self._network = ""
+        self._ahead: deque[int] = deque()  # bytes of each request of the pipeline, the latest first
+        self._early = b""
         self._refusal: _Refusal | None = None
         self._is_in_head = False
         self._is_declining = False  # the request offers to speak something else
@@ -79,26 +99,34 @@ class Connection(HttpToolsProtocol):
             connection = transport.get_extra_info("socket")
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, WRITE_BUFFER)
         self._network = network_of(self.client[0] if self.client else "")
-        self._by_client[self._network] += 1
+        change(self._clients.connections, self._network, 1)
         is_one_too_many = (
             len(self.connections) > self._settings.max_connections
-            or self._by_client[self._network] > self._settings.client_connections
+            or self._clients.connections[self._network] > self._settings.client_connections
         )
         if is_one_too_many:
             self._refusal = HTTPStatus.SERVICE_UNAVAILABLE, _TOO_MANY
         self._start_reading(_REFUSED_TIMEOUT if is_one_too_many else self._settings.read_timeout)
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end, whoever wanted it."""
+        """The end, whoever wanted it; TLS may fail before there was a beginning."""
+        if self.transport is None:
+            return
         self._stop_reading()
         self._stop_writing()
-        self._by_client[self._network] -= 1
-        if not self._by_client[self._network]:
-            del self._by_client[self._network]
+        change(self._clients.connections, self._network, -1)
+        change(self._clients.ahead, self._network, -sum(self._ahead))
+        self._ahead.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client."""
+        """Bytes of the client; TLS tells of the first ones before it tells that it has begun."""
+        if self.transport is None:
+            self._early += data
+            return
         self._unset_keepalive_if_required()
         if self._refusal is not None:
             self._end(*self._refusal)
@@ -174,7 +202,11 @@ class Connection(HttpToolsProtocol):
         self._frame_size = 0
         self._start_reading(self._settings.read_timeout)
         self._read_authority()
+        num_waiting = len(self.pipeline)
         super().on_headers_complete()
+        if len(self.pipeline) > num_waiting:
+            self._ahead.appendleft(0)
+            self._hold_ahead(self._known_size)
         if self.parser.get_http_version() == "1.0" and self.cycle is not None:
             _send_unframed(self.cycle)
 
@@ -191,9 +223,27 @@ class Connection(HttpToolsProtocol):
         self._refusal = status, text
         raise ValueError(text)
 
+    def _hold_ahead(self, size: int) -> None:
+        """Count bytes of the latest request, which waits behind another one; that many of all are too many."""
+        self._ahead[0] += size
+        change(self._clients.ahead, self._network, size)
+        most = self._settings.max_in_flight
+        if self._clients.ahead[self._network] > most // 2 or self._clients.ahead.total() > most:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, _TOO_MUCH_AHEAD)
+
+    def on_response_complete(self) -> None:
+        """The next request of the pipeline begins. Only behind the last one is more read."""
+        if self._ahead:
+            change(self._clients.ahead, self._network, -self._ahead.pop())
+        super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
+
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
         self._frame_size = 0
+        if self._ahead:
+            self._hold_ahead(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
