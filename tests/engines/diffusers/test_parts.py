@@ -1,0 +1,36 @@
+"""What stands between a pipeline and PyTorch: the checks of `parts_program`, run once in a process of their own."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pictures import needs_packages
+
+pytestmark = needs_packages
+PROGRAM = Path(__file__).with_name("parts_program.py")
+NAMES = [
+    node.name
+    for node in ast.parse(PROGRAM.read_text()).body
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
+]
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, str]:
+    argv = [sys.executable, "-m", "tests.engines.diffusers.parts_program"]
+    root = PROGRAM.parents[3]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=100, cwd=root, env=environment)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.req("PIC-07", "LIFE-05")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_check_of_a_part_passes(outcomes: dict[str, str], name: str) -> None:
+    assert outcomes[name] == ""
