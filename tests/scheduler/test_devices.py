@@ -33,6 +33,19 @@ def test_free_memory_is_what_a_container_has_left_cached_files_included(root: Pa
     assert Devices(root).free_memory() == 13 * MIB
 
 
+def test_free_memory_is_what_a_container_of_the_first_version_has_left(root: Path) -> None:
+    (root / "proc/self/cgroup").write_text("5:cpu,memory:/docker/abc\n1:name=systemd:/\n")
+    top = root / "sys/fs/cgroup/memory"  # all that the container sees
+    top.mkdir()
+    stat = f"total_active_file {MIB}\ntotal_inactive_file {2 * MIB}"
+    files = {"memory.limit_in_bytes": str(50 * MIB), "memory.usage_in_bytes": str(40 * MIB), "memory.stat": stat}
+    for name, text in files.items():
+        (top / name).write_text(f"{text}\n")
+    assert Devices(root).free_memory() == 13 * MIB
+    (top / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert Devices(root).free_memory() == pytest.approx(psutil.virtual_memory().available, rel=0.1)
+
+
 def test_free_memory_is_the_machines_without_a_limit(root: Path) -> None:
     limit(root, "app/serow", "max")
     assert Devices(root).free_memory() == pytest.approx(psutil.virtual_memory().available, rel=0.1)

@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from serow.engines.diffusers.protocol import ImageSpec
+from serow.system.memory import free_memory
 
 _WORKING = 1.5  # memory while drawing, in parts of the weights; less than that is short
 _SIZE = re.compile(r"(?:tried to allocate|allocate) ([0-9.]+) ?(bytes|[KMG]iB)?", re.IGNORECASE)
@@ -60,11 +61,6 @@ def _has_bfloat16(device: str) -> bool:
     except (TypeError, RuntimeError):
         return False
     return True
-
-
-def free_memory() -> int:
-    """Bytes of main memory that can be had without swapping."""
-    return int(psutil.virtual_memory().available)
 
 
 def hold_to_free_memory(device: str) -> int:
