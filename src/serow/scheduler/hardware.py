@@ -97,7 +97,8 @@ class Hardware:
         await self.measure(others)
         request = resident.request
         choice = Choice(request.engine, request.flags)
-        need = estimate(request.model, request.options, request.num_parallel, self.lesson(request.model, choice))
+        lesson, flash_attention = self.lesson(request.model, choice), request.flags.flash_attention
+        need = estimate(request.model, request.options, request.num_parallel, lesson, flash_attention=flash_attention)
         used = {use.id for use in request.uses}
         rooms = []
         for room in self.rooms(request.model, choice):

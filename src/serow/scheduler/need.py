@@ -92,7 +92,9 @@ class Lessons:
 _MOST_LESSONS = 1024
 
 
-def estimate(model: Model, options: LoadOptions, num_parallel: int, lesson: int = 0) -> Need:
+def estimate(
+    model: Model, options: LoadOptions, num_parallel: int, lesson: int = 0, *, flash_attention: bool | None = None
+) -> Need:
     """What a model takes with such a context and so many slots; `lesson` bytes more to work in than is usual."""
     if model.is_image:
         largest = model.size * _LARGEST // 10
@@ -102,7 +104,7 @@ def estimate(model: Model, options: LoadOptions, num_parallel: int, lesson: int 
         cache = model.kv_bytes * options.num_ctx * num_parallel
         return Need((model.size,), (cache,), max(0, lesson), host=PROCESS)
     batch = min(max(options.num_batch, 1), DEFAULT_BATCH)
-    compute = batch * (model.layers.width * _NUMBER + options.num_ctx * _MASK)
+    compute = batch * _worked_in(model, options.num_ctx, has_flash_attention=flash_attention is not False)
     return Need(
         weights=(*model.layers.blocks, model.layers.output),
         cache=(*(num_parallel * size for size in _cache(model, options.num_ctx, batch)), 0),
@@ -110,6 +112,14 @@ def estimate(model: Model, options: LoadOptions, num_parallel: int, lesson: int 
         first=model.projector_size,
         host=PROCESS + model.layers.input + num_parallel * model.vocab_size * _NUMBER,
     )
+
+
+def _worked_in(model: Model, num_ctx: int, *, has_flash_attention: bool) -> int:
+    """Bytes for one token of a prompt. Without flash attention each head looks at the whole context at once."""
+    if has_flash_attention:
+        return model.layers.width * _NUMBER + num_ctx * _MASK
+    looking = 13 * model.embedding_length // 2 + num_ctx * (model.layers.heads + 1)
+    return max(model.layers.width, looking) * _NUMBER
 
 
 def _cache(model: Model, num_ctx: int, batch: int) -> list[int]:

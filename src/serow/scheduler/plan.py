@@ -134,11 +134,16 @@ class _Wanted:
     choice: Choice
     settings: Settings
 
+    def need(self, num_parallel: int, lesson: int) -> Need:
+        """What it takes with so many slots."""
+        flash_attention = self.choice.flags.flash_attention
+        return estimate(self.model, self.options, num_parallel, lesson, flash_attention=flash_attention)
+
 
 def _load(wanted: _Wanted, own: list[Resident], residents: Sequence[Resident], machine: Machine) -> Decision:
     lesson = machine.lesson(wanted.model, wanted.choice)
     rooms = _rooms(wanted, machine.rooms(wanted.model, wanted.choice), own, residents)
-    need = estimate(wanted.model, wanted.options, least_parallel(wanted.model, wanted.settings), lesson)
+    need = wanted.need(least_parallel(wanted.model, wanted.settings), lesson)
     others = by_leave(each for each in residents if each not in own)
     idle = [each for each in others if each.is_leaving or not each.num_running]
     wish = Wish(wanted.options.num_gpu, spread=wanted.settings.spread)
@@ -208,7 +213,7 @@ def _on_devices(load: Load, wanted: _Wanted, need: Need, rooms: Sequence[Room], 
         memory = _main(wanted, need, rooms, placed) + load.prompt_cache
         if placed.layers == need.count and not (wanted.model.is_image or wanted.settings.num_parallel):
             num_parallel = _device_slots(uses, there, wanted.choice)
-            more = estimate(wanted.model, wanted.options, num_parallel, lesson)
+            more = wanted.need(num_parallel, lesson)
             uses = with_slots(more, uses)
             memory += more.host - need.host
         load = replace(load, memory=memory)

@@ -26,6 +26,7 @@ class Layers:
     cache: tuple[int, ...] = ()
     windows: tuple[int, ...] = ()
     width: int = 0  # numbers that one token of a prompt takes on its way through a block
+    heads: int = 0  # of attention, the most of any block
 
     @property
     def count(self) -> int:
@@ -33,7 +34,7 @@ class Layers:
         return len(self.blocks) + 1 if self.blocks else 0
 
 
-def weigh(tensors: Iterable[Tensor], cache: Sequence[int], windows: Sequence[int], width: int = 0) -> Layers:
+def weigh(tensors: Iterable[Tensor], cache: Sequence[int], windows: Sequence[int], width: int = 0, heads: int = 0) -> Layers:
     """The layers of a model whose blocks have such a cache; tensors of blocks that it does not count belong to the output."""
     blocks, output, embeddings = Counter[int](), 0, 0
     has_output = False
@@ -49,7 +50,7 @@ def weigh(tensors: Iterable[Tensor], cache: Sequence[int], windows: Sequence[int
             output += size
     tied = 0 if has_output else embeddings  # the output multiplies by the input's table: the device gets its own
     each = tuple(blocks[number] for number in range(len(cache)))
-    return Layers(each, output + tied, embeddings, tuple(cache), tuple(windows), width)
+    return Layers(each, output + tied, embeddings, tuple(cache), tuple(windows), width, heads)
 
 
 def tensor_bytes(tensor: Tensor) -> int:

@@ -83,7 +83,7 @@ def describe(path: Path, others: Sequence[Path] = (), is_part: bool = False) -> 
         embedding_length=facts.length("embedding_length"),
         vocab_size=facts.length("vocab_size") or facts.num_tokens,
         kv_bytes=sum(facts.cache_bytes()),
-        layers=weigh(tensors, facts.cache_bytes(), facts.windows(), facts.width()),
+        layers=weigh(tensors, facts.cache_bytes(), facts.windows(), facts.width(), facts.heads()),
         chat_template=facts.text("tokenizer.chat_template"),
         fim_tokens=facts.fim_tokens(path),
         beginning=facts.beginning(),
@@ -197,6 +197,11 @@ class _Facts:
         width = self.length("embedding_length") // most if most else 0
         numbers = self.length("attention.key_length", width) + self.length("attention.value_length", width)
         return [heads * numbers * 2 for heads in head_count_kv]
+
+    def heads(self) -> int:
+        """How many heads of attention the block with the most of them has."""
+        block_count = self.length("block_count")
+        return max(self._per_block("attention.head_count", block_count, [0] * block_count), default=0)
 
     def width(self) -> int:
         """Numbers that one token takes in a block, as measured: five of its vectors, three of its feed-forward."""

@@ -55,7 +55,7 @@ class Launcher:
 
 def _projector(spec: LlamaSpec) -> dict[str, str]:
     """Where a projector goes: the engine would take the first device that there is."""
-    return {"MTMD_BACKEND_DEVICE": spec.devices[0]} if spec.devices else {}
+    return {"MTMD_BACKEND_DEVICE": spec.devices[0]} if spec.projector and spec.devices else {}
 
 
 def _has_gpu(spec: LlamaSpec) -> bool:

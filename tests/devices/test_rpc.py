@@ -1,0 +1,133 @@
+"""Placements seen for real: llama.cpp's server over two RPC devices. Needs a build that has them (SEROW_TEST_RPC)."""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from serow.engines.llamacpp.runner import LlamaRunner
+from serow.engines.selection import Selection
+from serow.options import LoadOptions
+from serow.scheduler.resident import Demand
+from serow.scheduler.scheduler import Lease, LoadedModel, Scheduler
+from serow.settings import Settings
+from serow.store.model import Model
+from serow.store.store import Store
+from tests.conftest import create
+from tests.devices.rpc import VARIABLE, Sized, servers
+from tests.engines.llamacpp.engines import chat, completion, text_of
+
+pytestmark = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} names no build with RPC devices")
+DIRECTORY = Path(os.environ.get(VARIABLE, ""))
+MIB = 1 << 20
+DEADLINE = 120  # seconds
+SMALL = LoadOptions(num_ctx=1024, num_thread=1)
+
+
+@pytest.fixture(scope="module")
+def devices() -> Iterator[None]:
+    """Two devices, which every llama-server that is started meanwhile is told of."""
+    with servers(DIRECTORY) as addresses, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLAMA_ARG_RPC", addresses)
+        yield
+
+
+@pytest.fixture
+def zoo_think(tmp_path: Path, zoo: Path) -> Model:
+    """A model of 2 MiB, all five layers of it about the same."""
+    store = Store(tmp_path)
+    create(store, "zoo-think", zoo / "zoo-think.gguf")
+    return store.resolve("zoo-think")
+
+
+class Placed:
+    """A scheduler over two devices of so many MiB."""
+
+    def __init__(self, *memory: float, num_parallel: int = 1, **settings: object) -> None:
+        self.inventory = Sized(DIRECTORY, *(round(size * MIB) for size in memory))
+        self.settings = Settings(llama_server=DIRECTORY / "llama-server", num_parallel=num_parallel, **settings)  # type: ignore[arg-type]
+        self.runners: list[LlamaRunner] = []
+
+    def start(self, request: object) -> LlamaRunner:
+        self.runners.append(LlamaRunner(request, self.settings))  # type: ignore[arg-type]
+        return self.runners[-1]
+
+    @asynccontextmanager
+    async def scheduler(self) -> AsyncIterator[Scheduler]:
+        async with (
+            asyncio.timeout(DEADLINE),
+            self.inventory,
+            Scheduler(self.settings, self.start, None, Selection(self.settings), self.inventory) as scheduler,
+        ):
+            yield scheduler
+
+    @asynccontextmanager
+    async def loaded(self, model: Model, options: LoadOptions = SMALL) -> AsyncIterator[tuple[LoadedModel, Lease]]:
+        async with self.scheduler() as scheduler, scheduler.lease(Demand(model, options), 60) as lease:
+            (loaded,) = scheduler.loaded()
+            yield loaded, lease
+
+    def told(self, handles: tuple[str, ...] = ("",)) -> float:
+        """MiB of the buffers in the engine's own words, of those whose line has one of these names."""
+        log = self.runners[-1]._child.stderr
+        lines = [line for line in log.splitlines() if any(handle in line for handle in handles)]
+        return sum(float(size) for line in lines for size in re.findall(r"buffer size = +([\d.]+) MiB", line))
+
+
+@pytest.mark.req("DEV-03", "DEV-04", "DEV-05", "DEV-06", "DEV-10")
+@pytest.mark.parametrize(
+    ("memory", "layers", "is_told"),
+    [
+        ((64, 32), {"RPC 1": 5}, False),  # 1. the one with the least room that suffices
+        ((14, 14), {"RPC 0": 2, "RPC 1": 3}, False),  # 2. split
+        ((13, 1), {"RPC 0": 2}, True),  # 4. as many as fit
+        ((2, 1), {}, True),  # 5. the CPU
+    ],
+)
+async def test_a_model_lies_where_it_was_planned_and_says_the_same_text(
+    devices: None, zoo_think: Model, memory: tuple[float, ...], layers: dict[str, int], is_told: bool
+) -> None:
+    placed = Placed(*memory)
+    async with placed.loaded(zoo_think) as (loaded, lease):
+        runner = placed.runners[-1]
+        assert {use.name: use.layers for use in loaded.uses} == layers
+        assert bool(lease.notices.all) is is_told
+        assert "122" in await text_of(runner, completion(await chat(runner, "What is 37 + 85?"), 16))
+        if not layers:
+            assert loaded.size_vram == 0
+            return
+        whole = sum(layers.values()) == 5
+        own = placed.told() if whole else placed.told(tuple(use.handle.split("[")[0] for use in loaded.uses))
+        assert loaded.size_vram == pytest.approx(own * MIB, rel=0.02)
+        assert runner.report.num_layers == sum(layers.values())
+
+
+@pytest.mark.req("DEV-02", "DEV-10")
+@pytest.mark.parametrize("num_parallel", [1, 8])
+@pytest.mark.parametrize("num_ctx", [512, 1024, 2048])
+async def test_the_estimate_is_within_a_tenth_of_what_is_taken(
+    devices: None, zoo_think: Model, num_ctx: int, num_parallel: int
+) -> None:
+    placed = Placed(4096, 4096, num_parallel=num_parallel)
+    async with placed.loaded(zoo_think, LoadOptions(num_ctx=num_ctx, num_thread=1)) as (loaded, _):
+        planned = sum(use.size for use in loaded.request.uses)
+        assert planned == pytest.approx(sum(use.size for use in loaded.uses), rel=0.1)
+
+
+@pytest.mark.req("DEV-03", "DEV-10")
+async def test_an_idle_model_leaves_a_device_for_one_that_fits_there(
+    devices: None, zoo_think: Model, tmp_path: Path, zoo: Path
+) -> None:
+    store = Store(tmp_path)
+    create(store, "zoo-vision", zoo / "zoo-vision.gguf")
+    placed = Placed(18, 1)
+    async with placed.scheduler() as scheduler:
+        async with scheduler.lease(Demand(zoo_think, SMALL), 60):
+            placed.inventory.held[0] = sum(use.size for use in scheduler.loaded()[0].uses)
+        async with scheduler.lease(Demand(store.resolve("zoo-vision"), SMALL), 60):
+            assert [each.model.name.model for each in scheduler.loaded()] == ["zoo-vision"]
+            assert scheduler.loaded()[0].uses
