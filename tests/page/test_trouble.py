@@ -200,7 +200,8 @@ async def test_a_pull_that_was_stopped_goes_on_where_it_was(
         await page.get_by_role("button", name="Pull").click()
         await page.locator(".job progress[value]:not([value='0'])").wait_for()
         await page.get_by_role("button", name="Stop").click()
-        registry.cut = 0
+        await page.get_by_role("button", name="Go on").wait_for()
+        registry.cut, registry.sent = 0, 0
         await page.get_by_role("button", name="Go on").click()
         await page.get_by_role("row", name="zoo/tiny").wait_for()
-    assert registry.sent < 1.5 * len(weights)
+    assert registry.sent < len(weights)

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 MODEL = "zoo-think:latest"
+COMMAND = "from open_webui import app; app()"
 START = 300.0  # seconds; it makes its database first
 POLL = 0.5
 NUMBERS = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a", "b"]}
@@ -41,18 +42,18 @@ def running(url: str) -> Iterator[httpx.Client]:
             "DO_NOT_TRACK": "true",
             "SCARF_NO_ANALYTICS": "true",
         }
-        argv = [sys.executable, "-m", "uvicorn", "open_webui.main:app", "--host", "127.0.0.1", "--port", str(port)]
+        argv = [sys.executable, "-c", COMMAND, "serve", "--host", "127.0.0.1", "--port", str(port)]
         quiet = subprocess.DEVNULL
         with subprocess.Popen(argv, env=environ, cwd=folder, stdout=quiet, stderr=quiet) as process:
             try:
                 with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=100) as client:
-                    sign_in(client)
+                    sign_in(client, process)
                     yield client
             finally:
                 process.kill()
 
 
-def sign_in(client: httpx.Client) -> None:
+def sign_in(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
     """Wait until it listens."""
     deadline = time.monotonic() + START
     while True:
@@ -61,7 +62,7 @@ def sign_in(client: httpx.Client) -> None:
             client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
             return
         except httpx.ConnectError:
-            if time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise
             time.sleep(POLL)
 

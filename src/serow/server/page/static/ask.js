@@ -16,7 +16,9 @@ class AskView extends HTMLElement {
     this.settings = new Settings();
     this.attachments = new Attachments();
     this.model = make("select", { "aria-label": "Model", onchange: () => this.useModel() });
-    this.log = make("div", { class: "log", role: "log", "aria-label": "Conversation" });
+    this.messages = make("div");
+    this.log = make("div", { class: "log", role: "log", "aria-label": "Conversation", onscroll: () => this.scrolled() }, this.messages);
+    new ResizeObserver(() => this.follow()).observe(this.messages);
     this.list = make("ul", { class: "conversations" });
     this.text = make("textarea", { rows: 3, "aria-label": "Message", placeholder: "Ask something. Enter sends, Shift+Enter begins a new line.", onkeydown: (event) => this.typed(event) });
     this.send = make("button", { type: "submit", class: "primary" }, "Send");
@@ -45,7 +47,7 @@ class AskView extends HTMLElement {
     const { models } = await get("api/tags");
     const usable = models.filter(({ capabilities = [] }) => capabilities.includes("completion"));
     this.model.replaceChildren(...usable.map(({ name }) => make("option", {}, name)));
-    if (!usable.length) this.log.replaceChildren(make("p", { class: "quiet" }, "No model is here yet. ", make("a", { href: "#models" }, "Fetch one.")));
+    if (!usable.length) this.messages.replaceChildren(make("p", { class: "quiet" }, "No model is here yet. ", make("a", { href: "#models" }, "Fetch one.")));
     const wanted = this.conversation.model || localStorage.getItem("serow-model");
     if (usable.some(({ name }) => name === wanted)) this.model.value = wanted;
     await this.useModel();
@@ -118,13 +120,14 @@ class AskView extends HTMLElement {
     const { path } = this.conversation;
     let same = 0;
     while (same < path.length && this.views[same]?.shows(this.conversation, path[same])) same++;
-    if (!same) this.log.replaceChildren();
+    if (!same) this.messages.replaceChildren();
     for (const { element } of this.views.splice(same)) element.remove();
     const added = path.slice(same).map((index) => this.view(index));
     this.views.push(...added);
-    this.log.append(...added.map(({ element }) => element));
+    this.messages.append(...added.map(({ element }) => element));
     for (const view of added) view.show();
-    this.log.scrollTop = this.log.scrollHeight;
+    this.isAtEnd = true;
+    this.follow();
   }
 
   view(index) {
@@ -208,7 +211,6 @@ class AskView extends HTMLElement {
     this.abort = null;
     this.working(false);
     await view.finish();
-    this.follow();
   }
 
   take({ message = {}, done, logprobs, warnings, ...stats }, view, node) {
@@ -218,16 +220,16 @@ class AskView extends HTMLElement {
     if (logprobs && !message.thinking) node.logprobs = [...(node.logprobs ?? []), ...logprobs];
     if (done) Object.assign(node, { stats, warnings, done });
     view.add(message);
-    this.follow();
   }
 
-  /** Keeps the end in sight for a reader who is there. */
+  /** Keeps the end in sight for a reader who is there, whatever grows: an answer, or its rendering. */
   follow() {
-    this.frame ||= requestAnimationFrame(() => {
-      this.frame = 0;
-      const { scrollHeight, scrollTop, clientHeight } = this.log;
-      if (scrollHeight - scrollTop - clientHeight < NEAR + clientHeight / 4) this.log.scrollTop = scrollHeight;
-    });
+    if (this.isAtEnd) this.log.scrollTop = this.log.scrollHeight;
+  }
+
+  scrolled() {
+    const { scrollHeight, scrollTop, clientHeight } = this.log;
+    this.isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR;
   }
 
   working(isWorking) {

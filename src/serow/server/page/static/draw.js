@@ -25,7 +25,7 @@ class DrawView extends HTMLElement {
       field("Model", this.model), field("Prompt", this.prompt), field("Negative prompt", this.negative),
       make("div", { class: "grid" }, ...NUMBERS.map((name) => field(name, this.numbers[name]))),
       make("div", { class: "row" }, this.start.button("Start from a picture"), this.start.element, make("span", { class: "grow" }), this.stop, this.draw),
-      this.progress, this.said), this.canvas, make("h2", {}, "Gallery"), this.gallery);
+      this.progress, this.said), this.canvas, make("section", {}, make("h2", {}, "Gallery"), this.gallery));
     this.start.receive(this);
     listen(({ store }) => store === "pictures" && this.show());
     await Promise.all([this.showModels(), this.show()]).catch(fail);
@@ -99,8 +99,8 @@ class DrawView extends HTMLElement {
   }
 
   item({ id, image, parameters }) {
-    const { prompt, model, options, ...sizes } = parameters;
-    const words = [model, ...Object.entries({ ...sizes, ...options }).map(([name, value]) => `${name} ${value}`)].join(" · ");
+    const { prompt, model, options, fromPicture, ...sizes } = parameters;
+    const words = [model, ...Object.entries({ ...sizes, ...options }).map(([name, value]) => `${name} ${value}`), ...(fromPicture ? ["from a picture"] : [])].join(" · ");
     const erase = async () => {
       if ((await ask("Delete", "This picture is deleted from this browser.", "Delete")) !== "Delete") return;
       await remove("pictures", id);

@@ -23,6 +23,11 @@ function fill(element, text) {
   const template = document.createElement("template");
   template.innerHTML = text;
   addCopyButtons(template.content);
+  for (const table of template.content.querySelectorAll("table")) {
+    const place = make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Table" });
+    table.replaceWith(place);
+    place.append(table);
+  }
   element.replaceChildren(template.content);
 }
 

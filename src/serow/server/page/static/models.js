@@ -17,7 +17,7 @@ class ModelsView extends HTMLElement {
       make("form", { class: "panel row", onsubmit: (event) => (event.preventDefault(), this.pull(name.value.trim())) }, field("Fetch a model", name), make("button", { class: "primary" }, "Pull")),
       make("form", { class: "panel row", onsubmit: (event) => (event.preventDefault(), this.create(file.files[0], own.value.trim())) }, field("Make a model of a file", file), field("Name", own), make("button", {}, "Create")),
       this.jobs,
-      make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Models" }, make("table", {}, make("thead", {}, make("tr", {}, ...["Name", "Size", "Parameters", "Can", "Changed", ""].map((each) => make("th", { scope: "col" }, each || make("span", { class: "hidden" }, "Actions"))))), this.rows)),
+      make("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Models" }, make("table", { role: "table" }, make("thead", {}, make("tr", {}, ...["Name", "Size", "Parameters", "Can", "Changed", ""].map((each) => make("th", { scope: "col", role: "columnheader" }, each || make("span", { class: "hidden" }, "Actions"))))), this.rows)),
       this.detail);
     await this.show().catch(fail);
   }
@@ -35,9 +35,10 @@ class ModelsView extends HTMLElement {
 
   row({ name, size, details, capabilities = [], modified_at }, isLoaded) {
     const act = (label, work) => make("button", { type: "button", "aria-label": `${label} ${name}`, onclick: () => work().catch(fail) }, label);
-    return make("tr", {}, make("th", { scope: "row" }, name, isLoaded && make("span", { class: "tag" }, "in memory")), make("td", {}, bytes(size)),
-      make("td", {}, `${details.parameter_size} ${details.quantization_level}`.trim()), make("td", {}, capabilities.join(", ")), make("td", {}, ago(modified_at)),
-      make("td", {}, make("div", { class: "row" }, act("Show", () => this.describe(name)), act(isLoaded ? "Unload" : "Load", () => this.load(name, capabilities, !isLoaded)), act("Copy", () => this.copy(name)), act("Delete", () => this.delete(name)))));
+    const cell = (...children) => make("td", { role: "cell" }, ...children);
+    return make("tr", { role: "row" }, make("th", { scope: "row", role: "rowheader" }, name, isLoaded && make("span", { class: "tag" }, "in memory")), cell(bytes(size)),
+      cell(`${details.parameter_size} ${details.quantization_level}`.trim()), cell(capabilities.join(", ")), cell(ago(modified_at)),
+      cell(make("div", { class: "row" }, act("Show", () => this.describe(name)), act(isLoaded ? "Unload" : "Load", () => this.load(name, capabilities, !isLoaded)), act("Copy", () => this.copy(name)), act("Delete", () => this.delete(name)))));
   }
 
   async describe(model) {

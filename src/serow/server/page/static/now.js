@@ -53,29 +53,21 @@ function device({ size, size_vram }) {
   return size_vram >= size ? "GPU" : `${Math.round((100 * size_vram) / size)} % GPU`;
 }
 
-/** A chart of rates, the oldest first, as one path. */
+/** A chart of rates, the oldest first: as wide as its place, its words beside it. */
 function draw(rates) {
   const most = Math.max(10, ...rates);
   const [width, height] = [600, 120];
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", `0 0 ${width} ${height + 16}`);
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `tokens a second: now ${Math.round(rates.at(-1) ?? 0)}, at most ${Math.round(Math.max(0, ...rates))}`);
   const points = rates.map((rate, index) => `${((index * width) / Math.max(1, rates.length - 1)).toFixed(1)},${(height - (rate / most) * height).toFixed(1)}`);
-  svg.append(shape("path", { d: `M0,${height} L${points.join(" L")} L${width},${height}Z`, class: "area" }), shape("path", { d: `M${points.join(" L")}`, class: "line" }),
-    label(4, 12, `${Math.round(most)}`), label(4, height + 13, `${MINUTES} min ago`), label(width - 28, height + 13, "now"));
-  return svg;
+  const said = `tokens a second: now ${Math.round(rates.at(-1) ?? 0)}, at most ${Math.round(Math.max(0, ...rates))}`;
+  const picture = shape("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": said });
+  picture.append(shape("path", { d: `M0,${height} L${points.join(" L")} L${width},${height}Z`, class: "area" }), shape("path", { d: `M${points.join(" L")}`, class: "line" }));
+  const words = make("div", { class: "row quiet", "aria-hidden": "true" }, make("span", {}, `${MINUTES} min ago`), make("span", { class: "grow" }), make("span", {}, "now"));
+  return make("div", {}, make("small", { "aria-hidden": "true" }, `${Math.round(most)}`), picture, words);
 }
 
 function shape(name, attributes) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-}
-
-function label(x, y, text) {
-  const element = shape("text", { x, y });
-  element.textContent = text;
   return element;
 }
 
