@@ -25,14 +25,12 @@ from dataclasses import dataclass
 
 import psutil
 
-from bench.engines import OPTIONS, Side, server
+from bench.engines import OPTIONS, Side, peer, server
 from bench.spine import machine, prompt
-from serow.engines.home import EngineHome
-from serow.settings import load
 
 SECONDS = 8.0  # of a measurement
 _ENDLESS = 2000  # tokens; nobody gets so far
-_AS_IT_COMES = "300000"  # GOMP_SPINCOUNT where nobody sets it
+_SHORT = 4  # numbers of a prompt: it is decoding that is measured
 STREAMS = (1, 8)
 HOGS = (0, 1, psutil.cpu_count(logical=False) or 1)
 PATIENCE = 120.0  # seconds for a first token
@@ -47,17 +45,9 @@ class Figure:
 
 
 def variants() -> dict[str, dict[str, str]]:
-    """The sides that this machine has engines for, what Serow chooses by itself last."""
-    built = {engine.name for engine in EngineHome(load().engines).engines()}
-    alone = {"SEROW_NUM_PARALLEL": "1", "SEROW_SLOT_CACHE": "0", "SEROW_DRAFTS": "0", "GOMP_SPINCOUNT": _AS_IT_COMES}
-    found = {"llama.cpp as it comes": {"SEROW_ENGINE": "llama.cpp", **alone}} if "llama.cpp" in built else {}
+    """The sides, what Serow chooses by itself last."""
     kept = {"SEROW_SLOT_CACHE": "0"}
-    found |= {
-        "the wheel as it comes": {"SEROW_ENGINE": "wheel", **alone},
-        "wheel": {"SEROW_ENGINE": "wheel", **kept},
-        "Serow's choice": kept,
-    }
-    return found
+    return peer() | {"wheel": {"SEROW_ENGINE": "wheel", **kept}, "Serow's choice": kept}
 
 
 @contextmanager
@@ -73,12 +63,14 @@ def hogs(number: int) -> Iterator[list[psutil.Process]]:
 
 
 async def measure(side: Side, num_streams: int, busy: Sequence[psutil.Process]) -> Figure:
-    """Streams for some seconds, counted from the first token of the first one: with one slot the others wait."""
-    counts, has_begun = [0] * num_streams, asyncio.Event()
-    tasks = [asyncio.create_task(_count(side, counts, number, has_begun)) for number in range(num_streams)]
+    """Streams for some seconds, counted from when as many have begun as there are slots."""
+    counts, begun = [0] * num_streams, asyncio.Semaphore(0)
+    num_slots = await slots(side)
+    tasks = [asyncio.create_task(_count(side, counts, number, begun)) for number in range(num_streams)]
     try:
         async with asyncio.timeout(PATIENCE):
-            await has_begun.wait()
+            for _ in range(min(num_streams, num_slots)):
+                await begun.acquire()
         before, began, cpu = sum(counts), time.perf_counter(), _cpu(busy)
         await asyncio.sleep(SECONDS)
         seconds = time.perf_counter() - began
@@ -90,16 +82,23 @@ async def measure(side: Side, num_streams: int, busy: Sequence[psutil.Process]) 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _count(side: Side, counts: list[int], number: int, has_begun: asyncio.Event) -> None:
+async def slots(side: Side) -> int:
+    """How many streams the engine takes at once."""
+    async with side.session.get("/api/ps?verbose=1") as response:
+        return int((await response.json())["models"][0]["num_parallel"])
+
+
+async def _count(side: Side, counts: list[int], number: int, begun: asyncio.Semaphore) -> None:
     """One stream after another, tokens counted as they come."""
     options = {**OPTIONS, "num_predict": _ENDLESS}
     while True:
-        body = {"model": side.model, "prompt": prompt(), "raw": True, "options": options}
+        body = {"model": side.model, "prompt": prompt(_SHORT), "raw": True, "options": options}
         async with side.session.post("/api/generate", json=body) as response:
             response.raise_for_status()
             async for _ in response.content:
+                if not counts[number]:
+                    begun.release()
                 counts[number] += 1
-                has_begun.set()
 
 
 def _cpu(processes: Sequence[psutil.Process]) -> float:

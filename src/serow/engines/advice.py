@@ -8,7 +8,10 @@ from serow.system.cpu import cpu_flags
 
 # How many times as fast as the wheel `ik` writes one text that does not repeat itself, by what a CPU can do, the widest first.
 # Measured with Qwen2.5-Coder-0.5B Q4_K_M on two cores, see docs/engines.md. A CPU that is not here was not measured.
-_MEASURED = ((frozenset({"avx512f", "avx512bw", "avx512vl"}), 1.7),)
+_MEASURED = (
+    (frozenset({"avx512f", "avx512bw", "avx512vl"}), 1.7),
+    (frozenset({"avx2", "bmi2", "f16c", "fma"}), 1.3),
+)
 
 
 def speedup(settings: Settings) -> float:
