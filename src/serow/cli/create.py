@@ -130,7 +130,8 @@ def _unreadable(path: Path, error: OSError, hint: str = "") -> SerowError:
 
 def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[str]]:
     """FROM lines as files by the names they get, and names of models; raises SerowError for what can't go together."""
-    from serow.store.folder import INDEX
+    from serow.store.folder import INDEX, SINGLE
+    from serow.store.picture import is_single
     from serow.store.pipeline import refuse_single
     from serow.store.text_folder import CONFIG, is_one
 
@@ -142,12 +143,13 @@ def _split(sources: Sequence[str], base: Path) -> tuple[dict[str, Path], list[st
         if path.is_dir() and (is_path or any(path.glob("*.gguf")) or (path / INDEX).is_file() or (path / CONFIG).is_file()):
             files |= _files_in(path)
         elif path.is_file() or is_path:
-            files |= {_free(each.name, files): each for each in _parts(_existing(text, base)) if each not in files.values()}
+            given = {_free(each.name, files): each for each in _parts(_existing(text, base)) if each not in files.values()}
+            files |= {f"{SINGLE}/{name}" if INDEX in files else name: each for name, each in given.items()}
         else:
             names.append(text)
-    if len(names) + bool(files) > 1:
+    if len(names) > 1 or (names and files and not is_single(files)):
         raise RequestError("FROM lines name a model, or files of one: not both, and not two models")
-    if INDEX not in files and not is_one(files):
+    if INDEX not in files and not is_one(files) and not is_single(files):
         refuse_single(files)
     return files, names
 

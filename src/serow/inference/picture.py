@@ -99,7 +99,7 @@ def image_request(task: Task) -> ImageRequest:
         strength=options.strength if task.images else None,
         mask=task.mask,
         preview=options.preview,
-        adapters=options.adapters,
+        adapters=tuple({**dict(task.model.parameters.get("adapters", ())), **dict(options.adapters)}.items()),
     )
 
 

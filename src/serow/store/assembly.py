@@ -15,7 +15,7 @@ from serow.store import manifest as media
 from serow.store.blobs import Blobs
 from serow.store.capabilities import capabilities
 from serow.store.engine_address import is_remote
-from serow.store.folder import check_path
+from serow.store.folder import LORAS, check_path
 from serow.store.heads import Heads
 from serow.store.links import is_linked
 from serow.store.manifest import Config, Layer, Manifest, Message, decode, decode_config, decode_manifest
@@ -153,10 +153,12 @@ class Assembler:
         folder = lay_out(_checked(files), self.blobs, self.folders / folder_name(files))
         digests = {layer.name: layer.digest for layer in files}
         hints = pipeline.hints(digests, lambda name: self.blobs.read(digests[name], media.CONFIG_LIMIT))
+        adapters = tuple(folder / layer.name for layer in files if layer.name.startswith(f"{LORAS}/"))
         found: tuple[Capability, ...] = ("image",)
         return Model(
             **shared,
             weights=folder,
+            adapters=adapters,
             details=_details(_told(config, hints.index), ""),
             capabilities=tuple(dict.fromkeys((*found, *_declared(config, ())))),
             picture_defaults=defaults(hints, shared["parameters"]),

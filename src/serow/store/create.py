@@ -17,7 +17,7 @@ from serow.store import manifest as media
 from serow.store.adapter import check_fit
 from serow.store.assembly import Parts
 from serow.store.blobs import Blobs, hex_of
-from serow.store.folder import INDEX
+from serow.store.folder import INDEX, SINGLE
 from serow.store.heads import Heads
 from serow.store.manifest import Config, Layer, encode, encode_config
 from serow.store.name import Name
@@ -46,6 +46,7 @@ class Draft:
     def __init__(self, blobs: Blobs, heads: Heads) -> None:
         self._blobs = blobs
         self._heads = heads
+        self._maker = picture.Maker(blobs, heads)
         self._entries: list[Entry] = []
         self._config = Config()
         self._base: Parts | None = None
@@ -63,6 +64,10 @@ class Draft:
         draft = cls(blobs, heads)
         if recipe.source is not None and base is not None:
             draft._add_base(recipe.source, base)
+            if recipe.files and draft._all(media.PIPELINE_FILE):
+                draft._add_single(recipe.files)
+            elif recipe.files:
+                draft.warnings.append("files: 'from' names a model, its files are used")
         elif recipe.remote_host:
             draft._add_remote(recipe)
         else:
@@ -169,7 +174,7 @@ class Draft:
             self._entries.append(Entry(layer, None, extra))
 
     def _add_files(self, files: Mapping[str, str]) -> None:
-        if INDEX in files:
+        if INDEX in files or self._is_picture(files):
             self._add_pipeline(files)
             return
         if text_folder.is_one(files):
@@ -240,6 +245,11 @@ class Draft:
         self._entries.append(Entry(layer))
 
     def _add_adapters(self, adapters: Mapping[str, str]) -> None:
+        if self._all(media.PIPELINE_FILE, media.TENSOR):
+            self._add_loras(adapters)
+            return
+        if len(adapters) > 1:
+            raise RequestError("only one adapter is currently supported")
         for path, digest in sorted(adapters.items()):
             self.parsed += 1
             digest = self._present(digest, path)
@@ -248,6 +258,17 @@ class Draft:
                 raise ModelFileError("an adapter must be a GGUF file", hint="convert it: llama.cpp's convert_lora_to_gguf.py")
             self._entries.append(Entry(Layer(media_type=media.ADAPTER, digest=digest, size=self._blobs.size(digest))))
         self._check_adapters()
+
+    def _add_loras(self, adapters: Mapping[str, str]) -> None:
+        """LoRA files over an image model; one of a name that the base has takes its place."""
+        for path, digest in adapters.items():
+            layer = self._maker.lora(path, self._present(digest, path), self.layers)
+            kind = layer.media_type, layer.name
+            same = [entry for entry in self._entries if (entry.layer.media_type, entry.layer.name) == kind]
+            if same and not same[0].layer.parent:
+                raise ModelFileError(f'two adapters have the name "{layer.name.rpartition(".")[0]}": rename one of them')
+            self._entries = [entry for entry in self._entries if entry not in same]
+            self._entries.append(Entry(layer))
 
     def _check_adapters(self) -> None:
         """Refuse adapters that do not fit the weights; those of the base were looked at when it was made, or pulled."""
@@ -297,7 +318,10 @@ class Draft:
         for text in recipe.license:
             self._put_new(text.encode(), media.LICENSE)
         inherited = self._base.parameters if self._base and "parameters" not in recipe.dropped else {}
-        parameters = _as_stored({**inherited, **recipe.parameters})
+        weights = {**(inherited.get("adapters") or {}), **(recipe.parameters.get("adapters") or {})}
+        if weights and not self._all(media.PIPELINE_FILE, media.TENSOR):
+            raise ModelFileError("only adapters of image models have weights")
+        parameters = _as_stored({**inherited, **recipe.parameters, **({"adapters": weights} if weights else {})})
         if parameters:
             self._replace(encode(parameters), media.PARAMS)
         elif inherited:
@@ -321,10 +345,21 @@ class Draft:
 
     def _add_pipeline(self, files: Mapping[str, str]) -> None:
         present = {path: self._present(digest, path) for path, digest in files.items()}
-        made = picture.make(present, self._blobs, self._heads)
-        self._entries += map(Entry, made.layers)
+        made = self._maker.make(present)
+        self._entries += (Entry(layer, made.data.get(layer.digest)) for layer in made.layers)
         self._config = made.config
         self.warnings += made.warnings
+
+    def _is_picture(self, files: Mapping[str, str]) -> bool:
+        """Whether files without an index are the weights of an image model."""
+        digests = {path: self._present(digest, path) for path, digest in files.items()}
+        return picture.is_single({path: self._blobs.path(digest) for path, digest in digests.items()})
+
+    def _add_single(self, files: Mapping[str, str]) -> None:
+        """A file over an image model that is here: its denoiser, or more of its parts."""
+        base = {layer.name: layer.digest for layer in self._all(media.PIPELINE_FILE) if not layer.name.startswith(f"{SINGLE}/")}
+        self._entries = [entry for entry in self._entries if entry.layer.media_type != media.PIPELINE_FILE]
+        self._add_pipeline({**base, **{f"{SINGLE}/{path.rpartition('/')[2]}": digest for path, digest in files.items()}})
 
     def _present(self, digest: str, path: str = "") -> str:
         """The digest in its canonical form; raises ModelFileError when its blob is not there."""
@@ -333,8 +368,8 @@ class Draft:
             raise ModelFileError(f"{f'{path}: ' if path else ''}no file of the digest {canonical} is here")
         return canonical
 
-    def _all(self, media_type: str) -> list[Layer]:
-        return [layer for layer in self.layers if layer.media_type == media_type]
+    def _all(self, *media_types: str) -> list[Layer]:
+        return [layer for layer in self.layers if layer.media_type in media_types]
 
     def _put_new(self, data: bytes, media_type: str) -> None:
         """Add a layer unless there is an equal one."""

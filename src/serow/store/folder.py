@@ -16,6 +16,9 @@ from serow.store.tensors import FOLDER
 
 INDEX = "model_index.json"  # the file that makes a folder a pipeline
 WEIGHTS = ".safetensors"
+SINGLE = "_single"  # a folder of ours: weights of one file that take the place of those of parts
+LORAS = "_lora"  # and one for the LoRA files over them
+GGUF = ".gguf"
 KINDS = (".json", WEIGHTS, ".txt", ".jinja", ".model")  # nothing that could hold code or a pickle
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 CONVERT = "keep only its .safetensors files, or convert it: DiffusionPipeline.from_pretrained(folder).save_pretrained(new)"
@@ -88,6 +91,8 @@ def check_path(path: str) -> str:
     if not 1 <= len(parts) <= _DEEPEST or not all(_PART.fullmatch(part) for part in parts):
         raise ModelFileError("file path must be relative")
     suffix = PurePosixPath(path).suffix.lower()
+    if suffix == GGUF and parts[0] == SINGLE:
+        return path
     if suffix in PICKLES:
         raise ModelFileError(f"{path} could hold code: weights must be safetensors", hint=CONVERT)
     if suffix not in KINDS:
@@ -102,6 +107,9 @@ def choose(paths: Iterable[str]) -> Chosen:
     kept, left_out = [], []
     for path in ours:
         part, slash, name = path.partition("/")
+        if part in (SINGLE, LORAS):
+            kept += [path] if part == SINGLE else []
+            continue
         if slash and _is_weights(path) and not name.startswith(f"{FOLDER}/"):
             parts[part].append(path)
         elif not slash and _is_weights(path):
@@ -118,6 +126,8 @@ def choose(paths: Iterable[str]) -> Chosen:
 def _belongs(path: str) -> bool:
     """Whether a file can be a part of a pipeline: pictures, programs and what is hidden are not."""
     is_text = "/" not in path and path != INDEX and not _is_weights(path)  # a README, a license
+    if path.startswith(f"{SINGLE}/"):
+        return path.endswith((WEIGHTS, GGUF))
     return PurePosixPath(path).suffix.lower() in (*KINDS, *PICKLES) and "/." not in f"/{path}" and not is_text
 
 

@@ -4,11 +4,12 @@
     comment  = "#" …
     command  = FROM value | TOKENIZER value | ADAPTER value | DRAFT value | TEMPLATE value | SYSTEM value | LICENSE value
              | PARAMETER name value | MESSAGE role value | REQUIRES value | RENDERER value | PARSER value
-    value    = the rest of the line
+    value    = the rest of the line; that of ADAPTER may end with a weight
              | a double quote … a double quote at the end of a line, this one or a later one
              | three double quotes … three double quotes at the end of a line, this one or a later one
 
-Commands are read in any case. `stop` may come several times, so may FROM, LICENSE and MESSAGE; of the others the last wins.
+Commands are read in any case. `stop` may come several times, so may FROM, ADAPTER, LICENSE and MESSAGE; of the others the last
+wins.
 """
 
 import codecs
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 from serow.errors import ModelFileError, RequestError
 from serow.options import read_option
+from serow.store.lora import name_of
 
 _COMMANDS = (
     *("FROM", "TOKENIZER", "ADAPTER", "DRAFT", "TEMPLATE", "SYSTEM", "LICENSE", "PARAMETER", "MESSAGE"),
@@ -26,6 +28,7 @@ _COMMANDS = (
 _RETIRED = ("penalize_newline", "low_vram", "f16_kv", "logits_all", "vocab_only", "use_mlock", "num_gqa", "tfs_z", "numa")
 _ROLES = ("system", "user", "assistant")
 SEMVER = re.compile(r"v?\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?", re.ASCII)
+_WEIGHT = re.compile(r"(.+\.\w+)[ \t]+([+-]?(?:\d+\.?\d*|\.\d+))", re.ASCII)  # of an adapter, behind its path
 _WORD = re.compile(r"[ \t]*([A-Za-z0-9_]+)(?:[ \t]+|$)")
 
 
@@ -61,7 +64,13 @@ class Modelfile:
     @property
     def adapters(self) -> tuple[str, ...]:
         """What ADAPTER names: paths."""
-        return self._values("ADAPTER")
+        return tuple(path for path, _ in map(_weighed, self._values("ADAPTER")))
+
+    @property
+    def adapter_weights(self) -> dict[str, float]:
+        """Weights that ADAPTER lines give, by the names of the adapters."""
+        found = (_weighed(value) for value in self._values("ADAPTER"))
+        return {name_of(path): weight for path, weight in found if weight is not None}
 
     @property
     def drafts(self) -> tuple[str, ...]:
@@ -90,6 +99,8 @@ class Modelfile:
                 found.setdefault("stop", []).append(command.value)
             elif command.name == "PARAMETER":
                 found[command.key] = read_option(command.key, [command.value])
+        if weights := self.adapter_weights:
+            found["adapters"] = weights
         return found
 
     def _values(self, name: str) -> tuple[str, ...]:
@@ -152,6 +163,12 @@ def quote(value: str) -> str:
 
 def _lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _weighed(value: str) -> tuple[str, float | None]:
+    """The path of an adapter, and the weight behind it."""
+    match = _WEIGHT.fullmatch(value)
+    return (match[1], float(match[2])) if match else (value, None)
 
 
 def _head(line: str, number: int) -> tuple[str, str, str]:

@@ -1,48 +1,154 @@
 """An image model in the making: which files it is made of, checked part by part."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from serow.errors import ModelFileError
+from serow.store import gguf, parts, pipeline, stable_diffusion
 from serow.store import manifest as media
-from serow.store import parts, pipeline
 from serow.store.blobs import Blobs
-from serow.store.folder import INDEX, WEIGHTS, choose
+from serow.store.checkpoint import Checkpoint, parts_in, recognise
+from serow.store.folder import GGUF, INDEX, SINGLE, WEIGHTS, check_path, choose
 from serow.store.heads import Heads
+from serow.store.lora import check_fit, name_of
 from serow.store.manifest import Config, Layer
 from serow.store.safetensors import count_types
 from serow.store.vocabulary import LIMIT
 from serow.store.weights import human_count
 
+_GGUF_KINDS = (  # architectures of GGUF files that hold a denoiser
+    "aura", "chroma", "flux", "flux2", "hidream", "lumina2", "qwen_image", "sd1", "sd2", "sd3", "sdxl", "z_image",
+)  # fmt: skip
+_Types = Mapping[str, tuple[str, list[int]]]
+
 
 @dataclass(frozen=True)
 class Made:
-    """The layers of an image model, what it is, and what is said of files that are not taken."""
+    """The layers of an image model, what it is, and what is said of files that are not taken.
+
+    `data`: the bytes of layers that are not in the store, by digest.
+    """
 
     layers: Sequence[Layer]
     config: Config
     warnings: Sequence[str] = ()
+    data: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def make(files: Mapping[str, str], blobs: Blobs, heads: Heads) -> Made:
-    """A model of the files of a folder, by path and digest; raises ModelFileError for what can't be drawn with."""
-    chosen = choose(files)
-    kept = {path: files[path] for path in chosen.kept}
-    index = pipeline.check_parts(blobs.read(kept[INDEX], media.CONFIG_LIMIT), kept)
-    headers = {path: heads.read_shapes(blobs.path(digest)) for path, digest in kept.items() if path.endswith(WEIGHTS)}
-    parts.check(
-        index.parts,
-        kept,
-        lambda path: blobs.read(kept[path], LIMIT),
-        lambda path: {name: tuple(shape) for name, (_, shape) in headers[path].items()},
-        other=(),
-    )
-    counts: Counter[str] = Counter()
-    for header in headers.values():
-        counts += count_types(header)
-    sizes = {path: blobs.size(digest) for path, digest in kept.items()}
-    layers = [Layer(media_type=media.PIPELINE_FILE, digest=kept[path], size=size, name=path) for path, size in sizes.items()]
-    return Made(layers, _config(index.family, counts), chosen.left_out)
+class Maker:
+    """Makes image models of files that are in a store. Raises ModelFileError, StoreError."""
+
+    def __init__(self, blobs: Blobs, heads: Heads) -> None:
+        self._blobs = blobs
+        self._heads = heads
+        self._data: dict[str, bytes] = {}
+
+    def make(self, files: Mapping[str, str]) -> Made:
+        """A model of a folder, of a folder and a single file below `_single`, or of a single file; by path and digest."""
+        singles = {path: digest for path, digest in files.items() if _is_single(path, has_folder=INDEX in files)}
+        if len(singles) > 1:
+            raise ModelFileError(f"{' and '.join(sorted(singles)[:2])} are weights of one file each: a model has one of them")
+        rest = {path: digest for path, digest in files.items() if path not in singles}
+        if not singles:
+            return self._folder(rest, {}, "")
+        (path, digest), *_ = singles.items()
+        name = path.rpartition("/")[2]
+        types = self._types(digest, name)
+        checkpoint = recognise(name, _shapes(types))
+        if INDEX not in rest:
+            rest = self._settings(name, checkpoint)
+        return self._folder(rest, types, f"{SINGLE}/{name}", checkpoint, digest)
+
+    def lora(self, path: str, digest: str, layers: Sequence[Layer]) -> Layer:
+        """The layer of a LoRA over a model of these layers; raises ModelFileError for one that does not fit."""
+        if not path.endswith(WEIGHTS):
+            raise ModelFileError(f"{path} is not a {WEIGHTS} file, as the LoRA of an image model has to be")
+        files = {layer.name: layer.digest for layer in layers if layer.media_type == media.PIPELINE_FILE}
+        denoiser = "transformer" if "transformer/config.json" in files else "unet"
+        named = {each: digest for each, digest in files.items() if each.endswith(WEIGHTS) and not each.startswith(SINGLE)}
+        tensors: dict[str, dict[str, tuple[int, ...]]] = {}
+        for each, other in named.items():
+            tensors.setdefault(each.partition("/")[0], {}).update(_shapes(self._heads.read_shapes(self._blobs.path(other))))
+        check_fit(path, _shapes(self._heads.read_shapes(self._blobs.path(digest))), denoiser, tensors)
+        return Layer(media_type=media.ADAPTER, digest=digest, size=self._blobs.size(digest), name=name_of(path) + WEIGHTS)
+
+    def _folder(
+        self, files: Mapping[str, str], single: _Types, path: str, checkpoint: Checkpoint | None = None, digest: str = ""
+    ) -> Made:
+        """A model of a folder, some parts of which may have their weights in a single file at `path`."""
+        chosen = choose(files)
+        kept = {each: files[each] for each in chosen.kept}
+        index = pipeline.check_parts(self._read(kept[INDEX], media.CONFIG_LIMIT), kept)
+        denoiser = "transformer" if "transformer" in index.parts else "unet"
+        other = tuple(part for part in parts_in(single, denoiser) if part in index.parts) if single else ()
+        if checkpoint is not None:
+            _check_base(path, checkpoint, index.parts.get(denoiser, ("", "nothing"))[1])
+        kept = {each: kept[each] for each in kept if not (each.endswith(WEIGHTS) and each.partition("/")[0] in other)}
+        headers = {each: self._heads.read_shapes(self._blobs.path(kept[each])) for each in kept if each.endswith(WEIGHTS)}
+        parts.check(
+            index.parts, kept, lambda each: self._read(kept[each], LIMIT), lambda each: _shapes(headers[each]), other=other
+        )
+        counts: Counter[str] = Counter()
+        for types in (*headers.values(), single):
+            counts += count_types(types)
+        layers = [self._layer(each, kept[each]) for each in kept]
+        if path:
+            layers.append(self._layer(check_path(path), digest))
+        return Made(layers, _config(index.family, counts), chosen.left_out, self._data)
+
+    def _settings(self, name: str, checkpoint: Checkpoint) -> dict[str, str]:
+        """The files that a whole checkpoint needs beside it, which are known."""
+        if not checkpoint.is_whole:
+            hint = f"two lines: FROM the folder or the model with its other parts, then FROM ./{name}"
+            raise ModelFileError(f"{name} holds a {checkpoint.classes[0]} alone: it needs a base", hint=hint)
+        files = {}
+        for path, data in stable_diffusion.settings(checkpoint).items():
+            files[path] = f"sha256:{hashlib.sha256(data).hexdigest()}"
+            self._data[files[path]] = data
+        return files
+
+    def _types(self, digest: str, name: str) -> _Types:
+        """Type and shape of every tensor of a single file."""
+        path = self._blobs.path(digest)
+        if not gguf.is_gguf(path):
+            return self._heads.read_shapes(path)
+        return {each.name: (each.type, list(reversed(each.shape))) for each in gguf.read(path).tensors}
+
+    def _read(self, digest: str, limit: int) -> bytes:
+        return self._data.get(digest) or self._blobs.read(digest, limit)
+
+    def _layer(self, path: str, digest: str) -> Layer:
+        size = len(self._data[digest]) if digest in self._data else self._blobs.size(digest)
+        return Layer(media_type=media.PIPELINE_FILE, digest=digest, size=size, name=path)
+
+
+def is_single(files: Mapping[str, Path]) -> bool:
+    """Whether files, none of which is an index, are one with weights of an image model."""
+    if len(files) != 1:
+        return False
+    (path, file), *_ = files.items()
+    if gguf.is_gguf(file):
+        return gguf.read(file).metadata.get("general.architecture") in _GGUF_KINDS
+    return path.endswith(WEIGHTS)
+
+
+def _is_single(path: str, *, has_folder: bool) -> bool:
+    if has_folder:
+        return path.startswith(f"{SINGLE}/")
+    return path.endswith((WEIGHTS, GGUF))
+
+
+def _check_base(path: str, checkpoint: Checkpoint, kind: str) -> None:
+    name = path.rpartition("/")[2]
+    if kind not in checkpoint.classes:
+        raise ModelFileError(f"{name} does not fit its base: it holds a {checkpoint.classes[0]}, the base has a {kind}")
+
+
+def _shapes(types: _Types) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(shape) for name, (_, shape) in types.items()}
 
 
 def _config(family: str, counts: Counter[str]) -> Config:

@@ -1,6 +1,7 @@
 """Text-to-image pipelines: a folder of files, kept as blobs and laid out again as hard links when a model is used."""
 
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -11,13 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from serow.errors import ModelFileError
-from serow.store import parts, tensors
+from serow.store import gguf, parts, tensors
 from serow.store.blobs import Blobs, disk_errors
-from serow.store.folder import CONVERT, INDEX, PICKLES, WEIGHTS, choose, files_under
-from serow.store.manifest import PIPELINE_FILE, Layer, Manifest, decode
+from serow.store.checkpoint import parts_in
+from serow.store.folder import CONVERT, GGUF, INDEX, LORAS, PICKLES, SINGLE, WEIGHTS, choose, files_under
+from serow.store.manifest import ADAPTER, PIPELINE_FILE, Layer, Manifest, decode
 from serow.store.picture_defaults import Hints
-from serow.store.safetensors import count_types, read_shapes
+from serow.store.safetensors import read_shapes
 
 _PART = re.compile(r"[A-Za-z0-9_]{1,100}")
 _CLASS = re.compile(r"[A-Za-z0-9_]{1,100}")
@@ -123,6 +127,7 @@ def hints(paths: Iterable[str], read: Callable[[str], bytes]) -> Hints:
         scheduler=settings("scheduler/scheduler_config.json"),
         denoiser=settings(f"{denoiser}/config.json"),
         vae=settings("vae/config.json"),
+        names=tuple(path.partition("/")[2] for path in sorted(known) if path.startswith((f"{SINGLE}/", f"{LORAS}/"))),
     )
 
 
@@ -130,14 +135,29 @@ def check_folder(folder: Path) -> int:
     """Check a folder that was laid out, before it is loaded; returns its number of parameters. Raises ModelFileError."""
     files, _ = files_of(folder)
     index = check_parts(files[INDEX].read_bytes(), files)
-    parts.check(index.parts, files, lambda path: files[path].read_bytes(), lambda path: _shapes(files[path]), other=())
+    single = single_of(folder)
+    other = parts_in(_shapes(single), "transformer" if "transformer" in index.parts else "unet") if single else ()
+    parts.check(index.parts, files, lambda path: files[path].read_bytes(), lambda path: _shapes(files[path]), other=other)
     if index.settings.get("quantization"):
         tensors.refuse_kind(index.settings["quantization"], "the model")
-    return sum(_count(folder / part) for part in {name.partition("/")[0] for name in files if name.endswith(WEIGHTS)})
+    return sum(_count(folder / part) for part in {name.partition("/")[0] for name in files if name.endswith((WEIGHTS, GGUF))})
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    if gguf.is_gguf(path):
+        return {tensor.name: tuple(reversed(tensor.shape)) for tensor in gguf.read(path).tensors}
     return {name: tuple(shape) for name, (_, shape) in read_shapes(path).items()}
+
+
+def single_of(folder: Path) -> Path | None:
+    """The file in a folder that was laid out which holds the weights of several parts, or of its denoiser; None for none."""
+    found = folder / SINGLE
+    return next(found.iterdir(), None) if found.is_dir() else None
+
+
+def loras_of(folder: Path) -> dict[str, Path]:
+    """The LoRA files in a folder that was laid out, by the names of the adapters."""
+    return {path.stem: path for path in sorted((folder / LORAS).glob(f"*{WEIGHTS}"))}
 
 
 def _count(folder: Path) -> int:
@@ -146,12 +166,15 @@ def _count(folder: Path) -> int:
     if single.is_dir():
         files = {path.name.removesuffix(WEIGHTS): path for path in single.iterdir()}
         return tensors.count_parameters(tensors.tensors_of(files, folder.name))
-    return sum(count_types(read_shapes(path)).total() for path in folder.glob(f"*{WEIGHTS}"))
+    weights = [path for path in folder.iterdir() if path.suffix in (WEIGHTS, GGUF)]
+    return sum(math.prod(shape) for path in weights for shape in _shapes(path).values())
 
 
 def layers_of(manifest: Manifest) -> list[Layer]:
     """The layers of a manifest that are the files of a pipeline, named by their paths in it; none for another model."""
-    return manifest.all(PIPELINE_FILE) or tensors.laid_out(manifest)
+    files = manifest.all(PIPELINE_FILE) or tensors.laid_out(manifest)
+    loras = [layer for layer in manifest.all(ADAPTER) if layer.name] if files else []
+    return [*files, *(msgspec.structs.replace(layer, name=f"{LORAS}/{layer.name}") for layer in loras)]
 
 
 def folder_name(layers: Iterable[Layer]) -> str:

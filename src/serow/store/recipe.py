@@ -76,8 +76,6 @@ class Recipe:
     @property
     def warnings(self) -> Iterator[str]:
         """What is said and has no effect."""
-        if self.source is not None and self.files:
-            yield "files: 'from' names a model, its files are used"
         if self.renderer:
             yield f"renderer: {bounds.quoted(self.renderer)} is kept for Ollama; here templates make the prompts"
         if self.parser and self.parser not in FAMILIES:
@@ -107,7 +105,7 @@ class Recipe:
             if not is_relative(path):
                 raise ModelFileError("file path must be relative")
             hex_of(digest)
-        if len(self.adapters) > 1:
+        if sum(not path.endswith(".safetensors") for path in self.adapters) > 1:  # image models may have several of those
             raise RequestError("only one adapter is currently supported")
         if len(self.draft_files) + (self.draft is not None) > 1:
             raise RequestError("only one draft is supported: a file in 'draft_files', or a model in 'draft'")

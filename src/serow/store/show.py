@@ -118,7 +118,8 @@ def _commands(model: Model, system: str, parameters: Mapping[str, Any]) -> Itera
         return Command(name, key, str(value), 0)
 
     yield command("FROM", model.name.display_shortest if model.is_remote else model.weights)
-    yield from (command("ADAPTER", path) for path in model.adapters)
+    weights = {name: f" {_plain(weight)}" for name, weight in dict(parameters.get("adapters") or ()).items()}
+    yield from (command("ADAPTER", f"{path}{weights.get(path.stem, '')}") for path in model.adapters)
     if model.projector is not None:
         yield command("FROM", model.projector)
     if model.draft is not None:
@@ -147,6 +148,8 @@ def _parameters(parameters: Mapping[str, Any]) -> str:
 def _flat(parameters: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Names and values, sorted by name; a list gives one pair for each of its values."""
     for name, value in sorted(parameters.items()):
+        if name == "adapters":
+            continue  # told with the adapters themselves
         yield from ((name, item) for item in (value if isinstance(value, (list, tuple)) else (value,)))
 
 

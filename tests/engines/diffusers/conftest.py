@@ -38,7 +38,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawn() -> Drawn:
     """The digests of the pictures that folders draw, or why there is none."""
 
-    def draw(*folders: Path, request: ImageRequest = SMALL) -> Any:
+    def draw(*folders: Path | str, request: ImageRequest = SMALL) -> Any:
         return json.loads(run("draw.py", json.dumps(asdict(request)), *folders).splitlines()[-1])
 
     return draw

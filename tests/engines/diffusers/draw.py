@@ -1,11 +1,12 @@
 """Pictures of folders, drawn as the child does: `python draw.py REQUEST FOLDER…` prints a JSON list of digests or errors.
 
-One process for many folders: torch takes seconds to import.
+FOLDER=WEIGHT draws with that weight of all its adapters. One process for many folders: torch takes seconds to import.
 """
 
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,11 +15,14 @@ from serow.engines.base import ImageRequest
 from serow.engines.diffusers import load
 from serow.engines.diffusers.protocol import ImageSpec
 from serow.errors import SerowError
-from serow.store.pipeline import check_folder
+from serow.store.pipeline import check_folder, loras_of
 
 
 def drawn(folder: str, request: ImageRequest) -> str:
     """The digest of the picture that a folder draws, or why there is none."""
+    folder, _, weight = folder.partition("=")
+    if weight:
+        request = replace(request, adapters=tuple((name, float(weight)) for name in loras_of(Path(folder))))
     try:
         pipeline = load.load(ImageSpec(folder=folder, num_thread=1), check_folder(Path(folder)))
         (image,), _ = pipeline.draw(request, lambda *_: None)

@@ -12,13 +12,14 @@ import transformers
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 
+from serow.engines.diffusers.adapters import load_adapters
 from serow.engines.diffusers.memory import Plan, hold_to_free_memory, is_out_of_memory, plan, shortage
 from serow.engines.diffusers.parts import class_of, has_weights, load_network, load_settings
 from serow.engines.diffusers.pieces import compute_in_pieces
 from serow.engines.diffusers.pipeline import Pipeline
 from serow.engines.diffusers.protocol import ImageSpec
 from serow.errors import LoadError
-from serow.store.pipeline import Index, read_index
+from serow.store.pipeline import Index, loras_of, read_index, single_of
 
 LOAD_ERRORS = (  # what loading files that are broken or do not fit together is known to raise
     OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, MemoryError, SafetensorError,
@@ -39,9 +40,10 @@ def load(spec: ImageSpec, count: int) -> Pipeline:
     pipe = build(Path(spec.folder), chosen.dtype)
     pipe.set_progress_bar_config(disable=True)
     compute_in_pieces()
+    adapters = load_adapters(pipe, loras_of(Path(spec.folder)))
     _place(pipe, chosen)
     _tell(chosen.device)
-    return Pipeline(pipe, chosen.device, name=spec.name)
+    return Pipeline(pipe, chosen.device, name=spec.name, adapters=adapters)
 
 
 def _tell(device: str) -> None:
@@ -60,7 +62,8 @@ def build(folder: Path, dtype: torch.dtype) -> Any:
     if not (isinstance(kind, type) and issubclass(kind, DiffusionPipeline)):
         raise LoadError(f"the model is a {index.family}, which diffusers {diffusers.__version__} does not have")
     wanted = inspect.signature(kind).parameters
-    parts = {name: _part(folder / name, *entry, dtype) for name, entry in index.parts.items() if name in wanted}
+    single = single_of(folder)
+    parts = {name: _part(folder / name, *entry, dtype, single) for name, entry in index.parts.items() if name in wanted}
     given = {
         **{name: value for name, value in index.settings.items() if name in wanted},
         **dict.fromkeys(index.absent),
@@ -79,11 +82,11 @@ def _check_parts(index: Index, wanted: Any, given: dict[str, Any]) -> None:
             raise LoadError(f"the model is a {index.family} without the part {name}")
 
 
-def _part(folder: Path, library: str, name: str, dtype: torch.dtype) -> Any:
+def _part(folder: Path, library: str, name: str, dtype: torch.dtype, single: Path | None) -> Any:
     kind = class_of(folder.name, library, name)
     try:
         if has_weights(kind):
-            return load_network(folder, kind, dtype)
+            return load_network(folder, kind, dtype, single)
         return load_settings(folder, kind)
     except LOAD_ERRORS as error:
         if is_out_of_memory(error):

@@ -16,6 +16,7 @@ import transformers
 from accelerate import init_empty_weights
 from accelerate.utils import set_module_tensor_to_device
 
+from serow.engines.diffusers.single import text_encoder_in, weights_in
 from serow.engines.diffusers.weights import Lazies, weights_of
 from serow.errors import LoadError
 
@@ -53,14 +54,17 @@ def has_weights(kind: type) -> bool:
     return issubclass(kind, torch.nn.Module)
 
 
-def load_network(folder: Path, kind: Any, dtype: torch.dtype) -> Any:
-    """A network of a folder's config.json and its weights; raises LoadError when they do not fit each other."""
+def load_network(folder: Path, kind: Any, dtype: torch.dtype, single: Path | None = None) -> Any:
+    """A network of a folder's config.json and its weights, which are in a `single` file where the folder has none.
+
+    Raises LoadError when they do not fit each other.
+    """
     weights = weights_of(folder, dtype)
-    if not weights:
+    if not weights and single is None:
         raise LoadError(f"the part {folder.name} has no weights")
     if issubclass(kind, transformers.PreTrainedModel):
-        return _of_transformers(folder, kind, weights, dtype)
-    return _of_diffusers(folder, kind, weights, dtype)
+        return _of_transformers(folder, kind, weights, dtype, single)
+    return _of_diffusers(folder, kind, weights, dtype, single)
 
 
 def load_settings(folder: Path, kind: Any) -> Any:
@@ -71,8 +75,10 @@ def load_settings(folder: Path, kind: Any) -> Any:
     return part
 
 
-def _of_transformers(folder: Path, kind: Any, weights: Lazies, dtype: torch.dtype) -> Any:
+def _of_transformers(folder: Path, kind: Any, weights: Lazies, dtype: torch.dtype, single: Path | None) -> Any:
     config = kind.config_class.from_pretrained(folder, local_files_only=True)
+    if not weights and single is not None:
+        weights = text_encoder_in(single, folder.name, config, dtype)
     if getattr(config, "quantization_config", None):
         raise _quantized(folder.name, config.quantization_config)
     model, report = kind.from_pretrained(
@@ -89,12 +95,14 @@ def _of_transformers(folder: Path, kind: Any, weights: Lazies, dtype: torch.dtyp
     return model
 
 
-def _of_diffusers(folder: Path, kind: Any, weights: Lazies, dtype: torch.dtype) -> Any:
+def _of_diffusers(folder: Path, kind: Any, weights: Lazies, dtype: torch.dtype, single: Path | None) -> Any:
     config = kind.load_config(folder, local_files_only=True)
     if config.get("quantization_config"):
         raise _quantized(folder.name, config["quantization_config"])
     with init_empty_weights():
         model = kind.from_config(config)
+    if not weights and single is not None:
+        weights = weights_in(single, folder.name, model, config, dtype)
     assign(model, folder.name, weights, dtype)
     return model.eval()
 

@@ -1,0 +1,72 @@
+"""LoRA files over a pipeline: loaded under their names, and refused when they do not fit. Imported in the child only.
+
+diffusers reads the layouts of its own, of kohya, of peft and others; what finds no place it leaves out with a line in the log:
+here every pair is looked up before it is loaded.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from serow.errors import LoadError
+
+_HALF = re.compile(  # in each of the ways that diffusers writes it
+    r"(?P<part>[a-z_0-9]+)\.(?P<module>.+?)(?:\.lora_|\.lora\.|\.lora_linear_layer\.|_lora\.)(?P<half>A|B|down|up)(?:\.default)?\.weight"
+)
+
+_OUT = re.compile(r"\.to_out$")
+_LOCAL = {"local_files_only": True, "use_safetensors": True}
+
+
+def load_adapters(pipe: Any, files: Mapping[str, Path]) -> dict[str, float]:
+    """Load LoRA files by their names; returns the weight that each has then. Raises LoadError for one that does not fit."""
+    if files and not hasattr(pipe, "load_lora_weights"):
+        raise LoadError(f"a {type(pipe).__name__} takes no LoRA")
+    for name, path in files.items():
+        state = _state(pipe, name, path)
+        _check(pipe, name, state)
+        pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=name, **_LOCAL)
+    if files:
+        pipe.set_adapters(list(files), [1.0] * len(files))
+    return dict.fromkeys(files, 1.0)
+
+
+def _state(pipe: Any, name: str, path: Path) -> dict[str, Any]:
+    """The tensors of a LoRA under the names of diffusers."""
+    try:
+        given = {"unet_config": pipe.unet.config} if hasattr(pipe, "unet") else {}
+        found = pipe.lora_state_dict(str(path.parent), weight_name=path.name, **given, **_LOCAL)
+    except (ValueError, KeyError, IndexError, AttributeError) as error:
+        raise LoadError(f"the adapter {name} is not a LoRA that a {type(pipe).__name__} can take") from error
+    state = found[0] if isinstance(found, tuple) else found
+    return dict(state)
+
+
+def _check(pipe: Any, name: str, state: Mapping[str, Any]) -> None:
+    """Raise LoadError unless every half has a layer in the pipeline, of its sides."""
+    halves = [match for key in state if (match := _HALF.fullmatch(key))]
+    if not halves:
+        raise LoadError(f"the adapter {name} does not fit the model: it changes none of its layers")
+    layers = {match["part"]: dict(_layers(getattr(pipe, match["part"], None))) for match in halves}
+    for match in halves:
+        module = match["module"].replace(".processor.", ".")
+        sides = layers[match["part"]].get(_OUT.sub(".to_out.0", module)) or layers[match["part"]].get(module)
+        tensor = state[match.string]
+        if sides is None:
+            raise LoadError(f"the adapter {name} does not fit the model: its {match['part']} has no layer {module}")
+        rows, columns = sides
+        found, wanted = (tensor.shape[1], columns) if match["half"] in ("A", "down") else (tensor.shape[0], rows)
+        if found != wanted:
+            place = f"{match['part']}.{module}"
+            raise LoadError(f"the adapter {name} does not fit the model: {place} has {wanted} numbers where it has {found}")
+
+
+def _layers(part: Any) -> Iterator[tuple[str, tuple[int, int]]]:
+    """The layers of a part that a LoRA can change, with rows and columns."""
+    for name, module in part.named_modules() if hasattr(part, "named_modules") else ():
+        weight = getattr(module, "weight", None)
+        if weight is not None and weight.ndim in (2, 4):
+            name, sides = name.removesuffix(".base_layer"), tuple(weight.shape[:2])
+            yield name, sides
+            yield f"text_model.{name}", sides  # what transformers called the layers of a text encoder

@@ -1,0 +1,91 @@
+"""LoRA files over tiny pipelines: loaded, weighed by requests, and refused where they do not fit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from serow.errors import ModelFileError
+from serow.store.create import Recipe
+from serow.store.name import Name
+from serow.store.pipeline import files_of
+from serow.store.show import show
+from serow.store.store import Store
+from tests.engines.diffusers.conftest import Drawn, run
+from tests.pictures import needs_packages
+
+pytestmark = [needs_packages, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def loras(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("loras")
+    run("loras.py", out, folders / "stable_diffusion", folders / "z_image")
+    return out
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def make(store: Store, name: str, base: Path, adapters: Mapping[str, Path], weights: Mapping[str, float] | None = None) -> Path:
+    """The folder of a model with LoRA files."""
+    files = {path: store.blobs.add(each) for path, each in files_of(base)[0].items()}
+    recipe = Recipe(
+        files=files,
+        adapters={path: store.blobs.add(each) for path, each in adapters.items()},
+        parameters={"adapters": dict(weights)} if weights else {},
+    )
+    for _ in store.create(Name.parse(name), recipe):
+        pass
+    return store.resolve(name).weights
+
+
+@pytest.mark.req("PIC-03")
+def test_a_lora_changes_the_picture_and_with_the_weight_0_it_is_as_without(
+    store: Store, folders: Path, loras: Path, drawn: Drawn
+) -> None:
+    adapters = {
+        "sketch.v1.safetensors": loras / "stable_diffusion.safetensors",
+        "other.safetensors": loras / "stable_diffusion.safetensors",
+    }
+    unet = make(store, "unet", folders / "stable_diffusion", adapters)
+    transformer = make(store, "transformer", folders / "z_image", {"glow.safetensors": loras / "z_image.safetensors"})
+    bases = folders / "stable_diffusion", folders / "z_image"
+    *plain, without, glowless = drawn(*bases, unet, transformer, f"{unet}=0", f"{transformer}=0")
+    assert len(set(plain)) == 4 and [without, glowless] == plain[:2]
+
+
+@pytest.mark.req("PIC-03")
+def test_what_does_not_fit_is_refused_when_the_model_is_made(store: Store, folders: Path, loras: Path) -> None:
+    unet, transformer = loras / "stable_diffusion.safetensors", loras / "z_image.safetensors"
+    with pytest.raises(ModelFileError, match="it changes a transformer, the model has a UNet"):
+        make(store, "odd", folders / "stable_diffusion", {"a.safetensors": transformer})
+    with pytest.raises(ModelFileError, match="it changes a UNet, the model has a transformer"):
+        make(store, "odd", folders / "z_image", {"a.safetensors": unet})
+    with pytest.raises(ModelFileError, match=r"a\.safetensors is not a LoRA"):
+        make(store, "odd", folders / "z_image", {"a.safetensors": next((folders / "z_image/vae").glob("*.safetensors"))})
+    with pytest.raises(ModelFileError, match='two adapters have the name "a_b"'):
+        make(store, "odd", folders / "stable_diffusion", {"a.b.safetensors": unet, "a b.safetensors": unet})
+
+
+@pytest.mark.req("PIC-03")
+def test_the_modelfile_that_is_shown_names_adapters_with_their_weights(store: Store, folders: Path, loras: Path) -> None:
+    adapters = {"sketch.safetensors": loras / "stable_diffusion.safetensors"}
+    folder = make(store, "sketched", folders / "stable_diffusion", adapters, {"sketch": 0.8})
+    model = store.resolve("sketched")
+    assert dict(model.parameters["adapters"]) == {"sketch": 0.8}
+    shown = show(model, "", verbose=False, system="", options={})
+    assert f"ADAPTER {folder}/_lora/sketch.safetensors 0.8\n" in shown.modelfile and "PARAMETER adapters" not in shown.modelfile
+
+
+def test_a_model_made_of_one_with_adapters_keeps_them(store: Store, folders: Path, loras: Path) -> None:
+    adapters = {"sketch.safetensors": loras / "stable_diffusion.safetensors"}
+    make(store, "sketched", folders / "stable_diffusion", adapters, {"sketch": 0.8})
+    more = {"more.safetensors": store.blobs.add(loras / "stable_diffusion.safetensors")}
+    for _ in store.create(Name.parse("both"), Recipe(source=Name.parse("sketched"), adapters=more, parameters={"steps": 3})):
+        pass
+    model = store.resolve("both")
+    assert [path.name for path in model.adapters] == ["sketch.safetensors", "more.safetensors"]
+    assert dict(model.parameters["adapters"]) == {"sketch": 0.8}
