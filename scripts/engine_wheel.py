@@ -22,11 +22,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Build the engine ik as a wheel.")
     parser.add_argument("--machine", default=platform.machine().lower(), help="x86_64 or aarch64; this one by default")
     parser.add_argument("--variant", action="append", default=[], help="a kind of CPU, several times; all by default")
+    parser.add_argument("--cached", action="store_true", help="only if it is compiled already; else end with 3")
     parser.add_argument("directory", nargs="?", type=Path, default=Path("dist"))
     wanted = parser.parse_args()
     home = EngineHome(platformdirs.user_cache_path("serow") / "engine-wheel" / wanted.machine)
     try:
         wheel = EngineWheel(home, "ik", RECIPES["ik"], wanted.machine, find_cpus(wanted.machine, wanted.variant))
+        if wanted.cached and not wheel.is_compiled:
+            raise SystemExit(3)
         asyncio.run(_make(wheel, wanted.directory))
         for path in wanted.directory.glob(f"serow_engine_*_{wanted.machine}.whl"):
             say(f"{path} {path.stat().st_size / 1e6:.1f} MB")

@@ -98,7 +98,9 @@ def test_a_cpu_without_what_the_least_variant_needs_is_told_before_anything_runs
 
 def test_a_package_that_speaks_otherwise_than_this_serow_is_refused(home: EngineHome, site: Path) -> None:
     deliver(site, speaks=SPEAKS + 1, v3=(V3, GOOD))
-    assert list(sentences(home.register())) == [f'{PACKAGE} is made for another version of Serow; pip install -U "serow[fast]"']
+    assert list(sentences(home.register())) == [
+        f"{PACKAGE} is made for another version of Serow; install the serow-engine-ik of this release"
+    ]
     assert home.engines() == [WHEEL]
 
 

@@ -125,7 +125,9 @@ def _find(entry: EntryPoint, known: Packaged | None) -> Packaged | None:
             nothing, f"{package} can't be read", f"install it again: pip install --force-reinstall {entry.dist.name}"
         )
     if manifest.speaks != SPEAKS:
-        return _refuse(nothing, f"{package} is made for another version of Serow", 'pip install -U "serow[fast]"')
+        return _refuse(
+            nothing, f"{package} is made for another version of Serow", f"install the {entry.dist.name} of this release"
+        )
     return _choose(msgspec.structs.replace(nothing, source=manifest.source, built_at=manifest.built_at), directory, manifest)
 
 

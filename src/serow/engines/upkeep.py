@@ -142,6 +142,8 @@ class Upkeep:
                     await task
         if is_done:
             self._done.add(job.key)
+        else:
+            _log.info("the check is given up until it is quiet again")
         return is_done
 
     async def _check_one(self, job: _Job) -> None:

@@ -69,7 +69,7 @@ std::vector<float> product(ggml_type type, const std::vector<char> & weights, co
     auto graph = ggml_new_graph(ctx);
     auto y = ggml_mul_mat(ctx, w, x);
     ggml_build_forward_expand(graph, y);
-    ggml_graph_compute_with_ctx(ctx, graph, 2);
+    ggml_graph_compute_with_ctx(ctx, graph, 1);
     auto data = (const float *)y->data;
     std::vector<float> values(data, data + ggml_nelements(y));
     ggml_free(ctx);
@@ -139,7 +139,7 @@ bool attention_works() {
         auto graph = ggml_new_graph(ctx);
         auto y = ggml_flash_attn_ext(ctx, q, k, v, mask, 1.0f/8, 0.0f, 0.0f);
         ggml_build_forward_expand(graph, y);
-        ggml_graph_compute_with_ctx(ctx, graph, 2);
+        ggml_graph_compute_with_ctx(ctx, graph, 1);
         for (int64_t h = 0; h < heads; ++h) {
             for (int64_t d = 0; d < head; ++d) {
                 double mean = 0;

@@ -92,6 +92,11 @@ class EngineWheel:
             await asyncio.to_thread(self._pack, directory)
 
     @property
+    def is_compiled(self) -> bool:
+        """Whether all that is left to do is packing."""
+        return all(self._executable(cpu).exists() for cpu in self._shops)
+
+    @property
     def _variants(self) -> Path:
         return self._place / "variants"
 
