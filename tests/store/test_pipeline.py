@@ -153,3 +153,56 @@ def test_a_disk_without_hard_links_gets_symbolic_ones(
 
 def _refuse(*_: object) -> None:
     raise PermissionError
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        ("WanPipeline", "makes videos"),
+        ("HunyuanVideoPipeline", "makes videos"),
+        ("LTXPipeline", "makes videos"),
+        ("StableVideoDiffusionPipeline", "makes videos"),
+        ("AnimateDiffPipeline", "makes videos"),
+        ("CogVideoXPipeline", "makes videos"),
+        ("StableAudioPipeline", "makes sound"),
+        ("MusicLDMPipeline", "makes sound"),
+        ("MarigoldDepthPipeline", "tells depth"),
+        ("FluxPriorReduxPipeline", "does one step of several"),
+        ("StableDiffusionUpscalePipeline", "does one step of several"),
+    ],
+)
+def test_a_pipeline_that_draws_no_picture_is_refused_when_it_is_made(family: str, message: str) -> None:
+    with pytest.raises(ModelFileError, match=f"the model is a {family}, which {message}"):
+        check_parts(msgspec.json.encode({"_class_name": family}), [])
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        *(
+            "StableDiffusionPipeline",
+            "StableDiffusionXLPipeline",
+            "StableDiffusion3Pipeline",
+            "FluxPipeline",
+            "FluxKontextPipeline",
+        ),
+        *(
+            "Flux2KleinPipeline",
+            "ZImagePipeline",
+            "QwenImagePipeline",
+            "QwenImageEditPlusPipeline",
+            "SanaPipeline",
+            "ChromaPipeline",
+        ),
+        *("HunyuanDiTPipeline", "HunyuanImagePipeline", "Kandinsky5T2IPipeline", "KolorsPipeline", "AuraFlowPipeline"),
+        *(
+            "LatentConsistencyModelPipeline",
+            "Lumina2Pipeline",
+            "PixArtSigmaPipeline",
+            "CogView4Pipeline",
+            "StableCascadeCombinedPipeline",
+        ),
+    ],
+)
+def test_a_pipeline_that_draws_is_not_taken_for_another(family: str) -> None:
+    assert check_parts(msgspec.json.encode({"_class_name": family}), []).family == family

@@ -26,6 +26,16 @@ from serow.store.safetensors import read_shapes
 _PART = re.compile(r"[A-Za-z0-9_]{1,100}")
 _CLASS = re.compile(r"[A-Za-z0-9_]{1,100}")
 _MOST_PARTS = 40
+_OTHERS = (  # classes of pipelines that draw no picture of a text, whatever else they are given
+    (
+        re.compile(r"Video|Animate|Wan[A-Z]|WanPipeline|LTX|Mochi|CogVideo|Cosmos|SkyReels|Latte|Allegro|TI2V|[TI]2V|AnyFlow"),
+        "makes videos",
+    ),
+    (re.compile(r"Audio|Music|AceStep|Spectrogram"), "makes sound"),
+    (re.compile(r"Marigold|ShapE"), "tells depth or shapes"),
+    (re.compile(r"Prior(?!.*Combined)|Decoder|SuperResolution|Upscal"), "does one step of several"),
+    (re.compile(r"^Onnx|^Flax|LLaDA|DiffusionGemma"), "is of another kind"),
+)
 # whose classes load weights and nothing else; the last ones are modules of diffusers
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "deepfloyd_if", "kolors", "latent_diffusion")
 
@@ -100,6 +110,9 @@ def _part(part: str, entry: list[Any]) -> tuple[str, str]:
 def check_parts(data: bytes, paths: Iterable[str]) -> Index:
     """The model_index.json of a pipeline whose files lie at `paths`; raises ModelFileError also when a part is missing."""
     index = parse_index(data)
+    for pattern, what in _OTHERS:
+        if pattern.search(index.family):
+            raise ModelFileError(f"the model is a {index.family}, which {what}: models here draw a picture from a text")
     folders = {path.partition("/")[0] for path in paths if "/" in path}
     for part in index.parts:
         if part not in folders:
