@@ -31,11 +31,12 @@ def on_one(need: Need, rooms: Sequence[Room], number: int) -> tuple[Use, ...]:
     return (_use(need, room, 0, number, number, is_first=True),) if room else ()
 
 
-def on_fewest(need: Need, rooms: Sequence[Room], number: int, least: int = 2) -> tuple[Use, ...]:
-    """So many layers split over the fewest devices of one backend, from `least` on, by their free memory; else nothing."""
+def on_several(need: Need, rooms: Sequence[Room], number: int, *, spread: bool) -> tuple[Use, ...]:
+    """So many layers split by free memory over the fewest devices of one backend, or over the most; else nothing."""
     groups = [(same, list(accumulate(_room_for_layers(need, same)))) for same in by_kind(rooms)]
     total = need.total(number)
-    for count in range(least, min(len(rooms), number) + 1):
+    counts = range(2, min(len(rooms), number) + 1)
+    for count in reversed(counts) if spread else counts:
         for same, capacity in groups:
             if len(same) >= count and total <= capacity[count - 1] and (found := _split(need, same[:count], number)):
                 return found

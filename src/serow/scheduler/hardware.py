@@ -33,6 +33,7 @@ class Hardware:
         self._inventory = inventory
         self._lessons = Lessons()
         self._holds_until = 0.0  # of the event loop's clock
+        self._num_changes = 0
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -42,6 +43,7 @@ class Hardware:
     def forget(self) -> None:
         """What was measured holds no more: something was loaded or unloaded."""
         self._holds_until = 0.0
+        self._num_changes += 1
 
     def is_measured(self) -> bool:
         """Whether a decision may be made now; else `measure` has to be awaited first."""
@@ -53,6 +55,7 @@ class Hardware:
         """Measure what is free; whoever loads has yet to take what the driver does not count as its own by now."""
         if self._inventory is None:
             return
+        before = self._num_changes
         if not await self._inventory.refresh(_PATIENCE):
             _log.warning("looking at the GPUs takes longer than %g s: what was known before holds", _PATIENCE)
         for resident in residents:
@@ -60,7 +63,8 @@ class Hardware:
                 taken = self._taken(resident.runner.pid)
                 yet = {name: max(0, size - taken.get(name, 0)) for name, size in resident.memory.devices.items()}
                 resident.uncounted = resident.uncounted.with_devices(yet)
-        self._holds_until = asyncio.get_running_loop().time() + _HOLDS
+        if self._num_changes == before:  # else it is of a moment before something was loaded or unloaded
+            self._holds_until = asyncio.get_running_loop().time() + _HOLDS
 
     def _taken(self, pid: int) -> dict[str, int]:
         """Bytes of each device that the driver counts as this process's, or its children's."""

@@ -6,11 +6,12 @@ It is asked again at every event, so it changes nothing and must not log.
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from msgspec.structs import replace
 
 from serow.devices.use import Use
-from serow.scheduler.fitting import Room, as_many, by_kind, on_fewest, on_one
+from serow.scheduler.fitting import Room, as_many, by_kind, on_one, on_several
 from serow.scheduler.need import Need
 from serow.scheduler.resident import Resident
 
@@ -60,10 +61,9 @@ def place(need: Need, rooms: Sequence[Room], residents: Sequence[Resident], wish
 
 
 def _whole(need: Need, rooms: Sequence[Room], number: int, *, spread: bool) -> tuple[Use, ...]:
-    if spread and len(rooms) > 1:
-        most = max(len(same) for same in by_kind(rooms))
-        return next((uses for least in range(most, 1, -1) if (uses := on_fewest(need, rooms, number, least))), ())
-    return on_one(need, rooms, number) or (on_fewest(need, rooms, number) if len(rooms) > 1 else ())
+    if len(rooms) == 1:
+        return on_one(need, rooms, number)
+    return (() if spread else on_one(need, rooms, number)) or on_several(need, rooms, number, spread=spread)
 
 
 def _after_others(
@@ -84,22 +84,27 @@ def _cleared(need: Need, rooms: Sequence[Room], residents: Sequence[Resident], n
     """Let the first ones leave until the layers fit on these devices, then let those stay that need not have left."""
     names = {room.id for room in rooms}
     there = [resident for resident in residents if not names.isdisjoint(resident.memory.devices)]
-    held = {id(resident): [resident.memory.on(room.id) for room in rooms] for resident in there}
-    free, least = [room.free for room in rooms], need.total(number) + need.compute + need.first
+    held = [[resident.memory.on(room.id) for room in rooms] for resident in there]
+    cleared = list(accumulate(held, _added, initial=[room.free for room in rooms]))  # once so many of the first are gone
+    least = need.total(number) + need.compute + need.first
 
-    def uses(gone: Sequence[Resident]) -> tuple[Use, ...]:
-        room_on = [sum(sizes) for sizes in zip(free, *(held[id(resident)] for resident in gone), strict=True)]
-        if sum(room_on) < least:  # most ways are too little whatever is split
+    def uses(free: Sequence[int]) -> tuple[Use, ...]:
+        if sum(free) < least:  # most ways are too little whatever is split
             return ()
-        return _whole(
-            need, [replace(room, free=size) for room, size in zip(rooms, room_on, strict=True)], number, spread=wish.spread
-        )
+        each = [replace(room, free=size) for room, size in zip(rooms, free, strict=True)]
+        return _whole(need, each, number, spread=wish.spread)
 
-    if not uses(there):
+    if not there or not uses(cleared[-1]):
         return None
-    count = bisect_left(range(1, len(there)), True, key=lambda count: bool(uses(there[:count]))) + 1
-    gone = there[:count]
-    for resident in reversed(gone[:-1]):
-        if uses([other for other in gone if other is not resident]):
+    count = bisect_left(range(1, len(there)), True, key=lambda count: bool(uses(cleared[count]))) + 1
+    free, gone = cleared[count], [*there[:count]]
+    for resident, own in zip(reversed(there[: count - 1]), reversed(held[: count - 1]), strict=True):
+        less = [size - part for size, part in zip(free, own, strict=True)]
+        if uses(less):
+            free = less
             gone.remove(resident)
-    return Placement(uses(gone), tuple(gone))
+    return Placement(uses(free), tuple(gone))
+
+
+def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    return [size + part for size, part in zip(one, other, strict=True)]

@@ -105,10 +105,12 @@ class Resident:
         return self.state is State.READY and self.runner is not None and not self.runner.is_alive
 
     def measured(self, private: int, uses: tuple[Use, ...]) -> None:
-        """It is loaded: so many bytes of main memory are its own, and so much of each device; drivers count that as taken."""
+        """It is loaded: so many bytes of main memory are its own, and so much of each device; drivers count that as taken.
+
+        What a driver holds beside, which is a guess, is not promised to whoever comes after it.
+        """
         self.uses = uses
-        taken = {use.id: max(use.size, self.memory.on(use.id)) for use in uses}
-        self.memory = Footprint(max(self.memory.main, private), taken)
+        self.memory = Footprint(max(self.memory.main, private), {use.id: use.size for use in uses})
         self.uncounted = Footprint(self.memory.main - private)
 
     def shrink(self, request: LoadRequest) -> None:
