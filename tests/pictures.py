@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from serow.engines.diffusers.runner import PACKAGES
+from serow.images import decode_base64, encode_png
 from serow.store.create import Recipe
 from serow.store.name import Name
 from serow.store.pipeline import files_of
@@ -22,6 +23,11 @@ SHAPES = ZOO / "zoo-shapes"
 needs_packages = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in PACKAGES), reason='pictures need pip install ".[image]"'
 )
+
+
+def decode_images(images: list[str]) -> list[bytes]:
+    """PNG bytes of every picture, as a request's are decoded, in this process."""
+    return [encode_png(decode_base64(text, number), number) for number, text in enumerate(images)]
 
 
 def create_pipeline(store: Store, name: str, folder: Path, **parameters: Any) -> None:

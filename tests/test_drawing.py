@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from serow.errors import RequestError
-from serow.images import decode_images
 from serow.inference import picture
 from serow.inference.ask import Ask
 from serow.inference.task import Task
@@ -23,7 +22,7 @@ from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.store import Store
 from serow.wire.ollama import decode_generate
-from tests.pictures import SHAPES, ZOO, checker, create_pipeline, needs_packages
+from tests.pictures import SHAPES, ZOO, checker, create_pipeline, decode_images, needs_packages
 from tests.support.server import running_server
 
 _PNG = io.BytesIO()

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from serow.errors import RequestError
-from serow.images import MAX_PIXELS, decode_images, encode_png
+from serow.images import MAX_PIXELS, encode_png
+from tests.pictures import decode_images
 
 
 def encoded(image: Image.Image, form: str) -> bytes:

@@ -142,11 +142,6 @@ def _on_white(image: "Picture") -> "Picture":
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-def decode_images(images: list[str], max_pixels: int = MAX_PIXELS) -> list[bytes]:
-    """PNG bytes of every picture of a request. Blocks for as long as the pictures want: `Pictures` does it elsewhere."""
-    return [encode_png(decode_base64(text, number), number, max_pixels) for number, text in enumerate(images)]
-
-
 def decode_image(text: str, number: int, max_pixels: int, most_pixels: int, as_mask: bool = False) -> bytes | None:
     """PNG bytes of one picture; None when it has more than `most_pixels`, without decoding it."""
     data = decode_base64(text, number)

@@ -187,6 +187,14 @@ async def test_a_client_that_had_much_done_lately_gets_what_others_leave(pool: P
     assert psutil.Process(first).nice() == 0
 
 
+async def test_a_slow_process_goes_when_it_has_nothing_to_do(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(share, "CREDIT", 0.0)
+    monkeypatch.setattr(pools, "_KEPT", 0.2)
+    slow = await pool.run(jobs.process_id, limits=LIMITS)
+    await until(lambda: slow not in [worker.pid for worker in workers_of()])
+    assert await pool.run(jobs.double, 4, limits=LIMITS) == 8
+
+
 async def test_what_works_for_long_goes_behind_all_others_and_a_warm_one_follows(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

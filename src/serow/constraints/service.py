@@ -48,11 +48,6 @@ class Constraints:
         self._known: OrderedDict[bytes, Constraint | str] = OrderedDict()  # the longest unused first; text of a refusal
         self._flights: dict[bytes, _Flight] = {}
 
-    @property
-    def num_known(self) -> int:
-        """How many formats are remembered."""
-        return len(self._known)
-
     async def compile(self, format: Any, client: str = "") -> Constraint | None:
         """The constraint of a decoded `format`; None for none. Raises FormatError that says where, Unavailable."""
         source = compile.encode(format)

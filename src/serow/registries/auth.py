@@ -5,7 +5,6 @@ import base64
 import secrets
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -19,7 +18,6 @@ from serow.registries.credentials import Login
 from serow.registries.http import Client, origin
 
 _TOKEN_LIMIT = 1 << 20  # bytes
-_EARLY = 10.0  # seconds before its end that a token counts as ended
 _ANONYMOUS_STATUSES = (400, 401, 403)
 DENIED = "unauthorized: access denied"
 
@@ -29,13 +27,6 @@ class _Token(Struct):
 
     token: str = ""
     access_token: str = ""
-    expires_in: float | None = None
-
-
-@dataclass(frozen=True)
-class _Header:
-    value: str
-    expires_at: float  # time.monotonic()
 
 
 class Authorizer:
@@ -46,7 +37,7 @@ class Authorizer:
         self._login = login
         self._has_looked = login is not None
         self._key_path = key_path or signature.default_path()
-        self._header: _Header | None = None
+        self._header: str | None = None
         self._home = ""
         self._refreshing = asyncio.Lock()
         client.authorization = self.headers
@@ -54,18 +45,13 @@ class Authorizer:
     def headers(self, url: str) -> Mapping[str, str]:
         """What a request to `url` carries: something for the registry's own origin, nothing for another."""
         is_home = self._header is not None and origin(url) == origin(self._home)
-        return {"Authorization": self._header.value} if is_home and self._header else {}
+        return {"Authorization": self._header} if is_home and self._header else {}
 
     async def prepare(self, base: str) -> None:
-        """Begin with a token for Hugging Face where there is one, and renew a token that is about to end."""
+        """Begin with a token for Hugging Face where there is one."""
         self._home = base
         if self._header is None and (token := credentials.hugging_face_token(self._client.host, self._client.access.environ)):
-            self._header = _Header(f"Bearer {token}", float("inf"))
-
-    @property
-    def is_current(self) -> bool:
-        """Whether what we send is still good for a while."""
-        return self._header is not None and self._header.expires_at > time.monotonic() + _EARLY
+            self._header = f"Bearer {token}"
 
     async def answer(self, sent: str, headers: Iterable[str]) -> None:
         """Get what the challenges of a 401 ask for. `sent`: the header that was refused.
@@ -73,12 +59,12 @@ class Authorizer:
         Those who come at the same time share one refresh. Raises RegistryRefused, RegistryError.
         """
         async with self._refreshing:
-            if self._header is not None and self._header.value != sent:
+            if self._header is not None and self._header != sent:
                 return  # another one has renewed it meanwhile
             self._header = None  # what was refused is not sent to the token server either
             self._header = await self._obtain(challenge.parse(headers))
 
-    async def _obtain(self, challenges: list[Challenge]) -> _Header:
+    async def _obtain(self, challenges: list[Challenge]) -> str:
         for each in challenges:
             if each.scheme == "bearer" and each.parameters.get("realm"):
                 return await self._bearer(each.parameters)
@@ -86,18 +72,18 @@ class Authorizer:
             return await self._basic()
         raise RegistryRefused(DENIED)
 
-    async def _basic(self) -> _Header:
+    async def _basic(self) -> str:
         login = await self._account()
         if login is None:
             raise RegistryRefused(DENIED, hint=f"log in first: docker login {self._client.host}")
-        return _Header(login.basic, float("inf"))
+        return login.basic
 
     async def _account(self) -> Login | None:
         if not self._has_looked:
             self._login, self._has_looked = await credentials.find(self._client.host, self._client.access.environ), True
         return self._login
 
-    async def _bearer(self, asked: Mapping[str, str]) -> _Header:
+    async def _bearer(self, asked: Mapping[str, str]) -> str:
         realm = asked["realm"]
         try:
             parts = urlsplit(realm)
@@ -123,7 +109,7 @@ class Authorizer:
         """Hugging Face's two names are one host."""
         return {realm.lower(), self._client.host.lower()} <= {"hf.co", "huggingface.co"}
 
-    async def _signed(self, realm: str, query: list[tuple[str, str]]) -> _Header:
+    async def _signed(self, realm: str, query: list[tuple[str, str]]) -> str:
         """Ollama's form; where its signature is not understood, a token for nobody."""
         key = await asyncio.to_thread(signature.load, self._key_path)
         nonce = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
@@ -133,7 +119,7 @@ class Authorizer:
         except RegistryRefused:
             return await self._fetch(realm, query, "")
 
-    async def _fetch(self, realm: str, query: list[tuple[str, str]], authorization: str) -> _Header:
+    async def _fetch(self, realm: str, query: list[tuple[str, str]], authorization: str) -> str:
         headers = {"Authorization": authorization} if authorization else {}
         async with self._client.open("GET", _url(realm, query), headers) as answer:
             if answer.status in _ANONYMOUS_STATUSES:
@@ -148,8 +134,7 @@ class Authorizer:
         token = found.token or found.access_token
         if not token or not token.isprintable():
             raise RegistryError(f"the token server of {self._client.host} answers with no token")
-        lasts = found.expires_in if found.expires_in and found.expires_in > 0 else 60.0
-        return _Header(f"Bearer {token}", time.monotonic() + lasts)
+        return f"Bearer {token}"
 
 
 def _query(existing: str, asked: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -39,6 +39,7 @@ LONGEST_WAIT = 20.0  # seconds in the queue
 HEAVY = 512 << 20  # bytes
 
 _TICK = 0.05  # seconds between two looks at a process
+_KEPT = 20.0  # seconds for which processes that others come before stay when they have nothing to do
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -82,6 +83,7 @@ class Pool:
         self._threads = ThreadPoolExecutor(size + 1, thread_name_prefix="workers")
         self._idle: list[Worker] = []
         self._slow: list[Worker] = []  # those that others come before
+        self._tidying: asyncio.TimerHandle | None = None
         self._shares = Shares()
         self._busy: set[Worker] = set()
         self._closing: set[asyncio.Future[None]] = set()
@@ -109,7 +111,8 @@ class Pool:
                 if not ticket.turn.done():
                     ticket.turn.set_exception(Unavailable("the server is shutting down"))
         self._waiting.clear()
-        for worker in (*self._idle, *self._slow):
+        self._close_slow()
+        for worker in self._idle:
             self._close(worker)
         for worker in self._busy:
             worker.end()
@@ -267,10 +270,23 @@ class Pool:
         idle = self._slow if worker.is_slow else self._idle
         if worker.is_usable and len(idle) < NUM_WARM and not self._is_closed:
             idle.append(worker)
+            if worker.is_slow:
+                self._tidy_later()
         else:
             self._close(worker)
         if not self._idle and self._replacing is None and not self._is_closed:
             self._replacing = asyncio.get_running_loop().create_task(self._replace())
+
+    def _tidy_later(self) -> None:
+        if self._tidying is not None:
+            self._tidying.cancel()
+        self._tidying = asyncio.get_running_loop().call_later(_KEPT, self._close_slow)
+
+    def _close_slow(self) -> None:
+        if self._tidying is not None:
+            self._tidying.cancel()
+        while self._slow:
+            self._close(self._slow.pop())
 
     def _close(self, worker: Worker) -> None:
         closing = asyncio.get_running_loop().run_in_executor(self._threads, worker.close)
