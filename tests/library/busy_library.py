@@ -1,4 +1,4 @@
-"""A process that changes a store without end until it is killed: pulls, makes, copies, deletes.
+"""A process that changes a store without end until it is killed: pulls, makes, copies, pushes, deletes.
 
 usage: python -m tests.library.busy_library STORE HOST      says `ready` when it begins
 """
@@ -22,6 +22,7 @@ async def work(root: Path, host: str) -> None:
     """Change the store again and again."""
     library = Library(Store(root))
     source = Asked(Name.parse(f"{host}/zoo/tiny"), insecure=True, is_local=True)
+    pushed = Asked(Name.parse(f"{host}/zoo/pushed"), insecure=True, is_local=True)
     print("ready", flush=True)
     for number in range(10_000):
         try:
@@ -32,6 +33,10 @@ async def work(root: Path, host: str) -> None:
                 async for _ in library.create(Name.parse(name), recipe):
                     pass
             await library.copy(Name.parse("a"), Name.parse("c"), "a")
+            await library.copy(Name.parse("a"), pushed.name, "a")
+            async for _ in library.push(pushed):
+                pass
+            await library.delete(pushed.name, "pushed")
             await library.delete(Name.parse("b"), "b")
             await library.delete(source.name, str(source.name))
             await library.delete(Name.parse("a"), "a")

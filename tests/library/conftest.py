@@ -42,6 +42,7 @@ class Registry:
     manifests: dict[str, tuple[str, bytes, dict[str, str]]] = field(default_factory=dict)  # kind, bytes, headers, by name:tag
     cut: int = 0
     trick: Trick | None = None
+    uploads: dict[str, bytearray] = field(default_factory=dict)
     log: list[tuple[str, str, str]] = field(default_factory=list)  # method, path and query, Range
     sent: int = 0  # bytes of blobs
     slow: float = 0.0  # seconds before each blob
@@ -100,6 +101,32 @@ class Registry:
             request.transport.close()
         return response
 
+    async def begin(self, request: web.Request) -> web.StreamResponse:
+        """An upload begins."""
+        number = str(len(self.uploads))
+        self.uploads[number] = bytearray()
+        return web.Response(status=202, headers={"Location": f"/v2/{request.match_info['name']}/blobs/uploads/{number}"})
+
+    async def go_on(self, request: web.Request) -> web.StreamResponse:
+        """A piece of an upload, or with a digest its end."""
+        data = self.uploads[request.match_info["number"]]
+        data += await request.read()
+        if request.method == "PATCH":
+            return web.Response(status=202, headers={"Location": request.path, "Range": f"0-{len(data) - 1}"})
+        if request.query["digest"] != digest_of(bytes(data)):
+            raise web.HTTPBadRequest
+        self.add(bytes(data))
+        return web.Response(status=201)
+
+    async def put_manifest(self, request: web.Request) -> web.StreamResponse:
+        """A manifest, whose blobs have to be here."""
+        data = await request.read()
+        found = json.loads(data)
+        if not all(layer["digest"] in self.blobs for layer in (*found["layers"], found["config"])):
+            return web.json_response({"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}, status=400)
+        self.manifests[f"{request.match_info['name']}:{request.match_info['tag']}"] = MANIFEST, data, {}
+        return web.Response(status=201)
+
     def note(self, request: web.Request) -> None:
         self.log.append((request.method, request.path_qs, request.headers.get("Range", "")))
 
@@ -112,10 +139,14 @@ async def _root(_: web.Request) -> web.StreamResponse:
 async def registry() -> AsyncIterator[Registry]:
     """A registry that behaves until it is told otherwise."""
     made = Registry()
-    app = web.Application()
+    app = web.Application(client_max_size=1 << 30)
     app.router.add_get("/v2/", _root)
     app.router.add_get("/v2/{name:.+}/manifests/{tag}", made.manifest)
     app.router.add_get("/v2/{name:.+}/blobs/{digest}", made.blob)
+    app.router.add_post("/v2/{name:.+}/blobs/uploads/", made.begin)
+    for method in ("PATCH", "PUT"):
+        app.router.add_route(method, "/v2/{name:.+}/blobs/uploads/{number}", made.go_on)
+    app.router.add_put("/v2/{name:.+}/manifests/{tag}", made.put_manifest)
     async with TestServer(app, host="127.0.0.1") as server:
         made.host = f"127.0.0.1:{server.port}"
         yield made

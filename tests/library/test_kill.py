@@ -11,11 +11,12 @@ import pytest
 
 from serow.library import parts
 from serow.library.pull import Pulls
+from serow.registries.access import Access
 from serow.store.store import Store
 from tests.store.files import MODEL, gguf_file
 
 from .busy_library import PART
-from .conftest import Registry, asked, digest_of, pulled
+from .conftest import QUICK, Registry, asked, digest_of, pulled
 
 KILLS = int(os.environ.get("SEROW_TEST_KILLS", "6"))
 WEIGHTS = gguf_file(MODEL.items(), data=random.Random(3).randbytes(8_000_000))
@@ -46,7 +47,7 @@ def check(store: Store) -> None:
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name.removeprefix("sha256-")
 
 
-@pytest.mark.req("LIB-07", "LIB-11", "LIB-12")
+@pytest.mark.req("LIB-07", "LIB-11", "LIB-12", "LIB-23")
 @pytest.mark.timeout(900)
 async def test_a_library_that_is_killed_leaves_a_whole_store(registry: Registry, store: Store) -> None:
     registry.model("zoo/tiny", WEIGHTS, zoo="kill")
@@ -55,6 +56,8 @@ async def test_a_library_that_is_killed_leaves_a_whole_store(registry: Registry,
         await killed(store.root, registry.host, moments.uniform(0.01, 1.0))
         if store.blobs.root.exists():
             check(store)
+    await pulled(Pulls(store, Access(), pace=QUICK), asked(registry))
+    check(store)
 
 
 @pytest.mark.req("LIB-11")

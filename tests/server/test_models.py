@@ -56,6 +56,17 @@ async def test_tags_tell_what_a_model_is(client: httpx.AsyncClient) -> None:
     assert model["capabilities"] == ["tools", "thinking", "completion"]
 
 
+@pytest.mark.req("LIB-30", "LIB-37")
+async def test_tags_tell_the_lengths_that_info_has_said(client: httpx.AsyncClient) -> None:
+    body = {"model": "said", "from": "zoo-think", "info": {"context_length": 99, "embedding_length": 7}, "stream": False}
+    assert (await client.post("/api/create", json=body)).json() == {"status": "success"}
+    found = {model["name"]: model["details"] for model in (await client.get("/api/tags")).json()["models"]}
+    assert (found["said:latest"]["context_length"], found["said:latest"]["embedding_length"]) == (99, 7)
+    assert found["zoo-think:latest"]["context_length"] == 2048
+    shown = (await client.post("/api/show", json={"model": "said"})).json()
+    assert shown["model_info"]["qwen3.context_length"] == 2048
+
+
 async def test_a_file_is_uploaded_and_becomes_a_model(client: httpx.AsyncClient, zoo: Path) -> None:
     data = (zoo / "zoo-vision.gguf").read_bytes()
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"

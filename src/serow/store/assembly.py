@@ -107,6 +107,8 @@ class Assembler:
             "requires": config.requires or "",
             "remote_model": config.remote_model or "",
             "remote_host": config.remote_host or "",
+            "declared_context_length": config.context_length or 0,
+            "declared_embedding_length": config.embedding_length or 0,
         }
         if files := pipeline.layers_of(manifest):
             return self._image_model(shared, files, config)

@@ -56,6 +56,8 @@ class Model:
     architecture: str = ""
     context_length: int = 0  # tokens the model was trained for
     embedding_length: int = 0
+    declared_context_length: int = 0  # what `info` says of the two, where it says it: it is listed, the file's is run with
+    declared_embedding_length: int = 0
     normalizes_vectors: bool = False  # of a model that embeds: whether they are of length 1 by its own
     vocab_size: int = 0
     fim_tokens: tuple[int, int, int] | None = None  # ids of prefix, suffix, middle (GEN-10)

@@ -39,6 +39,6 @@ def _listed(model: Model, name: str = "") -> Listed:
         id=name or model.name.display_shortest,
         owner=model.name.namespace,
         modified_at=model.modified_at,
-        context_length=model.context_length,
+        context_length=model.declared_context_length or model.context_length,
         capabilities=model.capabilities,
     )

@@ -303,7 +303,9 @@ def _tags_model(model: Model) -> TagsModel:
     assert model.details is not None
     name = model.name.display_shortest
     details = msgspec.structs.replace(
-        model.details, context_length=model.context_length, embedding_length=model.embedding_length
+        model.details,
+        context_length=model.declared_context_length or model.context_length,
+        embedding_length=model.declared_embedding_length or model.embedding_length,
     )
     return TagsModel(
         name=name,
