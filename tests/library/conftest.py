@@ -78,6 +78,8 @@ class Registry:
         data = self.blobs.get(request.match_info["digest"])
         if data is None:
             raise web.HTTPNotFound
+        if request.method == "HEAD":
+            return web.Response(body=data)
         if self.trick and (answer := self.trick(request, data)):
             return answer
         await asyncio.sleep(self.slow)

@@ -481,7 +481,7 @@ async def test_a_lone_blob_that_drips_is_asked_for_again_and_given_up(
             return None
         asked_for.append(request.headers["Range"])
         first, _, last = request.headers["Range"].removeprefix("bytes=").partition("-")
-        response = _drip(len(blob), 0.01)
+        response = _drip(int(last) - int(first) + 1 if minds_ranges else len(blob), 0.01)
         if minds_ranges:
             response.set_status(206)
             response.headers["Content-Range"] = f"bytes {first}-{last}/{len(blob)}"

@@ -186,22 +186,21 @@ class Download:
 
     async def _try_part(self, part: Part, tries: Tries) -> None:
         asked = part.first
-        async with self.place.fetch(self.layer, asked, part.last) as body:
-            if body.is_whole and len(self._parts) > 1:
-                raise _RangeIgnored
-            skipped = asked - body.first
-            watch = tries.watch()
-            async for chunk in body.chunks:
-                if skipped:
-                    chunk, skipped = chunk[skipped:], max(0, skipped - len(chunk))
-                await self._take(part, chunk)
-                rate = watch.took(len(chunk), len(chunk))
-                if rate is not None and self._speeds.is_crawling(part.number, rate):
-                    self._shared.tell("slow: opened anew")
-                    raise Interrupted("too slow")
-        if not part.is_whole:
-            raise Interrupted("unexpected EOF")
-        tries.brought()
+        with tries.watch() as watch:
+            async with self.place.fetch(self.layer, asked, part.last) as body:
+                if body.is_whole and len(self._parts) > 1:
+                    raise _RangeIgnored
+                skipped = asked - body.first
+                async for chunk in body.chunks:
+                    if skipped:
+                        chunk, skipped = chunk[skipped:], max(0, skipped - len(chunk))
+                    await self._take(part, chunk)
+                    rate = watch.took(len(chunk), len(chunk))
+                    if rate is not None and self._speeds.is_crawling(part.number, rate):
+                        self._shared.tell("slow: opened anew")
+                        raise Interrupted("too slow")
+            if not part.is_whole:
+                raise Interrupted("unexpected EOF")
 
     async def _take(self, part: Part, chunk: bytes) -> None:
         """Write what came; raises PullError for more than was asked for."""
@@ -254,18 +253,19 @@ class Download:
                 await tries.again(failure)
 
     async def _try_stream(self, parts: list[Part], tries: Tries) -> None:
-        at, watch = 0, tries.watch()
-        async with self.place.fetch(self.layer, 0, self.layer.size - 1) as body:
-            async for chunk in body.chunks:
-                if at + len(chunk) > self.layer.size:
-                    raise PullError(f"{self.place.host} sends more than was asked for")
-                before = self._parts.completed
-                for part in parts[at // self._parts.part_size : (at + len(chunk) - 1) // self._parts.part_size + 1]:
-                    await self._take_piece(part, chunk[max(0, part.first - at) : max(0, part.last + 1 - at)])
-                at += len(chunk)
-                watch.took(len(chunk), self._parts.completed - before)
-        if at < self.layer.size:
-            raise Interrupted("unexpected EOF")
+        at = 0
+        with tries.watch() as watch:
+            async with self.place.fetch(self.layer, 0, self.layer.size - 1) as body:
+                async for chunk in body.chunks:
+                    if at + len(chunk) > self.layer.size:
+                        raise PullError(f"{self.place.host} sends more than was asked for")
+                    before = self._parts.completed
+                    for part in parts[at // self._parts.part_size : (at + len(chunk) - 1) // self._parts.part_size + 1]:
+                        await self._take_piece(part, chunk[max(0, part.first - at) : max(0, part.last + 1 - at)])
+                    at += len(chunk)
+                    watch.took(len(chunk), self._parts.completed - before)
+            if at < self.layer.size:
+                raise Interrupted("unexpected EOF")
 
     async def _take_piece(self, part: Part, piece: bytes) -> None:
         if not piece or self._parts.is_whole(part.number):

@@ -13,6 +13,8 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from serow.errors import RegistryError, RegistryRefused
 from serow.registries.base import Busy, Interrupted, LinkExpired
@@ -102,7 +104,7 @@ class Tries:
 
 
 class Watch:
-    """What one try brings, so that a drip does not count."""
+    """What one try brings, so that a drip does not count: `with tries.watch() as watch`, `watch.took` for what comes."""
 
     def __init__(self, tries: Tries, window: float) -> None:
         self._tries = tries
@@ -110,6 +112,15 @@ class Watch:
         self._since = time.monotonic()
         self._count = 0  # bytes of this window
         self._num_new = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """A try that breaks off has brought something, unless it was a drip."""
+        passed = time.monotonic() - self._since
+        if self._num_new and self._count * self._window >= passed * _WORTH:
+            self._tries.brought()
 
     def took(self, count: int, num_new: int) -> float | None:
         """Note some bytes; at the end of a window how many came in a second. Raises Interrupted for a drip.
@@ -125,7 +136,7 @@ class Watch:
             return None
         if self._count < _WORTH:
             raise Interrupted("too slow")
-        rate, self._since, self._count = self._count / passed, time.monotonic(), 0
+        rate, self._since, self._count, self._num_new = self._count / passed, time.monotonic(), 0, 0
         return rate
 
 
