@@ -35,6 +35,7 @@ PATIENCE = 30.0  # seconds without a byte after which a connection is given up
 _PAGE_DEADLINE = 60.0  # seconds for a manifest, a config, a token
 _RESOLVED_FOR = 60.0  # seconds
 _GATHERED_FOR = 0.5  # seconds
+_BUFFERED = 1 << 17  # bytes that aiohttp holds, and drops when a connection breaks
 BROKEN = (aiohttp.ClientError, TimeoutError, OSError)  # what a connection fails with
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -261,7 +262,7 @@ class Client:
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 auto_decompress=False,
-                read_bufsize=CHUNK,
+                read_bufsize=_BUFFERED,
                 timeout=timeout,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
