@@ -2,6 +2,7 @@
 
 import platform
 
+from serow.engines import packaged
 from serow.engines.home import EngineHome
 from serow.settings import Settings
 from serow.system.cpu import cpu_flags
@@ -16,7 +17,8 @@ _MEASURED = (
 
 def speedup(settings: Settings) -> float:
     """How many times as fast, 0 where nobody knows, or where another engine than the wheel is here or is chosen."""
-    if settings.engine or settings.llama_server or len(EngineHome(settings.engines).engines()) > 1:
+    is_chosen = bool(settings.engine or settings.llama_server)
+    if is_chosen or packaged.names() or len(EngineHome(settings.engines).engines()) > 1:
         return 0.0
     flags = cpu_flags() if platform.machine().lower() in ("x86_64", "amd64") else frozenset()
     return next((ratio for needed, ratio in _MEASURED if needed <= flags), 0.0)

@@ -103,6 +103,11 @@ def look(known: Mapping[str, Packaged]) -> dict[str, Packaged]:
     return {entry.name: found for entry in _entries() if (found := _find(entry, known.get(entry.name)))}
 
 
+def names() -> frozenset[str]:
+    """The engines that came as packages, whether they run here or not."""
+    return frozenset(entry.name for entry in _entries())
+
+
 @cache
 def _entries() -> tuple[EntryPoint, ...]:
     """Those of this Python; looking at all of its packages takes some time."""
