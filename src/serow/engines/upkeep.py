@@ -18,8 +18,6 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import NamedTuple, Self
 
-import psutil
-
 from serow.engines.check.check import Tell, check
 from serow.engines.check.checks import Check, Checks, model_key
 from serow.engines.home import EngineHome, disk_errors
@@ -28,6 +26,7 @@ from serow.errors import SerowError
 from serow.settings import Settings
 from serow.store.model import Model
 from serow.system.lock import FileLock
+from serow.system.memory import free_memory
 
 QUIET = 60.0  # seconds without a request before a check begins
 LOOK = 5.0  # seconds between two looks at whether there is something to do
@@ -168,8 +167,7 @@ def _is_text(model: Model, engine: Engine) -> bool:
 
 def _has_room(model: Model) -> bool:
     """Whether a check leaves half of the free memory to the one who asks for something meanwhile."""
-    available: int = psutil.virtual_memory().available
-    return _COPIES * model.size + _SPARE <= available // 2
+    return _COPIES * model.size + _SPARE <= free_memory() // 2
 
 
 async def _build(name: str, settings: Settings) -> str:
