@@ -249,3 +249,15 @@ def test_prompts_that_left_their_slot_get_a_modest_share_of_what_is_left_and_it_
 def test_a_pipeline_keeps_no_prompts() -> None:
     decision = decide(wanted=model("a", capabilities=("image",)))
     assert isinstance(decision, Load) and decision.prompt_cache == 0
+
+
+@pytest.mark.req("DEV-06")
+def test_options_for_devices_are_told_to_be_ignored_where_the_engine_has_none() -> None:
+    decision = decide(options=LoadOptions(num_gpu=10, main_gpu=2))
+    assert isinstance(decision, Load)
+    assert decision.warnings == (
+        'option "num_gpu" was ignored: the engine wheel has no device to use here',
+        'option "main_gpu" was ignored: the engine wheel has no device to use here',
+    )
+    for unasked in (UNSET, LoadOptions(num_gpu=0, main_gpu=0)):
+        assert isinstance(plain := decide(options=unasked), Load) and not plain.warnings

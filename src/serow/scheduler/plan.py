@@ -149,8 +149,10 @@ def _load(wanted: _Wanted, own: list[Resident], residents: Sequence[Resident], m
     wish = Wish(wanted.options.num_gpu, spread=wanted.settings.spread)
     placed = place(need, rooms, idle, wish)
     found = _make_room(wanted, _main(wanted, need, rooms, placed), [*own, *placed.after], residents, machine.free_memory())
-    if not isinstance(found, Load) or not rooms:
+    if not isinstance(found, Load):
         return found
+    if not rooms:
+        return replace(found, warnings=_in_vain(wanted))
     return _on_devices(found, wanted, need, rooms, placed, lesson)  # 4
 
 
@@ -249,6 +251,16 @@ def _words(wanted: _Wanted, need: Need, rooms: Sequence[Room], placed: Placement
     name = wanted.model.name.display_shortest
     help = "" if wanted.model.is_image else "a smaller num_ctx, SEROW_NUM_PARALLEL=1 or "
     return (f"{name} runs {where}: it needs {needed}, {free}; {help}other models unloaded would help",)
+
+
+def _in_vain(wanted: _Wanted) -> tuple[str, ...]:
+    """What is said of options for devices where the engine has none."""
+    asked = {"num_gpu": wanted.options.num_gpu > 0, "main_gpu": wanted.options.main_gpu > 0}
+    return tuple(
+        f'option "{name}" was ignored: the engine {wanted.choice.engine.name} has no device to use here'
+        for name, is_asked in asked.items()
+        if is_asked
+    )
 
 
 def _mib(size: int) -> str:

@@ -30,7 +30,7 @@ def describe(request: LoadRequest, slots: str = "", chat_template: str = "") -> 
     return LlamaSpec(
         kind=request.engine.name,
         executable=str(request.engine.executable or ""),
-        has_gpu=request.engine.has_gpu,
+        has_gpu=True if request.num_layers else request.engine.has_gpu,
         weights=str(request.model.weights),
         projector=str(request.model.projector or ""),
         adapters=tuple(map(str, request.model.adapters)),
