@@ -107,13 +107,15 @@ async def test_a_model_lies_where_it_was_planned_and_says_the_same_text(
 
 
 @pytest.mark.req("DEV-02", "DEV-10")
-@pytest.mark.parametrize("num_parallel", [1, 8])
-@pytest.mark.parametrize("num_ctx", [512, 1024, 2048])
+@pytest.mark.parametrize("name", ["zoo-think", "zoo-vision", pytest.param("smollm2", marks=pytest.mark.large)])
+@pytest.mark.parametrize(("num_ctx", "num_parallel"), [(512, 1), (512, 8), (1024, 1), (1024, 8), (2048, 1), (2048, 8)])
 async def test_the_estimate_is_within_a_tenth_of_what_is_taken(
-    devices: None, zoo_think: Model, num_ctx: int, num_parallel: int
+    devices: None, name: str, num_ctx: int, num_parallel: int, tmp_path: Path, zoo: Path, request: pytest.FixtureRequest
 ) -> None:
-    placed = Placed(4096, 4096, num_parallel=num_parallel)
-    async with placed.loaded(zoo_think, LoadOptions(num_ctx=num_ctx, num_thread=1)) as (loaded, _):
+    store = Store(tmp_path)
+    create(store, name, request.getfixturevalue(name) if name == "smollm2" else zoo / f"{name}.gguf")
+    placed = Placed(8192, 8192, num_parallel=num_parallel)
+    async with placed.loaded(store.resolve(name), LoadOptions(num_ctx=num_ctx, num_thread=1)) as (loaded, _):
         planned = sum(use.size for use in loaded.request.uses)
         assert planned == pytest.approx(sum(use.size for use in loaded.uses), rel=0.1)
 
