@@ -46,3 +46,28 @@ def test_an_adapter_line_may_end_with_a_weight() -> None:
     )
     assert modelfile.adapters == ("./a b.safetensors", "./c.safetensors", "./d.gguf", "e.safetensors")
     assert modelfile.request()["parameters"] == {"adapters": {"a_b": 0.8, "e": -1.0}}
+
+
+@pytest.mark.req("PIC-03")
+@pytest.mark.parametrize(
+    ("stem", "denoiser", "fits"),
+    [
+        ("transformer.context_refiner.0.attention.to_q", "unet", False),
+        ("lora_unet_double_blocks_0_img_attn_proj", "unet", False),
+        ("transformer.single_transformer_blocks.3.attn.to_k", "unet", False),
+        ("text_encoder.text_model.encoder.layers.0.self_attn.q_proj", "unet", True),
+        ("lora_te_text_model_encoder_layers_0_self_attn_q_proj", "unet", True),
+        ("lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q", "unet", True),
+        ("unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q", "transformer", False),
+        ("lora_unet_input_blocks_4_1_proj_in", "transformer", False),
+        ("transformer.layers.0.attention.to_q", "transformer", True),
+        ("diffusion_model.double_blocks.0.img_attn.qkv", "transformer", True),
+    ],
+)
+def test_a_lora_of_another_family_is_refused(stem: str, denoiser: str, fits: bool) -> None:
+    lora = {f"{stem}.lora_A.weight": (4, 16), f"{stem}.lora_B.weight": (16, 4)}
+    if fits:
+        check_fit("a.safetensors", lora, denoiser, {})
+    else:
+        with pytest.raises(ModelFileError, match="does not fit the model: it changes a"):
+            check_fit("a.safetensors", lora, denoiser, {})

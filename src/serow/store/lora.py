@@ -47,12 +47,12 @@ def check_fit(path: str, lora: Shapes, denoiser: str, parts: Mapping[str, Shapes
 
 
 def _check_family(path: str, denoiser: str, stems: list[str]) -> None:
-    of_unet = sum(_OF_UNET.search(stem) is not None for stem in stems)
-    of_transformer = sum(_OF_TRANSFORMER.search(stem) is not None and not _OF_UNET.search(stem) for stem in stems)
-    text = sum("text" in stem or stem.startswith("lora_te") for stem in stems)
+    denoisers = [stem for stem in stems if not stem.startswith(("text_encoder", "lora_te"))]
+    of_unet = any(_OF_UNET.search(stem) for stem in denoisers)
+    of_transformer = any(stem.startswith("transformer.") or _OF_TRANSFORMER.search(stem) for stem in denoisers)
     if denoiser == "transformer" and of_unet:
         raise ModelFileError(f"{path} does not fit the model: it changes a UNet, the model has a transformer")
-    if denoiser == "unet" and of_transformer > text and not of_unet:
+    if denoiser == "unet" and of_transformer and not of_unet:
         raise ModelFileError(f"{path} does not fit the model: it changes a transformer, the model has a UNet")
 
 
