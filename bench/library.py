@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -134,15 +135,14 @@ async def resume(registry: Registry, folder: Path) -> None:
     downloads, length = store.root / "downloads", size // (_NUM_PARTS + 1)
     downloads.mkdir(parents=True)
     path = downloads / registry.digest.replace(":", "-")
-    path.write_bytes(registry.path.read_bytes())
+    shutil.copy(registry.path, path)
     journal = Journal(path.with_name(f"{path.name}.journal"), size, length)
     journal.open()  # without syncing: ten thousand times would be measured
     journal._sync = lambda: None  # type: ignore[method-assign]
-    data = memoryview(registry.path.read_bytes())
-    for number in range(_NUM_PARTS):
-        journal.add(number, hashlib.sha256(data[number * length : (number + 1) * length]).digest())
+    with path.open("rb") as file:
+        for number in range(_NUM_PARTS):
+            journal.add(number, hashlib.sha256(file.read(length)).digest())
     journal.close()
-    del data
     registry.cut, registry.sent, parts.SMALL_PART = 1 << 40, 0, length
     process, peaks = psutil.Process(), [0]
     before = process.memory_info().rss
