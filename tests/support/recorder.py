@@ -18,6 +18,7 @@ from aiohttp import web
 SECRETS = ("authorization", "x-api-key")
 HEADERS = ("content-type", "content-encoding", "accept", "anthropic-version", "anthropic-beta", "openai-beta", *SECRETS)
 HOP = ("host", "connection", "content-length", "transfer-encoding", "keep-alive")
+LARGEST_REFUSED = 20_000  # bytes
 LONGEST = 80  # characters of a text that are kept
 MOST = 3  # members of a list that are kept, and the last one
 PICTURES = ("iVBOR", "data:image")
@@ -36,7 +37,9 @@ class Recorder:
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def note(self, request: web.Request, body: bytes, status: int) -> None:
-        """Keep a request, unless one of its kind is kept."""
+        """Keep a request, unless one of its kind is kept, or it was refused for a length that would not be kept."""
+        if status >= 400 and len(body) > LARGEST_REFUSED:
+            return
         headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
         headers.update({name: _without_key(headers[name]) for name in SECRETS if name in headers})
         path = OURS.sub(r"\1_recorded", request.path_qs)

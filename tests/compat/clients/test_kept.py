@@ -97,6 +97,7 @@ RECORDS: dict[str, Check] = {
     "/api/chat": is_chat_record,
     "/api/generate": has("model", "created_at", "response"),
     "/api/create": has("status"),
+    "/api/pull": lambda record: "status" in record or "error" in record,
 }
 ENDS: dict[str, Check] = {
     "/v1/chat/completions": lambda event: event == "[DONE]",
@@ -119,7 +120,9 @@ def has_shape(path: str, content_type: str, body: bytes) -> bool:
     match content_type.partition(";")[0]:
         case "application/x-ndjson":
             *records, last = [json.loads(line) for line in body.splitlines()]
-            return all(map(RECORDS[path], (*records, last))) and last.get("done", last.get("status") == "success")
+            return all(map(RECORDS[path], (*records, last))) and last.get(
+                "done", "error" in last or last.get("status") == "success"
+            )
         case "text/event-stream":
             *events, last = data_of(body)
             return bool(events) and ENDS[path](last)
