@@ -144,6 +144,15 @@ def run_server(models: str, path: str, url: Any) -> None:
     uvloop.run(_Server(config, url).serve())
 
 
+def _until_there(path: Path) -> None:
+    """Wait for the engine's socket."""
+    deadline = time.monotonic() + START_DEADLINE
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the engine did not start")
+        time.sleep(0.05)
+
+
 @asynccontextmanager
 async def running(rate: float) -> AsyncGenerator[tuple[str, psutil.Process], None]:
     """Both processes, for a while."""
@@ -160,6 +169,7 @@ async def running(rate: float) -> AsyncGenerator[tuple[str, psutil.Process], Non
         for each in (engine, server):
             each.start()
         try:
+            await asyncio.to_thread(_until_there, Path(path))
             if not await asyncio.to_thread(here.poll, START_DEADLINE):
                 raise TimeoutError("the server did not start")
             yield here.recv(), psutil.Process(server.pid)
