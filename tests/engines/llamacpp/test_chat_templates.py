@@ -15,7 +15,7 @@ import pytest_asyncio
 from serow.engines.llamacpp import chat_templates, rendering
 from serow.engines.llamacpp.chat_templates import MEMORY, ChatTemplates
 from serow.engines.llamacpp.runner import LlamaRunner
-from serow.errors import MessagesRefused, TemplateError
+from serow.errors import MessagesRefused, TemplateError, Unavailable
 from serow.settings import Settings
 from serow.store.model import Model
 from serow.store.tokenizer_file import that_renders, write
@@ -143,6 +143,19 @@ async def test_what_was_refused_is_not_tried_again_for_a_while(
                     await templates.render(hostile, HI, {}, client="one who tries again")
             assert tried.count(rendering.prepare) == count + (seconds == 0.0)
             assert rendering.render not in tried
+
+
+async def test_a_machine_that_is_too_busy_says_nothing_of_a_template(
+    zoo: Path, tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = model_with("{% for a in range(3000) %}{% set c = a %}{% endfor %}fine", zoo, tmp_path)
+    async with ChatTemplates(pool) as templates:
+        monkeypatch.setattr(chat_templates, "_SLOWNESS", 0.001)
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await templates.render(good, HI, {})
+        monkeypatch.undo()
+        assert (await templates.render(good, HI, {})).strip() == "fine"
 
 
 @pytest.mark.parametrize(

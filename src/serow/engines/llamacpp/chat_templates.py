@@ -19,16 +19,16 @@ from serow.engines.llamacpp import rendering
 from serow.engines.llamacpp.events import Fault
 from serow.engines.llamacpp.rendering import Reply
 from serow.engines.llamacpp.template import refused
-from serow.errors import LimitExceeded, TemplateError
+from serow.errors import LimitExceeded, TemplateError, Unavailable
 from serow.store.model import Model
 from serow.store.tokenizer_file import that_renders
 from serow.workers.pool import Limits, Pool
 
 MEMORY = 400 << 20  # bytes
 _CPU, _FOR_MESSAGE = 1.0, 0.0004  # seconds for any conversation, and for each of its messages; 0.0002 are usual
-_SLOWNESS = 1.8  # of a busy machine
+_SLOWNESS = 15  # of a busy machine: CPU time is what ends a template
 _READING = Limits(cpu=5.0, memory=480 << 20)  # as heads of model files are read
-_REFUSED_FOR = 300.0  # seconds in which a template that can't be used is not tried again; the machine may have been busy
+_REFUSED_FOR = 300.0  # seconds in which a template that can't be used is not tried again
 _KEPT = 64  # files
 _HINT = "make a model of it with a TEMPLATE, send a template, or a raw prompt"
 
@@ -76,11 +76,13 @@ class ChatTemplates:
         body: dict[str, Any] = {"messages": messages, "chat_template_kwargs": template_kwargs}
         if tools:
             body |= {"tools": tools, "tool_choice": "none"}  # they are rendered all the same, and no grammar is made of them
+        begun = time.monotonic()
         try:
             reply = await self._pool.run(
                 rendering.render, str(file.path), model.chat_template, body, client=client, limits=limits(len(messages))
             )
         except LimitExceeded as error:
+            _check_clock(begun, limits(len(messages)))
             raise TemplateError(f"the model's chat template {error.reason}") from None
         return _text(reply)
 
@@ -107,11 +109,13 @@ class ChatTemplates:
             raise TemplateError(file.words, hint=_HINT)
         data = await self._pool.run(that_renders, model.weights, client=client, limits=_READING)
         await asyncio.to_thread(file.path.write_bytes, data)
+        begun = time.monotonic()
         try:
             await self._pool.run(rendering.prepare, str(file.path), model.chat_template, client=client, limits=limits())
         except TemplateError as error:
             file.words = str(error)
         except LimitExceeded as error:
+            _check_clock(begun, limits())
             file.words = f"the model's chat template {error.reason} when it was tried"
         else:
             file.is_ready = True
@@ -124,6 +128,12 @@ def limits(num_messages: int = 0) -> Limits:
     """What a template may use for a conversation."""
     cpu = _CPU + _FOR_MESSAGE * num_messages
     return Limits(cpu=cpu, memory=MEMORY, wall=cpu * _SLOWNESS)
+
+
+def _check_clock(begun: float, limits: Limits) -> None:
+    """Raise Unavailable where a limit was that of the clock: the machine was too busy, which says nothing of the template."""
+    if time.monotonic() - begun >= limits.wall:
+        raise Unavailable("server busy, please try again: the model's chat template could not be rendered in time")
 
 
 def _text(reply: Reply) -> str:
