@@ -229,6 +229,9 @@ async def test_a_loaded_model_is_listed_and_forgotten_when_it_changes(client: ht
         "num_running": 0,
         "num_waiting": 0,
         "repack": False,
+        "devices": [],
+        "num_layers": 5,
+        "num_gpu": 0,
         **chosen,
     }
     assert (model["num_running"], model["num_waiting"], verbose["num_waiting"], verbose["max_queue"]) == (0, 0, 0, 512)
