@@ -104,7 +104,7 @@ def drawing(client: httpx.Client, size: int, steps: int) -> Draw:
         started = time.perf_counter()
         lines = client.post("/api/generate", json=body).text.splitlines()
         seconds = time.perf_counter() - started
-        assert len(lines) == steps + 2
+        assert len(lines) >= steps + 2  # one tells that it begins, and while the model loads one that it does
         assert "image" in json.loads(lines[-1])
         return seconds
 
