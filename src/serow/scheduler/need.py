@@ -6,7 +6,7 @@ at once, and with the context that each of them may look at.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 
@@ -129,8 +129,3 @@ def _cache(model: Model, num_ctx: int, batch: int) -> list[int]:
         size * (min(num_ctx, -(-(window + batch) // _BLOCK) * _BLOCK) if window else num_ctx)
         for size, window in zip(layers.cache, layers.windows, strict=True)
     ]
-
-
-def halved(need: Need) -> Need:
-    """With a cache of eight bits: 34 bytes for what 64 hold otherwise."""
-    return replace(need, cache=tuple(size * 34 // 64 for size in need.cache))
