@@ -99,6 +99,8 @@ FIELDS: Mapping[str, str] = {
     "quantization": "the same as quantize, as older clients call it",
     "draft_quantize": "the type that the draft's weights are quantized to",
     "merge": "the parts of a split model become one file",
+    "store": "the directory of the further store that the model lies in",
+    "linked": "the files of a user that stand for its weights, which are no copies",
     "remote_model": "what the model is called on the machine that runs it",
     "remote_host": "the machine that runs it",
     "username": "name at the registry, where it asks for one",
