@@ -49,6 +49,8 @@ def values(document: Document, schema: Schema) -> st.SearchStrategy[Any]:
 
 
 def _of_type(document: Document, schema: Schema, kind: str) -> st.SearchStrategy[Any]:
+    if kind == "array" and "prefixItems" in schema:
+        return st.tuples(*(values(document, each) for each in schema["prefixItems"])).map(list)
     if kind == "array":
         return st.lists(values(document, schema.get("items", {})), max_size=4)
     if kind == "object":
