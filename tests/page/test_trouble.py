@@ -90,6 +90,7 @@ async def test_two_tabs_that_go_on_with_one_conversation_lose_nothing(page: "Pag
         await asked(page, "From the first tab")
         await page.get_by_text("slow").wait_for()
         await asked(other, "From the second tab")
+        await other.get_by_text("quick", exact=True).wait_for()
         assert await finished(other) == "quick"
         gate.set()
         await page.bring_to_front()
