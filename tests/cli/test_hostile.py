@@ -102,6 +102,8 @@ COMMANDS = (
     ("cp", "a", "b"),
     ("rm", "a"),
     ("stop", "a"),
+    ("devices",),
+    ("devices", "--json"),
 )
 LOCAL = {"serve", "key", "engine", "completion", "server"}  # speak to no server of others
 

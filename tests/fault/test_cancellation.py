@@ -52,7 +52,7 @@ async def test_who_leaves_while_the_prompt_is_read_frees_the_slot(models: Path, 
                 await clients.enter_async_context(server.post({**long, "prompt": f"{number} {long['prompt']}"}))
             await until(server.num_busy)
         await until(lambda: is_idle(server), ONE_SECOND)
-        assert sum(slot["n_prompt_tokens"] for slot in await server.slots()) < 1800 * NUM_READERS
+        assert sum(slot.get("n_prompt_tokens", 0) for slot in await server.slots()) < 1800 * NUM_READERS
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])

@@ -15,7 +15,7 @@ from serow.keys import KeyFile, Keyring
 from serow.keys import Scope as KeyScope
 from serow.server.app import create_app
 from serow.server.guard import RequireKey
-from serow.server.handlers import models, upkeep
+from serow.server.handlers import blobs, models, upkeep
 from serow.server.operation import Operation
 from serow.server.routes import OPERATIONS
 from serow.settings import SettingError, Settings
@@ -121,7 +121,7 @@ async def test_a_key_that_may_only_manage_does_not_generate(client: httpx.AsyncC
     assert (await client.request("DELETE", "/api/delete", headers=headers, json={"model": "x"})).status_code == 404
 
 
-KEEPERS = (models.__name__, upkeep.__name__)
+KEEPERS = (blobs.__name__, models.__name__, upkeep.__name__)
 
 
 def test_every_route_that_changes_models_is_managed() -> None:

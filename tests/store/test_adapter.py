@@ -86,10 +86,10 @@ def test_an_adapter_is_judged_wherever_it_is_named(base: Path, tmp_path: Path) -
 
 
 @pytest.mark.req("RES-08")
-def test_a_model_that_draws_takes_no_adapter(base: Path, tmp_path: Path) -> None:
+def test_a_model_that_draws_takes_no_adapter_of_a_language_model(base: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "models")
     create_pipeline(store, "drawing", SHAPES)
-    with pytest.raises(ModelFileError, match="needs a language model"):
+    with pytest.raises(ModelFileError, match="LoRA of an image model"):
         made(store, "bad", source=Name.parse("drawing"), adapters={"a.gguf": store.blobs.add(lora(base, tmp_path / "a.gguf"))})
 
 

@@ -118,7 +118,7 @@ def _commands(model: Model, system: str, parameters: Mapping[str, Any]) -> Itera
         return Command(name, key, str(value), 0)
 
     yield command("FROM", model.name.display_shortest if model.is_remote else model.weights)
-    weights = {name: f" {_plain(weight)}" for name, weight in dict(parameters.get("adapters") or ()).items()}
+    weights = _weights(parameters.get("adapters"))
     yield from (command("ADAPTER", f"{path}{weights.get(path.stem, '')}") for path in model.adapters)
     if model.projector is not None:
         yield command("FROM", model.projector)
@@ -151,6 +151,13 @@ def _flat(parameters: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if name == "adapters":
             continue  # told with the adapters themselves
         yield from ((name, item) for item in (value if isinstance(value, (list, tuple)) else (value,)))
+
+
+def _weights(given: Any) -> dict[str, str]:
+    """How strongly each adapter counts, as it stands behind its path; what a client says may be anything."""
+    pairs = given.items() if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else ()
+    whole = [pair for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)]
+    return {name: f" {_plain(weight)}" for name, weight in whole}
 
 
 def _plain(value: Any) -> str:
