@@ -116,7 +116,7 @@ def picture_of(record: dict[str, Any]) -> Image.Image:
 
 def worker() -> psutil.Process:
     """The process that draws here: the youngest, for servers of other tests may still have theirs."""
-    children = psutil.Process().children(recursive=True)
+    children = [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
     drawing_ones = [child for child in children if "serow.engines.diffusers.worker" in child.cmdline()]
     return max(drawing_ones, key=psutil.Process.create_time)
 

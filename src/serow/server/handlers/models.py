@@ -16,7 +16,7 @@ from serow import bounds
 from serow.engines.base import LoadRequest
 from serow.engines.llamacpp.params import describe
 from serow.engines.llamacpp.spec import batch_size, draft_sizes
-from serow.errors import InvalidModelName, ModelNotFound, RequestError, TemplateError
+from serow.errors import InvalidModelName, ModelNotFound, RequestError, StoreError, TemplateError
 from serow.gotemplate import parse
 from serow.registries.address import literal
 from serow.registries.asked import Asked
@@ -287,14 +287,19 @@ def _show(store: Store, wanted: ShowRequest, names_all: bool) -> Any:
     if not store.has(name):
         raise ModelNotFound(name.display_shortest)
     model = store.resolve(wanted.text)
-    shown = show(
-        model,
-        _time(model.modified_at),
-        verbose=wanted.verbose,
-        system=wanted.system,
-        options=wanted.options,
-        names_all=names_all,
-    )
+    try:
+        shown = show(
+            model,
+            _time(model.modified_at),
+            verbose=wanted.verbose,
+            system=wanted.system,
+            options=wanted.options,
+            names_all=names_all,
+        )
+    except StoreError:
+        if store.has(name):
+            raise
+        raise ModelNotFound(name.display_shortest) from None  # it was deleted meanwhile
     further = store.further_of(name)
     return msgspec.structs.replace(shown, store=msgspec.UNSET if further is None else str(further))
 
