@@ -4,9 +4,8 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -92,29 +91,6 @@ def test_files_that_will_not_do_are_refused_before_the_start(
 
 def test_without_files_there_is_no_tls() -> None:
     assert tls_options(Settings()) == {}
-
-
-def test_connections_without_a_handshake_are_counted_by_address_and_given_up(
-    pair: tuple[Path, Path], trusted: ssl.SSLContext, tmp_path: Path
-) -> None:
-    certificate, key = map(str, pair)
-    limits = {"SEROW_MAX_CLIENT_CONNECTIONS": "4", "SEROW_READ_TIMEOUT": "1s"}
-    with running_server(tmp_path, SEROW_TLS_CERT=certificate, SEROW_TLS_KEY=key, **limits) as url, ExitStack() as stack:
-        address = ("127.0.0.1", int(url.rpartition(":")[2]))
-        mute = [stack.enter_context(socket.create_connection(address, DEADLINE)) for _ in range(4)]
-        for _ in range(3):
-            with socket.create_connection(address, DEADLINE) as one_more, suppress(ConnectionResetError):
-                assert one_more.recv(1) == b""
-        for each in mute:
-            with suppress(ConnectionResetError):
-                assert each.recv(1) == b""
-        client = stack.enter_context(httpx.Client(base_url=url, verify=trusted, timeout=DEADLINE))
-        end = time.monotonic() + DEADLINE
-        while True:  # a moment after the last one was given up
-            with suppress(httpx.ConnectError):
-                assert [client.get("/api/version").status_code for _ in range(3)] == [200, 200, 200]
-                break
-            assert time.monotonic() < end
 
 
 def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(secure: str, trusted: ssl.SSLContext) -> None:

@@ -45,7 +45,6 @@ from serow.server.idle import Idle
 from serow.server.page.recent import Recent
 from serow.server.responses import client_left, method_not_allowed, not_found, render_error
 from serow.server.routes import OPERATIONS, PUBLIC_PATHS
-from serow.server.secure import secured
 from serow.server.stalls import StallWatch
 from serow.server.stored import StoredAnswers
 from serow.server.tracing import open_traces
@@ -193,9 +192,6 @@ class _Server(uvicorn.Server):
         """Say where we listen once we do: people and tests read the port from here."""
         clients, config = Clients(), self.config
         config.http_protocol_class = bounded(self._settings, clients)
-        if config.ssl is not None:
-            config.http_protocol_class = secured(config.http_protocol_class, config.ssl, self._settings, clients)
-            config.ssl = None  # begun by our own protocol
         await super().startup(sockets)
         if self.started:
             scheme = "https" if self.config.is_ssl else "http"

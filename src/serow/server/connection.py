@@ -51,7 +51,6 @@ class Clients:
     """What the clients of one server hold together, by the network of each."""
 
     connections: Counter[str] = field(default_factory=Counter)
-    handshakes: Counter[str] = field(default_factory=Counter)  # connections on which TLS has not begun
     ahead: Counter[str] = field(default_factory=Counter)  # bytes of requests that wait behind others of their connection
 
 
