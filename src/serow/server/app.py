@@ -36,7 +36,7 @@ from serow.metrics import Metrics
 from serow.scheduler.scheduler import RunnerFactory, Scheduler
 from serow.server import bind, log, metrics
 from serow.server.body import InFlight
-from serow.server.connection import Clients, bounded
+from serow.server.connection import bounded
 from serow.server.context import Context
 from serow.server.ending import end_by_first, end_by_second, on_signal
 from serow.server.exchange import Exchange, ExchangeMiddleware
@@ -170,11 +170,10 @@ def _start(settings: Settings, slots: SlotCache, templates: ChatTemplates, pool:
 class _Server(uvicorn.Server):
     """uvicorn that takes no new work once it was told to end, and ends with exit status 0 (LIFE-07)."""
 
-    def __init__(self, app: _Application, config: uvicorn.Config, idle: Idle, settings: Settings) -> None:
+    def __init__(self, app: _Application, config: uvicorn.Config, idle: Idle) -> None:
         super().__init__(config)
         self._app = app
         self._idle = idle
-        self._settings = settings
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -190,8 +189,6 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say where we listen once we do: people and tests read the port from here."""
-        clients, config = Clients(), self.config
-        config.http_protocol_class = bounded(self._settings, clients)
         await super().startup(sockets)
         if self.started:
             scheme = "https" if self.config.is_ssl else "http"
@@ -247,8 +244,9 @@ def serve(settings: Settings, log_file: Path | None = None, start: RunnerFactory
         access_log=False,
         server_header=False,
         proxy_headers=False,  # anybody can write X-Forwarded-For: whom we count is who connects, or a key
+        http=bounded(settings),
         ws="none",  # the guard knows HTTP only
         **bind.tls_options(settings),
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
-    _Server(app, config, Idle(settings.idle_timeout), settings).run()
+    _Server(app, config, Idle(settings.idle_timeout)).run()

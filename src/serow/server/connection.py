@@ -54,9 +54,9 @@ class Clients:
     ahead: Counter[str] = field(default_factory=Counter)  # bytes of requests that wait behind others of their connection
 
 
-def bounded(settings: Settings, clients: Clients | None = None) -> type[asyncio.Protocol]:
+def bounded(settings: Settings) -> type[asyncio.Protocol]:
     """uvicorn's protocol with the limits of `settings`."""
-    return cast(type[asyncio.Protocol], partial(Connection, settings=settings, clients=clients or Clients()))
+    return cast(type[asyncio.Protocol], partial(Connection, settings=settings, clients=Clients()))
 
 
 def change(counts: Counter[str], name: str, number: int) -> None:
@@ -78,7 +78,6 @@ class Connection(HttpToolsProtocol):
         self._clients = clients
         self._network = ""
         self._ahead: deque[int] = deque()  # bytes of each request of the pipeline, the latest first
-        self._early = b""
         self._refusal: _Refusal | None = None
         self._is_in_head = False
         self._is_declining = False  # the request offers to speak something else
@@ -106,14 +105,9 @@ class Connection(HttpToolsProtocol):
         if is_one_too_many:
             self._refusal = HTTPStatus.SERVICE_UNAVAILABLE, _TOO_MANY
         self._start_reading(_REFUSED_TIMEOUT if is_one_too_many else self._settings.read_timeout)
-        early, self._early = self._early, b""
-        if early:
-            self.data_received(early)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The end, whoever wanted it; TLS may fail before there was a beginning."""
-        if self.transport is None:
-            return
+        """The end, whoever wanted it."""
         self._stop_reading()
         self._stop_writing()
         change(self._clients.connections, self._network, -1)
@@ -122,10 +116,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client; TLS tells of the first ones before it tells that it has begun."""
-        if self.transport is None:
-            self._early += data
-            return
+        """Bytes of the client."""
         self._unset_keepalive_if_required()
         if self._refusal is not None:
             self._end(*self._refusal)
