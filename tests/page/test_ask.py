@@ -47,7 +47,7 @@ async def finished(page: "Page", nth: int = -1) -> str:
     """The text of an answer once its numbers are there."""
     answer = page.locator(ANSWER).nth(nth)
     await answer.locator("footer .quiet, footer .error").first.wait_for()
-    return await answer.locator(".content").inner_text()
+    return (await answer.locator(".content").text_content() or "").strip()  # inner_text is empty while it is out of sight
 
 
 async def test_an_answer_grows_and_its_markdown_is_rendered(page: "Page", models: Path) -> None:

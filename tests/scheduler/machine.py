@@ -173,6 +173,9 @@ class Machine(Devices):
         return Scheduler(Settings(**settings), self.start, self, selection, self.cards)  # type: ignore[arg-type]
 
 
+_RUNNING: "set[Request]" = set()
+
+
 class Request:
     """A client that keeps its lease until it is told to end."""
 
@@ -199,6 +202,8 @@ class Request:
 
         self.task = asyncio.create_task(live())
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())  # not every test asks for it
+        _RUNNING.add(self)  # a client goes on until it is told to end, also when the test has forgotten it
+        self.task.add_done_callback(lambda _: _RUNNING.discard(self))
 
     async def begun(self) -> Self:
         """Wait for the lease; raises what the request got instead."""
