@@ -71,8 +71,8 @@ class AskView extends HTMLElement {
   /** Another tab has changed a conversation. */
   async hear(id) {
     await this.showList();
-    const kept = id === this.conversation.id && !this.abort && (await load("conversations", id));
-    if (!kept || this.abort) return;
+    const kept = id === this.conversation.id && this.conversation.isKept && (await load("conversations", id));
+    if (!kept || kept.id !== this.conversation.id || !this.conversation.isKept) return;
     const { leaf } = this.conversation;
     this.conversation = new Conversation(kept);
     this.conversation.choose(leaf);

@@ -15,6 +15,11 @@ export class Conversation {
     return new Conversation({ id: crypto.randomUUID?.() ?? `${now}-${Math.random()}`, title: "", model, created: now, updated: now, nodes: [], leaf: -1, settings: {} });
   }
 
+  /** Whether the browser keeps all of it; false while an answer is written. */
+  get isKept() {
+    return this.nodes.length === this.#known;
+  }
+
   get isEmpty() {
     return this.nodes.length === 0;
   }
