@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from serow.server.spans import Traces
 
 logger = logging.getLogger(__name__)
+_LONGEST_IDLE = 120  # seconds of a connection without a request; Go's clients keep theirs for 90, and who closes first loses nothing
 
 
 class _Application(Starlette):
@@ -247,6 +248,7 @@ def serve(settings: Settings, log_file: Path | None = None, start: RunnerFactory
         http=bounded(settings),
         ws="none",  # the guard knows HTTP only
         **bind.tls_options(settings),
+        timeout_keep_alive=_LONGEST_IDLE,
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
     _Server(app, config, Idle(settings.idle_timeout)).run()
