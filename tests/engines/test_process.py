@@ -134,9 +134,7 @@ async def test_the_system_ends_an_engine_before_the_server_and_keeps_no_image_of
         await child.close()
 
 
-async def test_a_child_that_holds_more_than_it_may_is_ended_with_the_reason(
-    zoo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_child_that_holds_more_than_it_may_is_ended_with_the_reason(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_MEMORY_POLL", 0.01)  # before it is ready: a tiny model loads in less than one look
     child = ChildProcess(WORKER, describe(load_request(zoo / "zoo-think.gguf")), load_timeout=DEADLINE, memory_limit=1 << 20)
     with pytest.raises(LoadError, match=r"^the engine took more memory than it may$"):

