@@ -4,7 +4,7 @@ All of them speak llama.cpp's HTTP protocol. `KINDS` is the one place that knows
 as it lies on this machine.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
@@ -37,6 +37,11 @@ class FlagSet(Struct, frozen=True):
     drafts: bool = False  # guess at the next tokens of a text that repeats itself; a built engine only
     repack: bool = False  # lay the weights out for this CPU while they are read, into memory of the engine's own; ik only
 
+    @property
+    def is_last_resort(self) -> bool:
+        """Whether it only leaves out what an engine may be wrong with: a set that has it and passes is the better one."""
+        return self.flash_attention is False or self.num_parallel == 1
+
 
 DEFAULT_FLAGS = FlagSet()
 
@@ -55,6 +60,12 @@ class Kind:
     # nothing, or little (measured: with 64 llama.cpp is at 0.95 of its best; ik at 0.70, with 128 at 0.90).
     cpu_batch: int = 64
     takes_last_slot: bool = True  # for a new prompt, of slots that were never used; else the first
+
+    def next_to_try(self, tried: Mapping[FlagSet, bool]) -> FlagSet | None:
+        """The next flag set that is worth a check, None when enough is known. `tried`: which were, and whether they passed."""
+        is_enough = any(tried.values())
+        left = (flags for flags in self.flag_sets if flags not in tried)
+        return next((flags for flags in left if not (is_enough and flags.is_last_resort)), None)
 
 
 WHEEL_KIND = Kind("wheel")

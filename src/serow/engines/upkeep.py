@@ -122,8 +122,8 @@ class Upkeep:
         )
 
     def _is_known(self, job: _Job) -> bool:
-        known = {result.flags for result in self._checks.about(job.engine, job.model)}
-        return known.issuperset(job.engine.kind.flag_sets)
+        tried = {result.flags: result.passed for result in self._checks.about(job.engine, job.model)}
+        return job.engine.kind.next_to_try(tried) is None
 
     async def _try(self, job: _Job) -> bool:
         """Check until it is done or somebody asks for something; whether it is done."""

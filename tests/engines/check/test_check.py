@@ -23,7 +23,7 @@ from tests.engines import fake_server
 from tests.engines.check.test_checks import result as known
 from tests.engines.llamacpp.engines import DEADLINE, EXECUTABLES, engine_of, load_request
 
-TWO_SLOTS, ONE_SLOT = FlagSet(num_parallel=2), FlagSet(num_parallel=1)
+ONE_SLOT, TWO_SLOTS, THREE_SLOTS = (FlagSet(num_parallel=number) for number in (1, 2, 3))
 SETTINGS = Settings(num_thread=1)
 
 
@@ -50,8 +50,11 @@ async def results_of(engine: Engine, model: Model, settings: Settings = SETTINGS
 
 
 async def test_an_engine_that_does_as_the_wheel_does_passes_with_its_speeds(zoo: Path, tmp_path: Path) -> None:
-    results = await results_of(fake(tmp_path, TWO_SLOTS, ONE_SLOT), think(zoo))
-    assert [(result.flags, result.reason, result.passed) for result in results] == [(TWO_SLOTS, "", True), (ONE_SLOT, "", True)]
+    results = await results_of(fake(tmp_path, TWO_SLOTS, THREE_SLOTS), think(zoo))
+    assert [(result.flags, result.reason, result.passed) for result in results] == [
+        (TWO_SLOTS, "", True),
+        (THREE_SLOTS, "", True),
+    ]
     for result in results:
         assert result.speeds and result.wheel
         assert min(astuple(result.speeds)) > 0
@@ -111,13 +114,22 @@ def test_half_as_many_threads_are_tried_as_long_as_they_are_faster(
     zoo: Path, monkeypatch: pytest.MonkeyPatch, speedups: list[float], wished: int, tried: list[int]
 ) -> None:
     monkeypatch.setattr("serow.engines.check.check.physical_cores", lambda: 8)
-    engine = Engine(replace(LLAMA_CPP, flag_sets=(TWO_SLOTS, ONE_SLOT)))
+    engine = Engine(replace(LLAMA_CPP, flag_sets=(TWO_SLOTS, THREE_SLOTS)))
     results: list[Check] = []
     flag_sets = _worth_a_try(load_request(zoo / "zoo-think.gguf", engine=engine, num_thread=wished), results)
     for flags, speedup in zip(flag_sets, speedups, strict=True):
         results.append(known(flags, speedup=speedup, reason="" if speedup else "texts"))
-    assert [each.flags for each in results[:2]] == [TWO_SLOTS, ONE_SLOT]
+    assert [each.flags for each in results[:2]] == [TWO_SLOTS, THREE_SLOTS]
     assert [each.flags for each in results[2:]] == [FlagSet(num_parallel=2, num_thread=number) for number in tried]
+
+
+@pytest.mark.parametrize(("passed", "tried"), [([True, True], [0, 1]), ([False, True], [0, 1]), ([False, False], [0, 1, 2, 3])])
+def test_last_resorts_are_tried_only_where_nothing_else_passes(passed: list[bool], tried: list[int]) -> None:
+    flag_sets = FlagSet(True, drafts=True), FlagSet(True), FlagSet(False), FlagSet(True, 1)
+    kind, found = replace(LLAMA_CPP, flag_sets=flag_sets), dict[FlagSet, bool]()
+    while flags := kind.next_to_try(found):
+        found[flags] = dict(zip(flag_sets, passed, strict=False)).get(flags, False)
+    assert list(found) == [flag_sets[each] for each in tried]
 
 
 async def test_a_conversation_that_lost_a_token_is_noticed(

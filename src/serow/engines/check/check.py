@@ -27,7 +27,7 @@ Tell = Callable[[FlagSet | None, int, int], None]
 
 _ROUNDS = 3  # of races
 NUM_STEPS = len(TRIALS) + _ROUNDS  # of a set of flags
-LONGEST = 600.0  # seconds for a model, where nobody says otherwise; a quiet machine takes a minute or two
+LONGEST = 600.0  # seconds for a model, where nobody says otherwise; a quiet machine takes two to four minutes
 _HANGS = 60.0  # seconds without progress, after which an engine is given up
 _LONGEST_TRIAL = 10  # times as long may a whole trial take
 _SMALLEST_CONTEXT = 512  # tokens; one prompt fills it, so it is kept small
@@ -100,7 +100,8 @@ def _worth_a_try(request: LoadRequest, results: Sequence[Check]) -> Iterator[Fla
     `results` grows by one for each that was tried. Decoding waits for the memory: threads beyond those that use all its
     bandwidth only wait for one another.
     """
-    yield from request.engine.kind.flag_sets
+    while flags := request.engine.kind.next_to_try({result.flags: result.passed for result in results}):
+        yield flags
     fastest, num_thread = max(results, key=lambda result: result.speedup), physical_cores()
     if request.options.num_thread or not fastest.passed:
         return
