@@ -58,7 +58,10 @@ class Options(LoadOptions, frozen=True, kw_only=True):
     num_keep: Annotated[int, Option("tokens of the prompt's beginning that stay when something has to be dropped")] = 4
     seed: Annotated[int, Option("same seed, same text; -1 is random")] = -1
     num_predict: Annotated[int, Option("most tokens of an answer; -1: until its end, -2: until the context is full")] = -1
-    draft_num_predict: Annotated[int | None, Option("tokens to guess ahead; not used")] = None
+    draft_num_predict: Annotated[
+        int | None, Option("most tokens that are guessed at once where an engine guesses; 0: none")
+    ] = None
+    num_draft: Annotated[int | None, Option("the same, where draft_num_predict is not given")] = None
     top_k: Annotated[int, Option("sample among so many likeliest tokens; 0: all")] = 40
     top_p: Annotated[float, Option("sample among the likeliest tokens that have this probability together")] = 0.9
     min_p: Annotated[float, Option("leave out tokens below this part of the likeliest one's probability")] = 0.0
@@ -101,6 +104,11 @@ class Options(LoadOptions, frozen=True, kw_only=True):
     adapters: Annotated[
         tuple[tuple[str, float], ...], Option('weights of the model\'s adapters for this request: {"name": weight}', "picture")
     ] = ()
+
+    @property
+    def most_guessed(self) -> int | None:
+        """Tokens that may be guessed at once; None: as the engine does."""
+        return self.num_draft if self.draft_num_predict is None else self.draft_num_predict
 
     @property
     def load_options(self) -> LoadOptions:

@@ -259,15 +259,25 @@ async def test_a_template_that_does_not_parse_is_the_requests_fault() -> None:
 async def test_what_nobody_uses_is_told() -> None:
     async with flow(FakeEngine(["x"]), fim_tokens=(1, 2, 3)) as asked:
         record = await asked.whole(
-            "Hi", options={"odd": 1, "draft_num_predict": 2, "guidance": 1}, width=8, suffix="s", system="S"
+            "Hi", options={"odd": 1, "draft_num_predict": 2, "num_draft": 0, "guidance": 1}, width=8, suffix="s", system="S"
         )
     assert record["warnings"] == [
         'unknown option "odd" was ignored',
         '"width" was ignored: "m" is not an image model',
         'option "guidance" was ignored: "m" is not an image model',
-        'option "draft_num_predict" was ignored: the engine drafts no tokens',
         '"system" was ignored: fill in the middle does not use it',
+        'option "draft_num_predict" was ignored: nothing is guessed of "m", no check of an engine that guesses has seen it pay',
     ]
+
+
+@pytest.mark.req("GEN-06")
+async def test_an_engine_that_guesses_is_told_how_much_and_nothing_is_said_of_it() -> None:
+    engine = FakeEngine(["x"])
+    engine.num_draft = 8
+    async with flow(engine) as asked:
+        record = await asked.whole("Hi", options={"num_draft": 3})
+    assert "warnings" not in record
+    assert engine.requests[-1].options.most_guessed == 3
 
 
 @pytest.mark.req("GEN-06", "OAI-06")

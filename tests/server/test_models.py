@@ -229,6 +229,8 @@ async def test_a_loaded_model_is_listed_and_forgotten_when_it_changes(client: ht
         "num_running": 0,
         "num_waiting": 0,
         "repack": False,
+        "draft_model": False,
+        "cache_type": "f16",
         "devices": [],
         "num_layers": 5,
         "num_gpu": 0,
@@ -271,7 +273,12 @@ async def test_a_field_that_nothing_reads_is_told(
     [
         ("renderer", "qwen3-coder", "renderer: qwen3-coder is kept for Ollama; here templates make the prompts"),
         ("parser", "none-such", "parser: none-such is kept for Ollama and not known here"),
-        ("parameters", {"draft_num_predict": 4}, "parameters: draft_num_predict has no effect, the engine drafts no tokens"),
+        (
+            "draft",
+            "zoo-think",
+            "draft: used once a check has seen it pay: serow engine build llama.cpp, "
+            "then serow engine check llama.cpp with this model",
+        ),
     ],
 )
 async def test_what_is_kept_and_not_used_is_told(client: httpx.AsyncClient, field: str, value: object, told: str) -> None:

@@ -35,10 +35,11 @@ def drafts(store: Store) -> list[str]:
 def test_a_file_that_guesses_ahead_is_a_layer_of_its_own_and_shown(store: Store, make: Make, small: str) -> None:
     make("made", draft_files={"small.gguf": small})
     model, config = store.resolve("made"), store.manifest(NAME).config
-    assert drafts(store) == [small] and model.draft == store.blobs.path(small)
+    assert model.draft
+    assert drafts(store) == [small] and model.draft.path == store.blobs.path(small)
     assert decode_config(store.blobs.read(config.digest, 1000)).draft == {"model_format": "gguf", "architecture": "toy"}
     shown = show(model, "", verbose=False, system="", options={})
-    assert f"\nDRAFT {model.draft}\n" in shown.modelfile
+    assert f"\nDRAFT {model.draft.path}\n" in shown.modelfile
 
 
 @pytest.mark.req("LIB-30")
@@ -48,7 +49,8 @@ def test_a_model_that_is_here_can_guess_ahead_and_comes_along_with_a_copy(store:
     make("made", source=Name.parse("first"))
     assert drafts(store) == [small]
     store.delete(Name.parse("small"))
-    assert store.resolve("made").draft == store.blobs.path(small) and store.blobs.has(small)
+    guesser = store.resolve("made").draft
+    assert guesser and guesser.path == store.blobs.path(small) and store.blobs.has(small)
 
 
 @pytest.mark.req("LIB-30")
@@ -103,6 +105,57 @@ async def test_a_draft_is_quantized_by_itself(store: Store, make: Make, think: s
     told = [record for record in records if record["status"] == "quantizing F16 draft to Q8_0"]
     assert told and told[-1]["completed"] == told[-1]["total"] and told[-1]["digest"] == think
     model, (draft,) = store.resolve("made"), drafts(store)
-    assert draft != think and model.draft == store.blobs.path(draft)
+    assert draft != think and model.draft and model.draft.path == store.blobs.path(draft)
     assert store.manifest(NAME).last(media.WEIGHTS).digest == think  # type: ignore[union-attr]
     assert model.details is not None and model.details.quantization_level == "F16"
+
+
+def with_words(*tokens: str, **facts: object) -> bytes:
+    """A model file with these tokens."""
+    return gguf_file(
+        [*MODEL.items(), ("tokenizer.ggml.model", "gpt2"), ("tokenizer.ggml.tokens", list(tokens)), *facts.items()]
+    )
+
+
+WORDS = tuple(f"word {number}" for number in range(200))
+
+
+@pytest.mark.req("LIB-29")
+@pytest.mark.parametrize(
+    ("draft", "words"),
+    [
+        (with_words(*WORDS), ""),
+        (with_words(*WORDS, "one more"), ""),
+        (with_words("other", "first", *WORDS[2:]), ""),  # what stands first is not compared
+        (with_words(*WORDS[:60]), "it knows 60 tokens, the model 200"),
+        (with_words(*WORDS[:100], "other", *WORDS[101:]), "it has other tokens than the model"),
+        (
+            gguf_file([*MODEL.items(), ("tokenizer.ggml.model", "llama"), ("tokenizer.ggml.tokens", list(WORDS))]),
+            "its model is",
+        ),
+        (gguf_file(MODEL.items()), "its file has no vocabulary"),
+    ],
+)
+def test_a_draft_with_other_tokens_is_refused_in_words_and_one_that_came_with_a_pull_leaves_the_model_as_it_is(
+    store: Store, make: Make, draft: bytes, words: str
+) -> None:
+    weights, small = (store.blobs.put(data)[0] for data in (with_words(*WORDS), draft))
+    recipe = {"files": {"m.gguf": weights}, "draft_files": {"s.gguf": small}}
+    if words and "no vocabulary" not in words:
+        with pytest.raises(ModelFileError, match=f"the draft can't guess for the model: {words}"):
+            make("made", **recipe)
+    make("made", files={"m.gguf": weights}, draft_files={"s.gguf": weights})
+    pulled = store.manifest_data(NAME).replace(
+        f'"mediaType":"{media.DRAFT}","digest":"{weights}"'.encode(), f'"mediaType":"{media.DRAFT}","digest":"{small}"'.encode()
+    )
+    store.put_manifest(NAME, pulled)
+    model = store.resolve("made")
+    assert model.draft and model.draft.refusal.startswith(words) and bool(model.draft.refusal) == bool(words)
+    assert model.can_be_guessed_for is not bool(words)
+
+
+@pytest.mark.req("LIB-29")
+def test_a_draft_without_a_vocabulary_is_kept_and_said_to_guess_nothing(store: Store, small: str) -> None:
+    weights, _ = store.blobs.put(with_words(*WORDS))
+    draft = store.draft(Recipe(files={"m.gguf": weights}, draft_files={"small.gguf": small}))
+    assert draft.warnings == ["draft: its file has no vocabulary: engines here guess with whole language models only"]

@@ -59,6 +59,7 @@ class FakeEngine(FakeRunner):
         self.template = template
         self.num_ctx = num_ctx
         self.media_marker = MEDIA_MARKER
+        self.num_draft = 0
         self.requests: list[CompletionRequest] = []
         self.embedded: list[list[int]] = []  # the inputs of the latest call
         self.rendered: list[tuple[Sequence[dict[str, Any]], dict[str, Any]]] = []  # messages and template_kwargs

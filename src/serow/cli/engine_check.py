@@ -113,7 +113,9 @@ def _words(flags: "FlagSet") -> str:
     slots = f"{flags.num_parallel} slot{'s' * (flags.num_parallel != 1)}"
     attention = {None: "", True: ", flash attention", False: ", no flash attention"}[flags.flash_attention]
     threads = f", {flags.num_thread} thread{'s' * (flags.num_thread != 1)}" if flags.num_thread else ""
-    return slots + attention + ", drafts" * flags.drafts + ", repacked" * flags.repack + threads
+    guesses = ", drafts" * flags.drafts + ", the smaller model" * flags.draft_model
+    cache = f", {flags.cache_type} cache" * (flags.cache_type != "f16")
+    return slots + attention + cache + guesses + ", repacked" * flags.repack + threads
 
 
 def _table(results: "Sequence[Check]") -> str:

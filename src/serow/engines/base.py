@@ -187,6 +187,11 @@ class TextRunner(Runner, Protocol):
         ...
 
     @property
+    def num_draft(self) -> int:
+        """Tokens that it guesses at once; 0 where it never guesses."""
+        ...
+
+    @property
     def media_marker(self) -> str:
         """The text that stands for a picture in a prompt."""
         ...

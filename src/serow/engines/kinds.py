@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
@@ -28,6 +29,9 @@ class Feature(StrEnum):
     EMBEDDINGS = "embed texts"
 
 
+CacheType = Literal["f16", "q8_0"]
+
+
 class FlagSet(Struct, frozen=True):
     """How an engine is started where there is a choice. It is checked, and chosen, as a whole."""
 
@@ -36,6 +40,13 @@ class FlagSet(Struct, frozen=True):
     num_thread: int = 0  # that decode one stream; 0: all that the model has
     drafts: bool = False  # guess at the next tokens of a text that repeats itself; a built engine only
     repack: bool = False  # lay the weights out for this CPU while they are read, into memory of the engine's own; ik only
+    draft_model: bool = False  # guess with the smaller model that the model names; llama.cpp only
+    cache_type: CacheType = "f16"  # of keys and values
+
+    @property
+    def guesses(self) -> bool:
+        """Whether it puts tokens to the model that nobody has sampled."""
+        return self.drafts or self.draft_model
 
     @property
     def is_last_resort(self) -> bool:
@@ -54,6 +65,7 @@ class Kind:
     flags: Callable[[LlamaSpec, Listen, bool], Iterator[str]] | None = None
     lacks: frozenset[Feature] = frozenset()
     flag_sets: tuple[FlagSet, ...] = (DEFAULT_FLAGS,)  # those worth a check, what asks most of the engine first
+    draft_flags: tuple[FlagSet, ...] = ()  # and, of a model that names a smaller one to guess for it, these before them
     has_unix_sockets: bool = True
     is_endless: bool = True  # whether it takes -1 tokens as without end
     # Tokens of prompts taken in at once on a CPU. An engine hears of a client that left between two batches; larger ones gain
@@ -61,10 +73,13 @@ class Kind:
     cpu_batch: int = 64
     takes_last_slot: bool = True  # for a new prompt, of slots that were never used; else the first
 
-    def next_to_try(self, tried: Mapping[FlagSet, bool]) -> FlagSet | None:
-        """The next flag set that is worth a check, None when enough is known. `tried`: which were, and whether they passed."""
+    def next_to_try(self, tried: Mapping[FlagSet, bool], *, has_draft: bool = False) -> FlagSet | None:
+        """The next flag set that is worth a check, None when enough is known. `tried`: which were, and whether they passed.
+
+        `has_draft`: the model names a smaller one that can guess for it.
+        """
         is_enough = any(tried.values())
-        left = (flags for flags in self.flag_sets if flags not in tried)
+        left = (flags for flags in (*(self.draft_flags if has_draft else ()), *self.flag_sets) if flags not in tried)
         return next((flags for flags in left if not (is_enough and flags.is_last_resort)), None)
 
 
@@ -73,13 +88,15 @@ LLAMA_CPP = Kind(
     "llama.cpp",
     flags=llama_cpp_flags,
     lacks=frozenset({Feature.LLGUIDANCE, Feature.EMBEDDINGS}),
-    flag_sets=(FlagSet(drafts=True), DEFAULT_FLAGS, FlagSet(False)),
+    flag_sets=(FlagSet(True, drafts=True, cache_type="q8_0"), FlagSet(drafts=True), DEFAULT_FLAGS, FlagSet(False)),
+    draft_flags=(FlagSet(drafts=True, draft_model=True),),
 )
 IK = Kind(
     "ik",
     flags=ik_flags,
     lacks=frozenset(Feature),
     flag_sets=(
+        FlagSet(True, drafts=True, repack=True, cache_type="q8_0"),
         FlagSet(True, drafts=True, repack=True),
         FlagSet(True, repack=True),
         FlagSet(True, drafts=True),

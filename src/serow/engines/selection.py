@@ -72,7 +72,7 @@ class Selection:
             for check in self._checks.about(engine, model)
             if check.passed
             and check.flags.num_parallel >= self._num_parallel
-            and (self._drafts or not check.flags.drafts)
+            and (self._drafts or not check.flags.guesses)
             and check not in self._disproved
         ]
 

@@ -123,7 +123,7 @@ class Upkeep:
 
     def _is_known(self, job: _Job) -> bool:
         tried = {result.flags: result.passed for result in self._checks.about(job.engine, job.model)}
-        return job.engine.kind.next_to_try(tried) is None
+        return job.engine.kind.next_to_try(tried, has_draft=job.model.can_be_guessed_for) is None
 
     async def _try(self, job: _Job) -> bool:
         """Check until it is done or somebody asks for something; whether it is done."""

@@ -73,7 +73,18 @@ async def answer(task: Task, runner: TextRunner, load_duration: int, toolbox: To
     judge = None if _is_called(plan, completion) else task.judge
     verdict = await judge(completion.response, completion.usage.done_reason == "length") if judge else None
     unfit = await plan.calling.unfit(completion.calls) if plan.calling else _not_called(task)
-    yield _done(replace(task, warnings=(*task.warnings, *unfit)), prompt, completion, load_duration, context, verdict)
+    told = (*task.warnings, *unfit, *_not_guessed(task, runner))
+    yield _done(replace(task, warnings=told), prompt, completion, load_duration, context, verdict)
+
+
+def _not_guessed(task: Task, runner: TextRunner) -> list[str]:
+    """What is to be said of guesses that were asked for from an engine that makes none."""
+    wanted = [name for name in ("draft_num_predict", "num_draft") if (task.ask.options.get(name) or 0) > 0]
+    if task.model.is_remote or runner.num_draft:
+        return []
+    why = task.model.draft.refusal if task.model.draft else ""
+    reason = f"its draft can't guess for it: {why}" if why else "no check of an engine that guesses has seen it pay"
+    return [f'option "{name}" was ignored: nothing is guessed of "{task.ask.model}", {reason}' for name in wanted]
 
 
 def _not_called(task: Task) -> list[str]:
@@ -266,8 +277,6 @@ def _unused(task: Task) -> list[str]:
         unused.append(f'"{ask.model}" does not support thinking: it answers without')
     if model.is_remote:
         unused += _unused_elsewhere(task)
-    elif "draft_num_predict" in ask.options:
-        unused.append('option "draft_num_predict" was ignored: the engine drafts no tokens')
     if isinstance(ask.prompt, Raw) and "suffix" in ask.given:
         unused.append('"suffix" was ignored: a raw prompt goes to the model as it is')
     if isinstance(ask.prompt, Insert):

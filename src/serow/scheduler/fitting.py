@@ -26,7 +26,7 @@ class Room(Struct, frozen=True):
 
 def on_one(need: Need, rooms: Sequence[Room], number: int) -> tuple[Use, ...]:
     """So many layers on one device, the one with the least room that suffices; nothing where none does."""
-    needed = need.total(number) + need.compute + need.first
+    needed = need.total(number) + need.compute + need.beside
     room = min((room for room in rooms if needed + room.context <= room.free), key=lambda room: room.free, default=None)
     return (_use(need, room, 0, number, number, is_first=True),) if room else ()
 
@@ -57,7 +57,7 @@ def by_kind(rooms: Sequence[Room]) -> Iterator[list[Room]]:
 
 def _room_for_layers(need: Need, rooms: Sequence[Room]) -> list[int]:
     """What each has beside the buffer to work in; the first holds the projector too."""
-    return [room.free - room.context - need.compute - (need.first if place == 0 else 0) for place, room in enumerate(rooms)]
+    return [room.free - room.context - need.compute - (need.beside if place == 0 else 0) for place, room in enumerate(rooms)]
 
 
 def _split(need: Need, rooms: Sequence[Room], number: int) -> tuple[Use, ...]:
@@ -122,7 +122,7 @@ def _use(need: Need, room: Room, at: int, count: int, number: int, *, is_first: 
         name=room.name,
         layers=count,
         weights=sum(need.weights[begin : begin + count]) + (need.first if is_first else 0),
-        cache=sum(need.cache[begin : begin + count]),
+        cache=sum(need.cache[begin : begin + count]) + (need.first_cache if is_first else 0),
         compute=need.compute,
     )
 

@@ -101,8 +101,8 @@ class Hardware:
         await self.measure(others)
         request = resident.request
         choice = Choice(request.engine, request.flags)
-        lesson, flash_attention = self.lesson(request.model, choice), request.flags.flash_attention
-        need = estimate(request.model, request.options, request.num_parallel, lesson, flash_attention=flash_attention)
+        lesson = self.lesson(request.model, choice)
+        need = estimate(request.model, request.options, request.num_parallel, lesson, request.flags)
         used = {use.id for use in request.uses}
         rooms = []
         for room in self.rooms(request.model, choice):

@@ -12,8 +12,10 @@ from itertools import accumulate
 
 from serow.devices.device import Kind
 from serow.devices.use import Use
+from serow.engines.kinds import DEFAULT_FLAGS, FlagSet
 from serow.engines.llamacpp.spec import DEFAULT_BATCH
 from serow.options import LoadOptions
+from serow.store.layers import Layers
 from serow.store.model import Model
 
 PROCESS = 64 << 20  # bytes of an engine beside weights and contexts; measured: 27 MiB to 148 MiB
@@ -28,13 +30,22 @@ _CONTEXT: dict[Kind, int] = {"cuda": 400 << 20, "rocm": 400 << 20, "sycl": 200 <
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes. The last of the layers is the output. `first`: on the first device besides; `host`: in main memory in any case."""
+    """Bytes. The last of the layers is the output. `first`, `first_cache`: on the first device besides.
+
+    `host`: in main memory in any case.
+    """
 
     weights: tuple[int, ...]
     cache: tuple[int, ...]
     compute: int
     first: int = 0
+    first_cache: int = 0
     host: int = 0
+
+    @property
+    def beside(self) -> int:
+        """What the first device holds beside layers."""
+        return self.first + self.first_cache
 
     @property
     def count(self) -> int:
@@ -92,40 +103,69 @@ class Lessons:
 _MOST_LESSONS = 1024
 
 
-def estimate(
-    model: Model, options: LoadOptions, num_parallel: int, lesson: int = 0, *, flash_attention: bool | None = None
-) -> Need:
+def estimate(model: Model, options: LoadOptions, num_parallel: int, lesson: int = 0, flags: FlagSet = DEFAULT_FLAGS) -> Need:
     """What a model takes with such a context and so many slots; `lesson` bytes more to work in than is usual."""
     if model.is_image:
         largest = model.size * _LARGEST // 10
         compute = max(0, model.size // _DRAWING + lesson)
         return Need((model.size - largest, largest), (0, 0), compute, host=PIPELINE_PROCESS)
     if not model.layers.count:
-        cache = model.kv_bytes * options.num_ctx * num_parallel
+        cache = cache_bytes(model, flags) * options.num_ctx * num_parallel
         return Need((model.size,), (cache,), max(0, lesson), host=PROCESS)
     batch = min(max(options.num_batch, 1), DEFAULT_BATCH)
-    compute = batch * _worked_in(model, options.num_ctx, has_flash_attention=flash_attention is not False)
+    has_flash_attention = flags.flash_attention is not False
+    compute = batch * _worked_in(model.layers, model.embedding_length, options.num_ctx, has_flash_attention=has_flash_attention)
+    guesser = _guessing(model, options.num_ctx, batch, flags)
     return Need(
         weights=(*model.layers.blocks, model.layers.output),
-        cache=(*(num_parallel * size for size in _cache(model, options.num_ctx, batch)), 0),
+        cache=(*(num_parallel * size for size in _cache(model.layers, options.num_ctx, batch, flags)), 0),
         compute=max(0, compute + lesson),
-        first=model.projector_size,
-        host=PROCESS + model.layers.input + num_parallel * model.vocab_size * _NUMBER,
+        first=model.projector_size + guesser.first,
+        first_cache=num_parallel * guesser.first_cache,
+        host=PROCESS + model.layers.input + num_parallel * model.vocab_size * _NUMBER + guesser.host,
     )
 
 
-def _worked_in(model: Model, num_ctx: int, *, has_flash_attention: bool) -> int:
+def _guessing(model: Model, num_ctx: int, batch: int, flags: FlagSet) -> Need:
+    """What a smaller model that guesses takes besides, its cache for one slot: it lies on one device as a whole."""
+    draft = model.draft if flags.draft_model else None
+    if draft is None:
+        return Need((), (), 0)
+    layers = draft.layers
+    has_flash_attention = flags.flash_attention is not False
+    worked_in = _worked_in(layers, draft.embedding_length, num_ctx, has_flash_attention=has_flash_attention)
+    return Need(
+        (),
+        (),
+        0,
+        first=sum(layers.blocks) + layers.output + batch * worked_in,
+        first_cache=sum(_cache(layers, num_ctx, batch, flags)),
+        host=layers.input,
+    )
+
+
+def cache_bytes(model: Model, flags: FlagSet) -> int:
+    """Bytes of keys and values for one token of context, those of a smaller model that guesses with them."""
+    guessed = model.draft.kv_bytes if model.draft and flags.draft_model else 0
+    return _packed(model.kv_bytes + guessed, flags)
+
+
+def _packed(size: int, flags: FlagSet) -> int:
+    """What keys and values of so many bytes in 16 bits take: 32 numbers of 8 bits have 2 bytes more for their scale."""
+    return size * 17 // 32 if flags.cache_type == "q8_0" else size
+
+
+def _worked_in(layers: Layers, embedding_length: int, num_ctx: int, *, has_flash_attention: bool) -> int:
     """Bytes for one token of a prompt. Without flash attention each head looks at the whole context at once."""
     if has_flash_attention:
-        return model.layers.width * _NUMBER + num_ctx * _MASK
-    looking = 13 * model.embedding_length // 2 + num_ctx * (model.layers.heads + 1)
-    return max(model.layers.width, looking) * _NUMBER
+        return layers.width * _NUMBER + num_ctx * _MASK
+    looking = 13 * embedding_length // 2 + num_ctx * (layers.heads + 1)
+    return max(layers.width, looking) * _NUMBER
 
 
-def _cache(model: Model, num_ctx: int, batch: int) -> list[int]:
+def _cache(layers: Layers, num_ctx: int, batch: int, flags: FlagSet) -> list[int]:
     """Bytes of each block's keys and values for one slot; what looks back over a window keeps that and a batch."""
-    layers = model.layers
     return [
-        size * (min(num_ctx, -(-(window + batch) // _BLOCK) * _BLOCK) if window else num_ctx)
+        _packed(size, flags) * (min(num_ctx, -(-(window + batch) // _BLOCK) * _BLOCK) if window else num_ctx)
         for size, window in zip(layers.cache, layers.windows, strict=True)
     ]

@@ -86,7 +86,7 @@ def _cleared(need: Need, rooms: Sequence[Room], residents: Sequence[Resident], n
     there = [resident for resident in residents if not names.isdisjoint(resident.memory.devices)]
     held = [[resident.memory.on(room.id) for room in rooms] for resident in there]
     cleared = list(accumulate(held, _added, initial=[room.free for room in rooms]))  # once so many of the first are gone
-    least = need.total(number) + need.compute + need.first
+    least = need.total(number) + need.compute + need.beside
 
     def uses(free: Sequence[int]) -> tuple[Use, ...]:
         if sum(free) < least:  # most ways are too little whatever is split

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from serow.devices.use import Use as DeviceUse
+from serow.engines.kinds import DEFAULT_FLAGS, FlagSet
 from serow.engines.llamacpp.spec import prompt_cache_size, whole_blocks
 from serow.engines.selection import WHEEL_CHOICE, Choice
 from serow.errors import RequestError
 from serow.options import LoadOptions
 from serow.scheduler.fitting import Room, freed, with_slots
 from serow.scheduler.footprint import Footprint
-from serow.scheduler.need import PIPELINE_PROCESS, PROCESS, Need, estimate
+from serow.scheduler.need import PIPELINE_PROCESS, PROCESS, Need, cache_bytes, estimate
 from serow.scheduler.placement import Placement, Wish, place
 from serow.scheduler.resident import Demand, Resident, State
 from serow.settings import Settings
@@ -136,8 +137,11 @@ class _Wanted:
 
     def need(self, num_parallel: int, lesson: int) -> Need:
         """What it takes with so many slots."""
-        flash_attention = self.choice.flags.flash_attention
-        return estimate(self.model, self.options, num_parallel, lesson, flash_attention=flash_attention)
+        return estimate(self.model, self.options, num_parallel, lesson, self.choice.flags)
+
+    def main(self, num_parallel: int) -> int:
+        """Bytes of main memory where no device holds anything."""
+        return memory_needed(self.model, self.options, num_parallel, self.choice.flags)
 
 
 def _load(wanted: _Wanted, own: list[Resident], residents: Sequence[Resident], machine: Machine) -> Decision:
@@ -171,8 +175,7 @@ def _make_room(
         after.append(leavers.pop(0))
     left = room(free, residents, after)
     num_parallel = choose_parallel(model, options, wanted.choice, left, settings)
-    least = memory_needed(model, options, least_parallel(model, settings))
-    memory = needed + memory_needed(model, options, num_parallel) - least
+    memory = needed + wanted.main(num_parallel) - wanted.main(least_parallel(model, settings))
     cache = choose_prompt_cache(model, left - memory)
     return Load(options, num_parallel, memory + cache, tuple(after), wanted.choice, cache)
 
@@ -181,7 +184,7 @@ def _main(wanted: _Wanted, need: Need, rooms: Sequence[Room], placed: Placement)
     """Bytes of main memory, devices that share it included."""
     least = least_parallel(wanted.model, wanted.settings)
     if not rooms or not placed.uses:
-        return memory_needed(wanted.model, wanted.options, least)
+        return wanted.main(least)
     shared = {room.id for room in rooms if room.is_shared}
     return need.main(placed.layers) + sum(use.size for use in placed.uses if use.id in shared)
 
@@ -247,7 +250,7 @@ def _words(wanted: _Wanted, need: Need, rooms: Sequence[Room], placed: Placement
     if wanted.model.is_image and placed.layers:
         where = "with its parts taking turns on the device"
     free = ", ".join(f"{room.name or room.handle} has {_mib(room.free)} to plan with" for room in rooms)
-    needed = _mib(sum(need.layers(asked)) + need.compute + need.first + max(room.context for room in rooms))
+    needed = _mib(sum(need.layers(asked)) + need.compute + need.beside + max(room.context for room in rooms))
     name = wanted.model.name.display_shortest
     help = "" if wanted.model.is_image else "a smaller num_ctx, SEROW_NUM_PARALLEL=1 or "
     return (f"{name} runs {where}: it needs {needed}, {free}; {help}other models unloaded would help",)
@@ -320,8 +323,8 @@ def choose_parallel(model: Model, options: LoadOptions, choice: Choice, availabl
     """How many requests run together (LIFE-02): as set, or as many contexts as a modest share of the memory holds."""
     if model.is_image or settings.num_parallel:
         return least_parallel(model, settings)
-    slot = max(model.kv_bytes * options.num_ctx, 1)
-    spare = available - memory_needed(model, options, 0)
+    slot = max(cache_bytes(model, choice.flags) * options.num_ctx, 1)
+    spare = available - memory_needed(model, options, 0, choice.flags)
     return max(1, min(choice.flags.num_parallel, spare // _SHARE // slot))
 
 
@@ -331,7 +334,8 @@ def choose_prompt_cache(model: Model, spare: int) -> int:
     return share >> 20 << 20
 
 
-def memory_needed(model: Model, options: LoadOptions, num_parallel: int) -> int:
-    """Estimate in bytes: files, a context for each slot, the process itself."""
+def memory_needed(model: Model, options: LoadOptions, num_parallel: int, flags: FlagSet = DEFAULT_FLAGS) -> int:
+    """Estimate in bytes: files, a context for each slot, the process itself; a smaller model only where it guesses."""
     process = PIPELINE_PROCESS if model.is_image else PROCESS
-    return model.size + model.kv_bytes * options.num_ctx * num_parallel + process
+    unused = model.draft.size if model.draft and not flags.draft_model else 0
+    return model.size - unused + cache_bytes(model, flags) * options.num_ctx * num_parallel + process

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from serow.errors import ModelFileError
+from serow.errors import ModelFileError, StoreError
 from serow.options import parse_options
 from serow.store import layouts, pipeline
 from serow.store import manifest as media
@@ -16,6 +16,7 @@ from serow.store.blobs import Blobs
 from serow.store.capabilities import capabilities
 from serow.store.engine_address import is_remote
 from serow.store.folder import LORAS, check_path
+from serow.store.guesser import Guesser
 from serow.store.heads import Heads
 from serow.store.links import is_linked
 from serow.store.manifest import Config, Layer, Manifest, Message, decode, decode_config, decode_manifest
@@ -131,7 +132,7 @@ class Assembler:
             projector=None if projector is None else self.blobs.path(projector.digest),
             projector_size=0 if projector is None else projector.size,
             adapters=tuple(self.blobs.path(adapter.digest) for adapter in manifest.all(media.ADAPTER)),
-            draft=None if draft is None else self.blobs.path(draft.digest),
+            draft=None if draft is None else self._guesser(path, draft),
             template=parts.template,
             chat_template=weights.chat_template,
             parent_model=layer.parent,
@@ -150,6 +151,16 @@ class Assembler:
             linked=tuple(each.digest for each in manifest.layers if is_linked(self.blobs.path(each.digest))),
             refusal=layouts.refusal(shared["name"].display_shortest, weights.instead) or _no_turns(config, parts, weights),
         )
+
+    def _guesser(self, weights: Path, layer: Layer) -> Guesser:
+        """The draft, which keeps no model from being run without it."""
+        path = self.blobs.path(layer.digest)
+        try:
+            found = self.heads.describe(path)
+            refusal = self.heads.misfit(weights, path)
+        except (ModelFileError, StoreError) as error:
+            return Guesser(path, layer.size, refusal=str(error))
+        return Guesser(path, layer.size, found.kv_bytes, found.embedding_length, found.layers, refusal)
 
     def _image_model(self, shared: dict[str, Any], files: list[Layer], config: Config) -> Model:
         folder = lay_out(_checked(files), self.blobs, self.folders / folder_name(files))
@@ -252,6 +263,17 @@ def _details(config: Config, parent: str, weights: Weights | None = None) -> Mod
         families=config.model_families or ([family] if family else None),
         parameter_size=config.model_type or (weights.parameter_size if weights else ""),
         quantization_level=config.file_type or (weights.file_type if weights else ""),
+    )
+
+
+def config_of(weights: Weights) -> Config:
+    """What a file says of a model that is made of it."""
+    return Config(
+        model_format="gguf",
+        model_family=weights.architecture,
+        model_families=[weights.architecture],
+        model_type=weights.parameter_size,
+        file_type=weights.file_type,
     )
 
 

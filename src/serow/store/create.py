@@ -15,15 +15,15 @@ from serow.errors import ModelFileError, RequestError
 from serow.store import gguf, picture, pipeline, split, text_folder
 from serow.store import manifest as media
 from serow.store.adapter import check_fit
-from serow.store.assembly import Parts
+from serow.store.assembly import Parts, config_of
 from serow.store.blobs import Blobs, hex_of
 from serow.store.folder import INDEX, SINGLE
+from serow.store.guesser import NO_VOCABULARY
 from serow.store.heads import Heads
 from serow.store.manifest import Config, Layer, encode, encode_config
 from serow.store.name import Name
-from serow.store.recipe import Recipe
+from serow.store.recipe import Recipe, as_stored
 from serow.store.remote import RemoteFiles
-from serow.store.weights import Weights
 
 __all__ = ["Draft", "Recipe"]
 
@@ -133,9 +133,10 @@ class Draft:
         weights = self._heads.describe(self._blobs.path(digest))
         self._entries.insert(0, Entry(Layer(media_type=media.WEIGHTS, digest=digest, size=self._blobs.size(digest))))
         self._config = msgspec.structs.replace(
-            _config_of(weights), **{name: value for name, value in msgspec.structs.asdict(self._config).items() if value}
+            config_of(weights), **{name: value for name, value in msgspec.structs.asdict(self._config).items() if value}
         )
         self._check_adapters()
+        self._check_draft()
 
     def replace(self, old: Sequence[Layer], digest: str, size: int) -> None:
         """Take one file for others, the same numbers packed in another way. Raises ModelFileError."""
@@ -181,7 +182,7 @@ class Draft:
             self._add_folder(files)
             return
         self._refuse_others(files)
-        parts = _parts(files)
+        parts = split.numbers(files)
         for path, digest in sorted(files.items()):
             self.parsed += 1
             if (number := parts.get(path)) is not None:
@@ -192,7 +193,7 @@ class Draft:
         if len(weights) != max(1, len(parts)):
             raise ModelFileError("the files must hold exactly one model, and its projector if it has one")
         if parts:
-            self._config = _config_of(self._heads.describe(*(self._blobs.path(layer.digest) for layer in weights)))
+            self._config = config_of(self._heads.describe(*(self._blobs.path(layer.digest) for layer in weights)))
 
     def _add_remote(self, recipe: Recipe) -> None:
         """The files of a tokenizer, and where the engine is."""
@@ -232,7 +233,7 @@ class Draft:
         digest = self._present(digest, path)
         weights = self._heads.describe(self._blobs.path(digest))
         if weights.kind == "model":
-            self._config = _config_of(weights)
+            self._config = config_of(weights)
         self._entries.append(Entry(Layer(media_type=_MEDIA_TYPES[weights.kind], digest=digest, size=self._blobs.size(digest))))
 
     def _add_part(self, path: str, digest: str, number: int, count: int) -> None:
@@ -307,6 +308,17 @@ class Draft:
         self._entries.append(Entry(layer))
         draft = {"model_format": "gguf", "architecture": weights.architecture}
         self._config = msgspec.structs.replace(self._config, draft=draft)
+        self._check_draft()
+
+    def _check_draft(self) -> None:
+        """Refuse a draft that has other tokens than the weights; one without any is kept for Ollama, and told."""
+        files = [self._blobs.path(layer.digest) for kind in (media.WEIGHTS, media.DRAFT) for layer in self._all(kind)[:1]]
+        words = self._heads.misfit(*files) if len(files) == 2 else ""
+        if words == NO_VOCABULARY:
+            self.warnings.append(f"draft: {words}")
+        elif words:
+            hint = "a draft is a smaller model of the same family, with the same vocabulary"
+            raise ModelFileError(f"the draft can't guess for the model: {words}", hint=hint)
 
     def _add_texts(self, recipe: Recipe) -> None:
         """Lay the recipe's texts over those of the base."""
@@ -321,7 +333,7 @@ class Draft:
         weights = {**(inherited.get("adapters") or {}), **(recipe.parameters.get("adapters") or {})}
         if weights and not self._all(media.PIPELINE_FILE, media.TENSOR):
             raise ModelFileError("only adapters of image models have weights")
-        parameters = _as_stored({**inherited, **recipe.parameters, **({"adapters": weights} if weights else {})})
+        parameters = as_stored({**inherited, **recipe.parameters, **({"adapters": weights} if weights else {})})
         if parameters:
             self._replace(encode(parameters), media.PARAMS)
         elif inherited:
@@ -332,16 +344,7 @@ class Draft:
 
     def _add_info(self, recipe: Recipe) -> None:
         """What the recipe says of the model itself."""
-        said = {name: getattr(recipe, name) for name in ("renderer", "parser", "requires") if getattr(recipe, name)}
-        said |= {name: None for name in ("renderer", "parser", "requires", "draft") if name in recipe.dropped}
-        info = dict(recipe.info)
-        said |= {name: info[name] for name in ("base_name", "capabilities") if name in info}
-        said |= {name: int(info[name]) for name in ("context_length", "embedding_length") if name in info}
-        if family := info.get("model_family"):
-            said |= {"model_family": family, "model_families": [family]}
-        said |= {"model_type": info["parameter_size"]} if "parameter_size" in info else {}
-        said |= {"file_type": info["quantization_level"]} if "quantization_level" in info else {}
-        self._config = msgspec.structs.replace(self._config, **said)
+        self._config = msgspec.structs.replace(self._config, **recipe.said)
 
     def _add_pipeline(self, files: Mapping[str, str]) -> None:
         present = {path: self._present(digest, path) for path, digest in files.items()}
@@ -395,35 +398,3 @@ _TEXTS = {
     "draft": (media.DRAFT,),
 }
 DROPPABLE = (*_TEXTS, "renderer", "parser", "requires")  # what null in a request leaves out
-
-
-def _parts(files: Mapping[str, str]) -> dict[str, int]:
-    """The files of a split model, with the number of each; raises ModelFileError for a set that is not whole."""
-    matches = {path: match for path in files if (match := split.NAME.fullmatch(path))}
-    if not matches:
-        return {}
-    sets = {(match[1], match[3]) for match in matches.values()}
-    if len(sets) > 1:
-        raise ModelFileError("the files belong to more than one split model")
-    count = int(next(iter(sets))[1])
-    if len(matches) != count or {int(match[2]) for match in matches.values()} != set(range(1, count + 1)):
-        raise ModelFileError(f'split GGUF "{min(matches)}" has {len(matches)} shards, expected {count}')
-    return {path: int(match[2]) for path, match in matches.items()}
-
-
-def _config_of(weights: Weights) -> Config:
-    return Config(
-        model_format="gguf",
-        model_family=weights.architecture,
-        model_families=[weights.architecture],
-        model_type=weights.parameter_size,
-        file_type=weights.file_type,
-    )
-
-
-def _as_stored(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters as Ollama writes them: sorted, `stop` a list, whole numbers without a fraction, none that are null."""
-    stored = {name: parameters[name] for name in sorted(parameters) if parameters[name] is not None}
-    if isinstance(stored.get("stop"), str):
-        stored["stop"] = [stored["stop"]]
-    return {name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in stored.items()}

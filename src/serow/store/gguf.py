@@ -183,9 +183,7 @@ def elements(path: Path, array: Array, places: Sequence[int]) -> bytes:
 
     Raises ModelFileError for an array of anything else, StoreError.
     """
-    with disk_errors(), path.open("rb") as file:
-        file.seek(array.start - 12)  # its type and count stand before it
-        (kind,), data = struct.unpack("<I8x", file.read(12)), file.read(array.end - array.start)
+    kind, data = _raw(path, array)
     if kind == _STRING:
         wanted, last, at, found = set(places), max(places, default=-1), 0, list[bytes]()
         for place in range(last + 1):
@@ -198,6 +196,31 @@ def elements(path: Path, array: Array, places: Sequence[int]) -> bytes:
     else:
         raise ModelFileError("the file's vocabulary is of an unknown type")
     return struct.pack("<IQ", kind, len(found)) + b"".join(found)
+
+
+def _raw(path: Path, array: Array) -> tuple[int, bytes]:
+    """The type of an array's elements, and these as they lie in the file; raises StoreError."""
+    with disk_errors(), path.open("rb") as file:
+        file.seek(array.start - 12)  # its type and count stand before it
+        (kind,), data = struct.unpack("<I8x", file.read(12)), file.read(array.end - array.start)
+    return kind, data
+
+
+def begin_alike(one: Path, tokens: Array, other: Path, others: Array, skipped: int) -> bool:
+    """Whether two arrays hold the same strings up to the end of the shorter one, but for the first ones. Raises StoreError."""
+    first, second = [_behind(path, array, skipped) for path, array in ((one, tokens), (other, others))]
+    return first.startswith(second) if len(second) < len(first) else second.startswith(first)
+
+
+def _behind(path: Path, array: Array, skipped: int) -> bytes:
+    """An array of strings as it lies in the file, without the first ones."""
+    kind, data = _raw(path, array)
+    if kind != _STRING:
+        raise ModelFileError("the file's vocabulary is of an unknown type")
+    at = 0
+    for _ in range(min(skipped, array.count)):
+        at += _U64.size + _U64.unpack_from(data, at)[0]
+    return data[at:]
 
 
 def find_numbers(path: Path, array: Array, wanted: Sequence[int]) -> frozenset[int]:

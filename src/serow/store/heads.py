@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from serow.errors import LimitExceeded, ModelFileError
-from serow.store import safetensors, weights
+from serow.store import guesser, safetensors, weights
 from serow.store.blobs import disk_errors
 from serow.store.weights import Weights
 from serow.workers.pool import Limits, Pool
@@ -13,8 +13,16 @@ from serow.workers.pool import Limits, Pool
 LIMITS = Limits(cpu=5.0, memory=480 << 20)  # 40 MB of vocabulary, the most that is known, take 0.1 s
 _REMEMBERED = 1024  # files
 
+_Stamp = tuple[int, int]
 _Value = TypeVar("_Value")
 _Ts = TypeVarTuple("_Ts")
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Changes with the file."""
+    with disk_errors():
+        status = path.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 class Heads:
@@ -22,18 +30,27 @@ class Heads:
 
     def __init__(self, pool: Pool | None = None) -> None:
         self._pool = pool
-        self._known: dict[tuple[Path, ...], tuple[tuple[int, int], Weights]] = {}
+        self._known: dict[tuple[Path, ...], tuple[_Stamp, Weights]] = {}
+        self._misfits: dict[tuple[Path, Path], tuple[tuple[_Stamp, _Stamp], str]] = {}
 
     def describe(self, path: Path, *others: Path) -> Weights:
         """`weights.describe`; microseconds as long as the file is what it was: many models share one."""
-        with disk_errors():
-            status = path.stat()
-        stamp, known = (status.st_mtime_ns, status.st_size), self._known.get((path, *others))
+        stamp, known = _stamp(path), self._known.get((path, *others))
         if known is not None and known[0] == stamp:
             return known[1]
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[(path, *others)] = stamp, (found := self._read(weights.describe, path, others))
+        return found
+
+    def misfit(self, path: Path, draft: Path) -> str:
+        """`guesser.misfit`; remembered as long as both files are what they were."""
+        stamps, known = (_stamp(path), _stamp(draft)), self._misfits.get((path, draft))
+        if known is not None and known[0] == stamps:
+            return known[1]
+        if len(self._misfits) >= _REMEMBERED:
+            self._misfits.clear()
+        self._misfits[path, draft] = stamps, (found := self._read(guesser.misfit, path, draft))
         return found
 
     def describe_part(self, path: Path) -> Weights:

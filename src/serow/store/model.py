@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from serow.store.guesser import Guesser
 from serow.store.layers import Layers
 from serow.store.name import Name
 from serow.store.picture_defaults import Default
@@ -40,7 +41,7 @@ class Model:
     projector: Path | None = None
     projector_size: int = 0  # bytes
     adapters: tuple[Path, ...] = ()  # LoRA files over the weights
-    draft: Path | None = None  # the GGUF of a smaller model that guesses ahead
+    draft: Guesser | None = None  # a smaller model that guesses ahead
     template: str = ""  # Go text/template of the TEMPLATE layer, "" when there is none
     chat_template: str = ""  # the GGUF's own Jinja template, "" when there is none
     template_variables: dict[str, str] = field(default_factory=dict)  # for it, where no engine of ours renders it
@@ -71,6 +72,17 @@ class Model:
     picture_defaults: Mapping[str, Default] = field(default_factory=dict)  # of one that draws
     kv_bytes: int = 0  # bytes of key-value cache for one token of context (f16)
     layers: Layers = field(default_factory=Layers)  # what each takes; none of one that draws
+
+    @property
+    def can_be_guessed_for(self) -> bool:
+        """Whether it names a smaller model whose tokens are its own."""
+        return self.draft is not None and not self.draft.refusal and self.num_guessed != 0
+
+    @property
+    def num_guessed(self) -> int | None:
+        """How many tokens its Modelfile lets a draft guess at once; None where it says nothing."""
+        number = self.parameters.get("draft_num_predict", self.parameters.get("num_draft"))
+        return None if number is None else max(0, int(number))
 
     @property
     def is_remote(self) -> bool:

@@ -81,11 +81,24 @@ class Recipe:
         if self.parser and self.parser not in FAMILIES:
             yield f"parser: {bounds.quoted(self.parser)} is kept for Ollama and not known here"
         if self.draft_files or self.draft is not None:
-            yield f"{'draft' if self.draft else 'draft_files'}: kept for Ollama; no engine here guesses with a smaller model"
-        if self.parameters.get("draft_num_predict") is not None:
-            yield "parameters: draft_num_predict has no effect, the engine drafts no tokens"
+            check = "serow engine build llama.cpp, then serow engine check llama.cpp with this model"
+            yield f"{'draft' if self.draft else 'draft_files'}: used once a check has seen it pay: {check}"
         known = (*_INFO_TEXTS, *_INFO_NUMBERS, "capabilities")
         yield from (f"info: {bounds.quoted(name)} is not known" for name in self.info if name not in known)
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What it says of the model itself, as fields of the config."""
+        said = {name: getattr(self, name) for name in ("renderer", "parser", "requires") if getattr(self, name)}
+        said |= {name: None for name in ("renderer", "parser", "requires", "draft") if name in self.dropped}
+        info = self.info
+        said |= {name: info[name] for name in ("base_name", "capabilities") if name in info}
+        said |= {name: int(info[name]) for name in ("context_length", "embedding_length") if name in info}
+        if family := info.get("model_family"):
+            said |= {"model_family": family, "model_families": [family]}
+        said |= {"model_type": info["parameter_size"]} if "parameter_size" in info else {}
+        said |= {"file_type": info["quantization_level"]} if "quantization_level" in info else {}
+        return said
 
     def _check_sizes(self) -> None:
         """What is stored has to be readable again; raises RequestError."""
@@ -140,6 +153,14 @@ class Recipe:
                 raise RequestError(f"unsupported quantization type {bounds.quoted(wanted)} - supported types are {known}")
         if self.draft_quantize and not self.draft_files and self.draft is None:
             raise RequestError("--draft-quantize requires a DRAFT model")
+
+
+def as_stored(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as Ollama writes them: sorted, `stop` a list, whole numbers without a fraction, none that are null."""
+    stored = {name: parameters[name] for name in sorted(parameters) if parameters[name] is not None}
+    if isinstance(stored.get("stop"), str):
+        stored["stop"] = [stored["stop"]]
+    return {name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in stored.items()}
 
 
 def is_relative(path: str) -> bool:

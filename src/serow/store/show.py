@@ -123,7 +123,7 @@ def _commands(model: Model, system: str, parameters: Mapping[str, Any]) -> Itera
     if model.projector is not None:
         yield command("FROM", model.projector)
     if model.draft is not None:
-        yield command("DRAFT", model.draft)
+        yield command("DRAFT", model.draft.path)
     if model.template or not model.chat_template:  # the file's own would be hidden by a TEMPLATE
         yield command("TEMPLATE", model.template or _DEFAULT_TEMPLATE)
     if system:

@@ -5,10 +5,11 @@ each part says of itself is its place; manifests of other programs name no layer
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from serow.errors import ModelFileError
 from serow.store.manifest import WEIGHTS, Layer, Manifest
 
 NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL | re.ASCII)  # of a part: its set, its number, how many there are
@@ -20,6 +21,20 @@ def names_of(name: str) -> list[str]:
     if match is None or not 1 <= int(match[2]) <= int(match[3]):
         return [name]
     return [f"{match[1]}-{number:05}-of-{match[3]}.gguf" for number in range(1, int(match[3]) + 1)]
+
+
+def numbers(files: Mapping[str, str]) -> dict[str, int]:
+    """The files of a split model, with the number of each; raises ModelFileError for a set that is not whole."""
+    matches = {path: match for path in files if (match := NAME.fullmatch(path))}
+    if not matches:
+        return {}
+    sets = {(match[1], match[3]) for match in matches.values()}
+    if len(sets) > 1:
+        raise ModelFileError("the files belong to more than one split model")
+    count = int(next(iter(sets))[1])
+    if len(matches) != count or {int(match[2]) for match in matches.values()} != set(range(1, count + 1)):
+        raise ModelFileError(f'split GGUF "{min(matches)}" has {len(matches)} shards, expected {count}')
+    return {path: int(match[2]) for path, match in matches.items()}
 
 
 def parts_of(manifest: Manifest) -> list[Layer]:

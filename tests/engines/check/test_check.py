@@ -14,10 +14,11 @@ from msgspec.structs import astuple
 
 from serow.engines.check.baseline import NUM_TEXTS
 from serow.engines.check.check import NUM_STEPS, _worth_a_try, check
-from serow.engines.check.checks import Check
+from serow.engines.check.checks import Check, model_key
 from serow.engines.kinds import IK, KINDS, LLAMA_CPP, WHEEL, Engine, FlagSet
 from serow.errors import LoadError, RequestError
 from serow.settings import Settings
+from serow.store.guesser import Guesser
 from serow.store.model import Model
 from tests.engines import fake_server
 from tests.engines.check.test_checks import result as known
@@ -97,6 +98,30 @@ async def test_an_engine_that_guesses_must_guess_right_and_leave_the_text_as_it_
 ) -> None:
     monkeypatch.setenv("LLAMA_FAKE_FAULT", fault)
     (result,) = await results_of(fake(tmp_path, FlagSet(drafts=True)), think(zoo))
+    assert result.reason == reason
+
+
+@pytest.mark.parametrize(("refusal", "expected"), [("", [FlagSet(draft_model=True), TWO_SLOTS]), ("other tokens", [TWO_SLOTS])])
+def test_a_smaller_model_is_tried_where_its_tokens_are_the_models_own(zoo: Path, refusal: str, expected: list[FlagSet]) -> None:
+    kind = replace(LLAMA_CPP, flag_sets=(TWO_SLOTS,), draft_flags=(FlagSet(draft_model=True),))
+    request = load_request(zoo / "zoo-think.gguf", engine=Engine(kind), num_thread=1)
+    drafting = replace(request.model, draft=Guesser(Path("small"), 1, refusal=refusal))
+    tried, results = [], list[Check]()
+    for flags in _worth_a_try(replace(request, model=drafting), results):
+        tried.append(flags)
+        results.append(known(flags))
+    assert tried == expected
+    assert model_key(drafting) == f"{model_key(request.model)}+small"  # what was seen without it tells nothing of it
+
+
+@pytest.mark.parametrize(("fault", "reason"), DRAFTING[:2])
+async def test_a_smaller_model_has_to_guess_right_too(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
+) -> None:
+    monkeypatch.setenv("LLAMA_FAKE_FAULT", fault)
+    model = replace(think(zoo), draft=Guesser(zoo / "zoo-think.gguf", 1))
+    engine = fake(tmp_path, FlagSet(num_parallel=2, draft_model=True))
+    (result,) = await results_of(replace(engine, kind=replace(engine.kind, draft_flags=())), model)
     assert result.reason == reason
 
 

@@ -1,5 +1,6 @@
 """What an engine is started with: numbers within what it can bear, and both spellings the same."""
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,12 +11,15 @@ import msgspec
 import pytest
 
 from serow.devices.use import Use
+from serow.engines.base import LoadRequest
 from serow.engines.child import Listen
-from serow.engines.kinds import IK, Engine, FlagSet
+from serow.engines.kinds import IK, KINDS, LLAMA_CPP, Engine, FlagSet
 from serow.engines.llamacpp.flags import ik_flags, llama_cpp_flags
 from serow.engines.llamacpp.params import common_params, describe
+from serow.engines.llamacpp.request import completion_body
 from serow.engines.llamacpp.spec import LlamaSpec, batch_size, draft_sizes, physical_cores, usable_cores
-from tests.engines.llamacpp.engines import ZOO, load_request
+from serow.store.guesser import Guesser
+from tests.engines.llamacpp.engines import ZOO, completion, load_request
 
 HUGE = 2**63 - 1
 Flags = Callable[[LlamaSpec, Listen, bool], Iterator[str]]
@@ -76,22 +80,22 @@ def test_fewer_threads_decode_where_that_is_faster_unless_the_user_wishes_otherw
 @pytest.mark.parametrize(
     ("num_parallel", "options", "has_gpu", "expected"),
     [
-        (8, {}, False, (8, 15)),  # in batches of 128
-        (1, {}, False, (8, 15)),
-        (8, {"num_batch": 64}, False, (7, 7)),
-        (8, {"num_batch": 1024}, True, (8, 15)),
-        (32, {"num_batch": 32}, False, (0, 0)),
+        (8, {}, False, (8, 15, 0)),  # in batches of 128
+        (1, {}, False, (8, 15, 0)),
+        (8, {"num_batch": 64}, False, (7, 7, 0)),
+        (8, {"num_batch": 1024}, True, (8, 15, 0)),
+        (32, {"num_batch": 32}, False, (0, 0, 0)),
     ],
 )
 def test_the_guesses_of_all_slots_fit_in_a_batch(
-    num_parallel: int, options: dict[str, Any], has_gpu: bool, expected: tuple[int, int]
+    num_parallel: int, options: dict[str, Any], has_gpu: bool, expected: tuple[int, int, int]
 ) -> None:
     request = load_request(ZOO / "zoo-think.gguf", num_parallel=num_parallel, **options)
     spec = describe(replace(request, flags=FlagSet(drafts=True)))
     batch = batch_size(spec, has_gpu=has_gpu)
     assert draft_sizes(spec, batch) == expected
     assert num_parallel * (1 + expected[1]) <= batch
-    assert draft_sizes(describe(request), batch) == (0, 0)
+    assert draft_sizes(describe(request), batch) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(("use_mmap", "expected"), [(None, True), (False, True), (True, False)])
@@ -183,3 +187,77 @@ def test_an_engine_may_hold_far_more_than_is_planned_and_no_more(
 ) -> None:
     request = replace(load_request(ZOO / "zoo-think.gguf"), memory=memory, prompt_cache=prompt_cache, embeds=embeds)
     assert describe(request).memory_limit == limit
+
+
+def guessed_for(parameters: dict[str, Any] | None = None, refusal: str = "", **flags: Any) -> LoadRequest:
+    """A model that names a smaller one, in an engine that is to guess with it."""
+    request = load_request(ZOO / "zoo-think.gguf", num_parallel=2)
+    draft = Guesser(Path("small.gguf"), 1000, refusal=refusal)
+    model = replace(request.model, draft=draft, parameters=parameters or {})
+    return replace(request, model=model, flags=FlagSet(draft_model=True, **flags))
+
+
+def arguments_of(request: LoadRequest, flags: Flags = llama_cpp_flags) -> dict[str, str]:
+    """What the executable is told, the last of each name."""
+    told = list(flags(describe(request), Listen("/tmp/x.sock", 0, "key"), False))
+    return dict(itertools.pairwise(told))
+
+
+@pytest.mark.req("GEN-06", "DEV-09")
+@pytest.mark.parametrize(
+    ("parameters", "num_guess"), [({}, "8"), ({"draft_num_predict": 3}, "3"), ({"num_draft": 10**9}, "64")]
+)
+def test_a_smaller_model_guesses_so_many_tokens_as_the_modelfile_says_and_a_batch_holds(
+    parameters: dict[str, Any], num_guess: str
+) -> None:
+    told = arguments_of(guessed_for(parameters))
+    assert (told["--spec-type"], told["--spec-draft-model"], told["--spec-draft-n-max"]) == (
+        "draft-simple",
+        "small.gguf",
+        num_guess,
+    )
+    assert arguments_of(guessed_for(drafts=True))["--spec-type"] == "ngram-simple,draft-simple"
+
+
+@pytest.mark.req("DEV-04")
+def test_a_smaller_model_lies_on_the_first_device_or_on_none() -> None:
+    uses = tuple(Use(id=name, handle=name, layers=2) for name in ("CUDA0", "CUDA1"))
+    assert "--spec-draft-device" not in arguments_of(guessed_for())  # nobody has planned
+    for placed_on, device in ((uses, "CUDA0"), ((), "none")):
+        told = arguments_of(replace(guessed_for(), uses=placed_on, num_layers=5))
+        assert (told["--spec-draft-device"], told["--spec-draft-ngl"]) == (device, "all")
+
+
+@pytest.mark.req("GEN-06")
+@pytest.mark.parametrize(
+    "request_",
+    [
+        guessed_for(refusal="it has other tokens than the model"),
+        guessed_for({"draft_num_predict": 0}),
+        load_request(ZOO / "zoo-think.gguf"),
+    ],
+)
+def test_a_draft_that_can_not_guess_or_is_not_to_leaves_the_engine_as_it_is_without(request_: LoadRequest) -> None:
+    assert not {"--spec-type", "--spec-draft-model", "--spec-draft-n-max"} & arguments_of(request_).keys()
+    assert "--spec-draft-model" not in arguments_of(guessed_for(), ik_flags)  # which would guess with it in another way
+
+
+@pytest.mark.req("DEV-09")
+@pytest.mark.parametrize("flags", [llama_cpp_flags, ik_flags])
+def test_keys_and_values_are_kept_in_eight_bits_where_that_is_chosen(flags: Flags) -> None:
+    request = load_request(ZOO / "zoo-think.gguf")
+    told = arguments_of(replace(request, flags=FlagSet(True, cache_type="q8_0")), flags)
+    assert (told["--cache-type-k"], told["--cache-type-v"], told["--flash-attn"]) == ("q8_0", "q8_0", "on")
+    assert "--cache-type-k" not in arguments_of(request, flags)
+    assert all(each.flash_attention for kind in KINDS.values() for each in kind.flag_sets if each.cache_type != "f16")
+
+
+@pytest.mark.req("GEN-06")
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, None), ({"draft_num_predict": 0}, 0), ({"num_draft": 4}, 4), ({"num_draft": 4, "draft_num_predict": 2}, 2),
+     ({"draft_num_predict": -3}, 0), ({"num_draft": HUGE}, 2**31 - 1)],
+)  # fmt: skip
+def test_a_request_says_how_many_tokens_are_guessed_at_once(options: dict[str, int], expected: int | None) -> None:
+    body = completion_body(completion([1], **options), 512, LLAMA_CPP)
+    assert body.get("speculative.n_max") == expected

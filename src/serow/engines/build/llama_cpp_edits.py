@@ -10,4 +10,20 @@ LLAMA_CPP_EDITS = (
         "        const bool mostly_fail = stats.n_draft_tokens >= 64 && stats.n_draft_accepted < stats.n_draft_tokens/4;\n"
         "        if (!can_speculate() || task->params.sampling.n_probs > 0 || mostly_fail) {\n            return 0;",
     ),
+    # A request may say how many tokens are guessed at once, none included.
+    Edit(
+        "tools/server/server-task.h",
+        "    int32_t n_predict = -1;",
+        "    int32_t n_draft_max = INT32_MAX;\n    int32_t n_predict = -1;",
+    ),
+    Edit(
+        "tools/server/server-schema.cpp",
+        "    // TODO: to keep things simple, we disable speculative parameter adjustments for now\n",
+        '    add((new field_num("speculative.n_max", params.n_draft_max))\n        ->set_hard_limits(0, INT32_MAX));\n\n',
+    ),
+    Edit(
+        "tools/server/server-context.cpp",
+        "        int n_draft_max = n_ctx - prompt.n_tokens() - 2;\n",
+        "        int n_draft_max = std::min(n_ctx - prompt.n_tokens() - 2, task->params.n_draft_max);\n",
+    ),
 )

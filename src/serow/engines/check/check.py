@@ -100,7 +100,8 @@ def _worth_a_try(request: LoadRequest, results: Sequence[Check]) -> Iterator[Fla
     `results` grows by one for each that was tried. Decoding waits for the memory: threads beyond those that use all its
     bandwidth only wait for one another.
     """
-    while flags := request.engine.kind.next_to_try({result.flags: result.passed for result in results}):
+    kind, has_draft = request.engine.kind, request.model.can_be_guessed_for
+    while flags := kind.next_to_try({result.flags: result.passed for result in results}, has_draft=has_draft):
         yield flags
     fastest, num_thread = max(results, key=lambda result: result.speedup), physical_cores()
     if request.options.num_thread or not fastest.passed:

@@ -114,7 +114,7 @@ class _File(Struct, frozen=True):
 
 def model_key(model: Model) -> str:
     """What results of a model are kept by: the names of its files in the store, which are their digests."""
-    files = (model.weights, model.projector, *model.adapters)
+    files = (model.weights, model.projector, *model.adapters, model.draft and model.draft.path)
     return "+".join(file.name for file in files if file)
 
 

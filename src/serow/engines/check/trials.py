@@ -173,7 +173,7 @@ async def beyond(bench: Bench) -> None:
 
 async def drafts(bench: Bench) -> None:
     """Guesses are right at times and change no text: alone, with every slot at work, at its limit, beyond the context."""
-    if not bench.request.flags.drafts:
+    if not bench.request.flags.guesses:
         return
     wanted = [replace(each, num_predict=each.num_predict - number) for number, each in enumerate(bench.baseline.repeating)]
     wanted.append(bench.baseline.overflow())

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from serow.engines.child import Listen
 from serow.engines.llamacpp.spec import BUFFERS, DEFAULT_BATCH, ERRORS, LlamaSpec, batch_size, draft_sizes, whole_blocks
 
+_SURE = "0.75"  # how likely a guess has to be for the smaller model to go on
+
 
 def llama_cpp_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
     """The spec as arguments of llama.cpp's `llama-server`."""
     shared = _shared_flags(spec, listen, has_gpu, "--spec-ngram-simple-size")
-    yield from _spell(shared | _devices(spec) | {"--fit": "off", "--log-verbosity": BUFFERS if spec.devices else ERRORS})
+    told = {"--fit": "off", "--log-verbosity": BUFFERS if spec.devices else ERRORS}
+    yield from _spell(shared | _devices(spec) | _draft(spec, shared, has_gpu) | told)
     yield from _adapters(spec)
     if spec.projector and spec.devices == ():
         yield "--no-mmproj-offload"
@@ -40,7 +43,7 @@ def ik_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
 def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool, draft_size: str) -> dict[str, str | int]:
     """What both call by the same name, and drafts, the names of whose sizes begin with `draft_size`; "" is left out."""
     batch = batch_size(spec, has_gpu=has_gpu)
-    num_lookup, num_draft = draft_sizes(spec, batch)
+    sizes = draft_sizes(spec, batch)
     return {
         "--model": spec.weights,
         "--mmproj": spec.projector,
@@ -58,9 +61,11 @@ def _shared_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool, draft_size: st
         "--cache-ram": spec.prompt_cache,
         "--slot-save-path": spec.slots,
         "--flash-attn": spec.flash_attention_word,
-        "--spec-type": "ngram-simple" if num_draft else "",
-        f"{draft_size}-n": num_lookup or "",
-        f"{draft_size}-m": num_draft or "",
+        "--cache-type-k": spec.cache_type if spec.cache_type != "f16" else "",
+        "--cache-type-v": spec.cache_type if spec.cache_type != "f16" else "",
+        "--spec-type": "ngram-simple" if sizes.follow else "",
+        f"{draft_size}-n": sizes.lookup or "",
+        f"{draft_size}-m": sizes.follow or "",
     }
 
 
@@ -76,6 +81,24 @@ def _devices(spec: LlamaSpec) -> dict[str, str | int]:
         "--tensor-split": ",".join(map(str, spec.tensor_split)) if is_split else "",
         "--main-gpu": 0 if spec.devices else "",
     }
+
+
+def _draft(spec: LlamaSpec, shared: dict[str, str | int], has_gpu: bool) -> dict[str, str | int]:
+    """A smaller model that guesses where nothing has stood before; it lies as a whole on the first of the devices."""
+    num_guess = draft_sizes(spec, batch_size(spec, has_gpu=has_gpu)).guess
+    if not spec.draft or not num_guess:
+        return {}
+    flags: dict[str, str | int] = {
+        "--spec-type": ",".join(filter(None, (str(shared["--spec-type"]), "draft-simple"))),
+        "--spec-draft-model": spec.draft,
+        "--spec-draft-n-max": num_guess,
+        "--spec-draft-p-min": _SURE,
+        "--spec-draft-type-k": spec.cache_type,
+        "--spec-draft-type-v": spec.cache_type,
+    }
+    if spec.devices is None:
+        return flags
+    return flags | {"--spec-draft-device": spec.devices[0] if spec.devices else "none", "--spec-draft-ngl": "all"}
 
 
 def _adapters(spec: LlamaSpec) -> Iterator[str]:

@@ -9,6 +9,7 @@ from serow.engines.llamacpp.spec import (
     DEFAULT_BATCH,
     ERRORS,
     NUM_DRAFT,
+    NUM_GUESS,
     SMALLEST_BATCH,
     LlamaSpec,
     batch_size,
@@ -18,6 +19,7 @@ from serow.engines.llamacpp.spec import (
 )
 
 _MIB = 1 << 20
+_MOST_GUESSED = 64  # tokens at once
 _INT32 = 2**31 - 1
 
 
@@ -27,6 +29,7 @@ def describe(request: LoadRequest, slots: str = "", chat_template: str = "") -> 
     num_thread = min(options.num_thread, usable_cores()) if options.num_thread > 0 else physical_cores()
     split = tuple(use.layers for use in request.uses)
     checked = request.flags.num_thread if options.num_thread <= 0 else 0  # a wish comes before what was checked
+    draft = request.model.draft if request.flags.draft_model and request.model.can_be_guessed_for else None
     return LlamaSpec(
         kind=request.engine.name,
         executable=str(request.engine.executable or ""),
@@ -51,6 +54,11 @@ def describe(request: LoadRequest, slots: str = "", chat_template: str = "") -> 
         memory_limit=0 if request.embeds else memory_limit(request.memory, request.prompt_cache),
         flash_attention=request.flags.flash_attention,
         num_draft=NUM_DRAFT if request.flags.drafts else 0,
+        draft=str(draft.path) if draft else "",
+        num_guess=(NUM_GUESS if request.model.num_guessed is None else _within(request.model.num_guessed, 1, _MOST_GUESSED))
+        if draft
+        else 0,
+        cache_type=request.flags.cache_type,
         repack=request.flags.repack and options.use_mmap is not True,  # a wish comes before what was checked
         slots=slots,
         pooling=_pooling(request),

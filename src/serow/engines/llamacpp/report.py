@@ -31,7 +31,7 @@ class LoadReport:
     def __init__(self) -> None:
         self._line = bytearray()
         self._buffers: list[tuple[str, str, int]] = []  # name, part, bytes
-        self.num_layers = 0  # on devices, as told last
+        self.num_layers = 0  # on devices, as told first
         self.num_all = 0
 
     def feed(self, piece: bytes) -> None:
@@ -42,7 +42,7 @@ class LoadReport:
             self._read(line)
 
     def _read(self, line: bytes) -> None:
-        if match := _LAYERS.search(line):
+        if not self.num_all and (match := _LAYERS.search(line)):  # a smaller model that guesses tells its own behind it
             self.num_layers, self.num_all = int(match[1]), int(match[2])
         elif (match := _BUFFER.search(line)) and len(self._buffers) < _MOST:
             part = _PARTS.get((match[2] or b"").decode(), "compute")

@@ -71,6 +71,7 @@ def sampling_fields(options: Options, num_ctx: int) -> dict[str, Any]:
         "dry_penalty_last_n": _last_n(options.dry_penalty_last_n, num_ctx),
         "xtc_probability": _real(options.xtc_probability, 0, 1),
         "xtc_threshold": _real(options.xtc_threshold, 0, 1),
+        "speculative.n_max": _whole(options.most_guessed, 0, _INT32),
         "min_keep": _whole(options.min_keep, 0, _INT32),
         "logit_bias": [[token, _real(bias)] for token, bias in options.logit_bias],  # without it ik keeps the last request's
     }

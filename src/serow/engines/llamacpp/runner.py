@@ -21,6 +21,7 @@ from serow.engines.llamacpp.report import LoadReport
 from serow.engines.llamacpp.request import completion_body
 from serow.engines.llamacpp.slot_cache import SlotCache
 from serow.engines.llamacpp.slots import SlotKeeper
+from serow.engines.llamacpp.spec import batch_size, draft_sizes
 from serow.engines.llamacpp.special import SpecialTokens, without
 from serow.engines.llamacpp.template import ChatTemplate, refused
 from serow.engines.process import ChildProcess
@@ -83,7 +84,8 @@ class LlamaRunner:
         self._request = request
         self._settings = settings
         self._kind = request.engine.kind
-        place = slots.place(request) if slots and not request.embeds else None
+        # The state of a smaller model that guesses is not in the file of a slot, and it can't begin in the middle of a text.
+        place = slots.place(request) if slots and not request.embeds and not request.flags.draft_model else None
         self._slots = SlotKeeper(place, request, self._call)
         self._template = ChatTemplate(request.model.chat_template, is_used=templates is None)
         self._templates = templates
@@ -114,6 +116,12 @@ class LlamaRunner:
     def num_ctx(self) -> int:
         """Tokens that each slot really has: the engine rounds up to 256 and holds to the trained length."""
         return self._loaded.default_generation_settings.n_ctx
+
+    @property
+    def num_draft(self) -> int:
+        """Tokens that it guesses at once; 0 where it never guesses."""
+        spec = describe(self._request)
+        return draft_sizes(spec, batch_size(spec, has_gpu=bool(spec.has_gpu))).most
 
     @property
     def media_marker(self) -> str:

@@ -1,6 +1,7 @@
 """What a llama.cpp server is started with, whichever engine it is; `llama_params` and `llama_flags` spell it out."""
 
 import os
+from typing import NamedTuple
 
 import psutil
 from msgspec import Struct
@@ -10,6 +11,7 @@ ERRORS, BUFFERS = 1, 4  # what an engine logs: failures; what it loads, too, and
 _BLOCK = 256  # tokens
 SMALLEST_BATCH = 32  # below the number of slots, or 2, the engine aborts
 _SLACK = 1 << 30  # bytes
+NUM_GUESS = 8  # tokens that a smaller model guesses at once, where nothing else is asked for, as long as it is sure of them
 NUM_DRAFT = 15  # tokens that are guessed at once: of eight slots as many as a batch of 128 takes in
 _NUM_LOOKUP = 8  # tokens that must have stood in the text before; with fewer, other texts became slower (measured)
 
@@ -44,7 +46,10 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
     prompt_cache: int  # MiB of memory for prompts that left their slot
     memory_limit: int = 0  # bytes that it may hold beside mapped files, 0 for no limit
     flash_attention: bool | None  # None: as the engine decides
-    num_draft: int  # 0: nothing is guessed
+    num_draft: int  # 0: nothing that stood there before is guessed
+    draft: str = ""  # the file of a smaller model that guesses, "" for none
+    num_guess: int = 0  # that it guesses at once
+    cache_type: str = "f16"  # of keys and values
     repack: bool = False  # the weights are laid out anew, in memory of the engine's own
     chat_template: str = ""  # in place of the model file's own, "" for that
     adapters: tuple[str, ...] = ()  # LoRA files, applied one after the other
@@ -88,13 +93,27 @@ def batch_size(spec: LlamaSpec, *, has_gpu: bool) -> int:
         return max(spec.num_batch, DEFAULT_BATCH)
     if has_gpu and spec.num_gpu != 0 and spec.devices != ():
         return spec.num_batch
-    return min(spec.num_batch, max(spec.cpu_batch, spec.num_parallel * (1 + spec.num_draft)))
+    return min(spec.num_batch, max(spec.cpu_batch, spec.num_parallel * (1 + max(spec.num_draft, spec.num_guess))))
 
 
-def draft_sizes(spec: LlamaSpec, batch: int) -> tuple[int, int]:
-    """Tokens to look up and to guess, so that the guesses of all slots fit in a batch: engines can't split them."""
-    num_draft = max(0, min(spec.num_draft, batch // spec.num_parallel - 1))
-    return min(_NUM_LOOKUP, num_draft), num_draft
+class DraftSizes(NamedTuple):
+    """Tokens: that have to have stood there before, what followed them, and what a smaller model guesses."""
+
+    lookup: int
+    follow: int
+    guess: int
+
+    @property
+    def most(self) -> int:
+        """How many are guessed at once."""
+        return max(self.follow, self.guess)
+
+
+def draft_sizes(spec: LlamaSpec, batch: int) -> DraftSizes:
+    """What fits in a batch with the guesses of all slots: engines can't split them."""
+    most = max(0, batch // spec.num_parallel - 1)
+    follow = min(spec.num_draft, most)
+    return DraftSizes(min(_NUM_LOOKUP, follow), follow, min(spec.num_guess, most))
 
 
 def whole_blocks(num_ctx: int) -> int:

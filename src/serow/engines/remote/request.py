@@ -13,7 +13,7 @@ from serow.options import Options
 UNUSED = (
     *("typical_p", "repeat_last_n", "num_keep", "mirostat", "mirostat_tau", "mirostat_eta", "min_keep", "deterministic"),
     *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "xtc_probability", "xtc_threshold"),
-    *("num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"),
+    *("num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict", "num_draft"),
 )
 _LARGEST_BIAS = 100.0  # of a logit, either way
 _INT64 = 2**63 - 1

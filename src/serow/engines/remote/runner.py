@@ -82,6 +82,7 @@ class RemoteRunner:
     pid = 0
     size = 0
     media_marker = ""
+    num_draft = 0
 
     def __init__(self, request: LoadRequest, settings: Settings, pool: Pool) -> None:
         self._model = request.model

@@ -350,7 +350,9 @@ def _engine(request: LoadRequest) -> dict[str, Any]:
         "num_thread": spec.num_thread,
         "num_batch": batch,
         "flash_attention": spec.flash_attention_word,
-        "num_draft": draft_sizes(spec, batch)[1],
+        "num_draft": draft_sizes(spec, batch).most,
+        "draft_model": bool(spec.draft),
+        "cache_type": spec.cache_type,
         "repack": spec.repack,
     }
 
