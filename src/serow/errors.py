@@ -22,6 +22,7 @@ SerowError                    500
   UnsupportedEncoding         415  a body that is packed in a way we don't unpack
   EngineError                 500  the engine's fault
     EngineDied                500  its process is gone
+      OutOfMemory             500  for want of memory
     LoadError                 500  it could not load the model
     BuildError                500  it could not be built on this machine (`engines.edit`)
     EngineUnreachable         502  one on another machine does not answer, or breaks off
@@ -190,6 +191,14 @@ class EngineError(SerowError):
 
 class EngineDied(EngineError):
     """The engine's process ended while it was needed."""
+
+
+class OutOfMemory(EngineDied):
+    """It ended for want of memory, in the middle of its work; `asked` bytes were wanted last, 0 where it does not say."""
+
+    def __init__(self, message: str, *, asked: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.asked = asked
 
 
 class LoadError(EngineError):

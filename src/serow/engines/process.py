@@ -61,6 +61,11 @@ def explain_exit(returncode: int, stderr: str) -> str:
     return f"the engine ended with {exit_name(returncode)} while it started"
 
 
+def explain_end(returncode: int, stderr: str) -> EngineDied:
+    """The error for a child that ended at work; `stderr` is the end of what it wrote."""
+    return EngineDied(f"the engine ended with {exit_name(returncode)}")
+
+
 def exit_name(returncode: int) -> str:
     """What ended a process: "signal 9", "status 1"."""
     number = -returncode if returncode < 0 else returncode - 128  # as a shell, and our launcher, tell a signal
@@ -81,6 +86,7 @@ class ChildProcess:
         load_timeout: float,
         stall_timeout: float = math.inf,
         explain: Callable[[int, str], str] = explain_exit,
+        explain_end: Callable[[int, str], EngineDied] = explain_end,
         may_use_unix_socket: bool = True,
         memory_limit: int = 0,
         hear: Callable[[bytes], None] = lambda piece: None,
@@ -91,6 +97,7 @@ class ChildProcess:
         self._load_timeout = load_timeout
         self._stall_timeout = stall_timeout
         self._explain = explain
+        self._explain_end = explain_end
         self._may_use_unix_socket = may_use_unix_socket
         self._memory_limit = memory_limit
         self._hear = hear
@@ -177,7 +184,7 @@ class ChildProcess:
         if self._fault:
             return EngineDied(self._fault)
         code = self._process.returncode if self._process else None
-        return EngineDied("the engine is not running" if code is None else f"the engine ended with {exit_name(code)}")
+        return EngineDied("the engine is not running") if code is None else self._explain_end(code, self.stderr)
 
     async def _spawn(self) -> None:
         self._directory = SocketDirectory()

@@ -22,6 +22,7 @@ from serow.system.limits import family
 _PATIENCE = 5.0  # seconds that a decision waits for a measurement, and an unload for its memory
 _HOLDS = 1.0  # seconds that a measurement is good for
 _POLL = 0.1
+_MORE = 256 << 20  # bytes to work in that a model gets at least where it ran out of them
 _BACK = 0.9  # part of what a model held that has to be free again: others go on working meanwhile
 _log = logging.getLogger(__name__)
 
@@ -89,11 +90,16 @@ class Hardware:
 
     def lesson(self, model: Model, choice: Choice) -> int:
         """What the model worked in beyond its estimate when it was loaded last."""
-        return self._lessons.compute.get(_key(model, choice), 0)
+        return self._lessons.lesson(_key(model, choice))
 
     def learn(self, request: LoadRequest, taken: tuple[Use, ...]) -> None:
         """A load has shown what it takes."""
         self._lessons.learn(_key(request.model, Choice(request.engine, request.flags)), request.uses, taken)
+
+    def learn_shortage(self, request: LoadRequest, asked: int) -> None:
+        """It ran out of memory at work: it is planned with more room from now on."""
+        if request.uses:
+            self._lessons.fall_short(_key(request.model, Choice(request.engine, request.flags)), max(asked, _MORE))
 
     async def smaller(self, resident: Resident, others: list[Resident], settings: Settings) -> LoadRequest | None:
         """The next smaller way to load what did not fit, by what is free now; None where there is none."""

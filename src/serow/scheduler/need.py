@@ -89,15 +89,28 @@ class Lessons:
     """What loads have taken beyond, or below, their estimate; by model and by kind of device."""
 
     compute: dict[tuple[object, ...], int] = field(default_factory=dict)  # bytes to add for the buffer to work in
+    spare: dict[tuple[object, ...], int] = field(default_factory=dict)  # bytes that were missing at work
     context: dict[Kind, int] = field(default_factory=lambda: dict(_CONTEXT))
 
     def learn(self, key: tuple[object, ...], planned: Sequence[Use], taken: Sequence[Use]) -> None:
         """Remember what the buffers came to: the largest one counts, for each device has the same."""
         if planned and taken:
-            known = self.compute.pop(key, 0)
-            self.compute[key] = known + max(use.compute for use in taken) - max(use.compute for use in planned)
-            if len(self.compute) > _MOST_LESSONS:
-                del self.compute[next(iter(self.compute))]
+            more = max(use.compute for use in taken) - max(use.compute for use in planned)
+            _add(self.compute, key, more + self.spare.get(key, 0))
+
+    def fall_short(self, key: tuple[object, ...], more: int) -> None:
+        """So many bytes more are to be free besides, whatever its buffers come to: it ran out of memory at work."""
+        _add(self.spare, key, more)
+
+    def lesson(self, key: tuple[object, ...]) -> int:
+        """Bytes that a model is planned with beyond its estimate."""
+        return self.compute.get(key, 0) + self.spare.get(key, 0)
+
+
+def _add(known: dict[tuple[object, ...], int], key: tuple[object, ...], more: int) -> None:
+    known[key] = known.pop(key, 0) + more
+    if len(known) > _MOST_LESSONS:
+        del known[next(iter(known))]
 
 
 _MOST_LESSONS = 1024

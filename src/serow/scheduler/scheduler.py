@@ -22,7 +22,7 @@ from serow.devices.inventory import Inventory
 from serow.devices.use import Use as DeviceUse
 from serow.engines.base import LoadRequest, Runner
 from serow.engines.selection import Choice, Selection
-from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, RequestError, SerowError, Unavailable
+from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, OutOfMemory, RequestError, SerowError, Unavailable
 from serow.scheduler.backoff import Backoff
 from serow.scheduler.counts import Counts
 from serow.scheduler.devices import Devices
@@ -142,8 +142,8 @@ class Scheduler:
             load = resident.request
             took = time.perf_counter_ns() - placed_at
             yield Lease(runner, load.options.num_ctx, load.num_parallel, took, resident.notices)
-        except EngineDied as error:  # told by a request, before the system has told of the process
-            if waiter.resident is not None:
+        except (EngineDied, NotEnoughMemory) as error:  # told by a request, before the system has told of the process
+            if waiter.resident is not None and (isinstance(error, EngineDied) or waiter.resident.state is State.READY):
                 raise self._died(waiter.resident, error) from error
             raise
         finally:
@@ -361,6 +361,9 @@ class Scheduler:
     def _died(self, resident: Resident, error: EngineError) -> EngineError:
         """Use its engine no more for the model, where there is another one; the error that says so."""
         resident.retire()
+        if isinstance(error, OutOfMemory | NotEnoughMemory):  # no fault of the engine
+            self._hardware.learn_shortage(resident.request, error.asked if isinstance(error, OutOfMemory) else 0)
+            return error
         choice, model = Choice(resident.request.engine, resident.request.flags), resident.request.model
         if self._is_stopped or not self._selection.strike(choice, model, str(error)):
             return error

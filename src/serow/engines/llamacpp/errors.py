@@ -4,12 +4,16 @@ import logging
 import re
 
 from serow.engines.llamacpp.events import Fault
+from serow.engines.process import explain_end as explain_exit_at_work
 from serow.engines.process import explain_exit
-from serow.errors import EngineError, FormatError, NotEnoughMemory, RequestError, SerowError
+from serow.errors import EngineDied, EngineError, FormatError, NotEnoughMemory, OutOfMemory, RequestError, SerowError
 
 _log = logging.getLogger(__name__)
 
 _TOO_LITTLE = "there is not enough memory for the model"
+_SPENT = r"(cuda|hip|rocm)(Malloc failed|Error\w*| error): ?out of memory|out ?of ?device ?memory|failed to allocate \w+ buffer"
+_LAST_WORDS = 2000
+_MIB = 1 << 20
 _LOAD_REASONS = (  # the first that matches counts
     (r"FileNotFoundError|PermissionError|Exec format error", "the engine's executable can't be started"),
     (r"invalid argument: (--[\w-]+)", "the llama-server executable is too old, it does not know {0}"),
@@ -37,6 +41,17 @@ def shortage(stderr: str) -> NotEnoughMemory | None:
     """The error for a load that failed for want of memory, of whatever device; None for any other."""
     reasons = (reason for pattern, reason in _LOAD_REASONS if re.search(pattern, stderr, re.IGNORECASE))
     return NotEnoughMemory(f"could not load the model: {_TOO_LITTLE}") if next(reasons, "") == _TOO_LITTLE else None
+
+
+def explain_end(returncode: int, stderr: str) -> EngineDied:
+    """The error for an engine that ended at work, from the end of its log."""
+    if not re.search(_SPENT, stderr, re.IGNORECASE):
+        return explain_exit_at_work(returncode, stderr)
+    _log.warning("the engine ran out of memory at work; its last words:\n%s", stderr[-_LAST_WORDS:])
+    asked = [float(size) for size in re.findall(r"allocating ([\d.]{1,15}) MiB", stderr)]
+    number = f", {asked[-1]:.0f} MiB were asked for last" if asked else ""
+    hint = "ask again: it is planned with more room; a smaller num_ctx, SEROW_NUM_PARALLEL=1 or num_gpu take less of it"
+    return OutOfMemory(f"the engine ran out of memory{number}", asked=int(asked[-1] * _MIB) if asked else 0, hint=hint)
 
 
 def refusal(fault: Fault) -> SerowError:

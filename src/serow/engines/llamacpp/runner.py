@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from serow.engines.base import Chunk, CompletionRequest, LoadRequest
 from serow.engines.llamacpp.chat_templates import ChatTemplates
-from serow.engines.llamacpp.errors import explain_load, refusal, shortage
+from serow.engines.llamacpp.errors import explain_end, explain_load, refusal, shortage
 from serow.engines.llamacpp.events import ChunkBuilder, EventReader, Fault
 from serow.engines.llamacpp.params import describe
 from serow.engines.llamacpp.report import LoadReport
@@ -143,6 +143,7 @@ class LlamaRunner:
             load_timeout=self._settings.load_timeout,
             stall_timeout=self._settings.stall_timeout,
             explain=explain_load,
+            explain_end=explain_end,
             may_use_unix_socket=self._kind.has_unix_sockets,
             memory_limit=spec.memory_limit,
             hear=self.report.feed,

@@ -1,0 +1,148 @@
+"""Memory that is gone where it was planned with: told with numbers, and the next request is planned with what is true then."""
+
+import asyncio
+
+import pytest
+
+from serow.engines.kinds import LLAMA_CPP
+from serow.engines.kinds import Engine as EngineKind
+from serow.engines.llamacpp.errors import explain_end
+from serow.engines.selection import Choice, Selection
+from serow.errors import EngineDied, NotEnoughMemory, OutOfMemory
+from serow.options import LoadOptions
+from serow.scheduler.scheduler import Scheduler
+from serow.settings import Settings
+from serow.store.model import Model
+from tests.scheduler.machine import GIB, MIB, Cards, Machine, Request, model
+from tests.scheduler.test_on_devices import layered, machine, told, where
+from tests.scheduler.virtual import virtual_time
+
+CUDA = "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 1536.50 MiB on device 0: cudaMalloc failed: out of memory\n"
+
+
+class Forced(Selection):
+    """A built engine for every model; it notes what was struck off."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings())
+        self.struck: list[str] = []
+
+    def choose(self, model: Model, needs: frozenset[object]) -> Choice:
+        return Choice(EngineKind(LLAMA_CPP, "build 1"))
+
+    def strike(self, choice: Choice, model: Model, reason: str) -> bool:
+        self.struck.append(reason)
+        return True
+
+
+async def fail(scheduler: Scheduler, wanted: Model, error: Exception) -> None:
+    """A request whose engine fails so in the middle of its work, as a handler lets it through."""
+    from serow.scheduler.resident import Demand
+
+    async with scheduler.lease(Demand(wanted, LoadOptions()), None):
+        raise error
+
+
+@pytest.mark.req("DEV-02", "DEV-04")
+@pytest.mark.parametrize(
+    ("log", "asked", "sentence"),
+    [
+        (CUDA, 1536 * MIB + MIB // 2, r"the engine ran out of memory, 153[67] MiB were asked for last"),
+        ("CUDA error: out of memory\n  current device: 0, in function alloc\n", 0, "the engine ran out of memory"),
+        ("ROCm error: out of memory\n", 0, "the engine ran out of memory"),
+        ("vk::Device::allocateMemory: ErrorOutOfDeviceMemory\n", 0, "the engine ran out of memory"),
+    ],
+)
+def test_an_engine_that_ran_out_of_memory_says_so_with_the_number(log: str, asked: int, sentence: str) -> None:
+    error = explain_end(-6, f"some line\n{log}and another\n")
+    assert isinstance(error, OutOfMemory) and error.asked == asked
+    with pytest.raises(OutOfMemory, match=f"^{sentence}$"):
+        raise error
+    assert "num_ctx" in error.hint
+
+
+def test_an_engine_that_ended_for_another_reason_says_how() -> None:
+    error = explain_end(-11, "GGML_ASSERT failed\n")
+    assert type(error) is EngineDied and str(error) == "the engine ended with signal 11"
+
+
+@pytest.mark.req("DEV-02", "DEV-04")
+@virtual_time
+async def test_memory_that_ends_in_a_long_prompt_costs_that_request_and_the_next_is_planned_with_more_room() -> None:
+    here = machine(a=6)
+    async with here.scheduler(num_parallel=1) as scheduler:
+        assert await told(Request(scheduler, layered("m", 5 * GIB))) == []
+        with pytest.raises(OutOfMemory, match="ran out of memory"):
+            await fail(scheduler, layered("m", 5 * GIB), explain_end(-6, CUDA))
+        for engine in here.engines:
+            engine.is_alive = False
+        for _ in range(2):  # what was learned is not unlearned by a load
+            (said,) = await told(request := Request(scheduler, layered("m", 5 * GIB)))
+            assert "of 8 layers on the CPU" in said
+            assert sum(where(scheduler.loaded()[0]).values()) < 8
+            await request.end()
+            await scheduler.unload(layered("m", 5 * GIB))
+
+
+@pytest.mark.req("DEV-04")
+@virtual_time
+async def test_a_built_engine_that_ran_out_of_memory_is_not_struck_off() -> None:
+    here, selection = machine(), Forced()
+    async with here.scheduler(selection) as scheduler:
+        for error, struck in ((explain_end(-6, CUDA), 0), (NotEnoughMemory("no room"), 0), (explain_end(-11, ""), 1)):
+            with pytest.raises(type(error)):
+                await fail(scheduler, layered("m"), error)
+            assert len(selection.struck) == struck
+
+
+@pytest.mark.req("DEV-02", "DEV-03")
+@virtual_time
+async def test_memory_that_ends_in_a_picture_lets_the_parts_take_turns_the_next_time() -> None:
+    here = machine(a=5)
+    painter = model("p", 3 * GIB, capabilities=("image",))
+    async with here.scheduler() as scheduler:
+        assert await told(Request(scheduler, painter)) == []
+        with pytest.raises(NotEnoughMemory, match="needs more"):
+            await fail(scheduler, painter, NotEnoughMemory("the picture needs more memory than the 0.3 GiB that were free"))
+        here.engines[0].is_alive = False  # it is spent
+        (said,) = await told(Request(scheduler, painter))
+        assert said.startswith("p:latest runs with its parts taking turns on the device")
+
+
+@pytest.mark.req("DEV-01", "DEV-04")
+@virtual_time
+async def test_two_servers_on_one_card_that_plan_at_the_same_moment_end_with_both_models_running() -> None:
+    cards = Cards(a=6 * GIB)
+    one, other = Machine(), Machine()
+    one.cards = other.cards = cards
+    async with one.scheduler(num_parallel=1) as first, other.scheduler(num_parallel=1) as second:
+        requests = [Request(scheduler, layered("m")) for scheduler in (first, second)]
+        said = [words for request in requests for words in await told(request)]
+        assert said == ["m:latest did not fit with 8 layers on devices as planned: it runs with 2 of 8 layers there"]
+        assert [where(each) for scheduler in (first, second) for each in scheduler.loaded()] == [{"a": 8}, {"a": 2}]
+        assert cards.free("a") >= 0
+        await Request(second, layered("n")).begun()  # and who comes later plans with what is left
+        assert cards.free("a") >= 0
+
+
+@pytest.mark.req("DEV-04")
+@virtual_time
+async def test_a_card_that_vanishes_while_a_model_is_loaded_there_leaves_the_cpu() -> None:
+    here = machine(a=24)
+    assert here.cards
+    async with here.scheduler(num_parallel=1) as scheduler:
+        request = Request(scheduler, layered("m"))
+        await asyncio.sleep(0.5)  # planned and loading
+        del here.cards.memory["a"]
+        here.load_errors = [NotEnoughMemory("there is not enough memory for the model")]
+        (said,) = await told(request)
+        assert said == "m:latest did not fit with 8 layers on devices as planned: it runs with none of its layers there"
+
+
+@pytest.mark.req("DEV-03")
+@pytest.mark.parametrize("num_gpu", [10**9, -(10**9)])
+@virtual_time
+async def test_layers_without_number_are_all_of_them(num_gpu: int) -> None:
+    async with machine(a=24).scheduler(num_parallel=1) as scheduler:
+        await told(Request(scheduler, layered("m"), options=LoadOptions(num_gpu=num_gpu)))
+        assert [where(each) for each in scheduler.loaded()] == [{"a": 8}]
