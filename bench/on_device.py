@@ -17,13 +17,13 @@ from typing import Any
 
 import aiohttp
 
-from serow.store import gguf
 from serow.store.name import Name
 from serow.store.recipe import Recipe
 from serow.store.store import Store
+from serow.store.weights import describe
 
-STREAMS = (1, 8, 64)
-NUM_PREDICT = 128
+STREAMS = tuple(int(number) for number in os.environ.get("STREAMS", "1 8 64").split())
+NUM_PREDICT = int(os.environ.get("NUM_PREDICT", "128"))
 NUM_CTX = 1024
 PROMPT = "The history of the city begins with"
 DEADLINE = 600.0  # seconds
@@ -70,14 +70,29 @@ async def tokens(session: aiohttp.ClientSession, url: str, body: dict[str, Any],
             return int(told.get("eval_count") or told["timings"]["predicted_n"])
 
     counts = await asyncio.gather(*(one() for _ in range(streams)))
+    if min(counts) < NUM_PREDICT:
+        sys.exit(f"an answer ended after {min(counts)} of {NUM_PREDICT} tokens: nothing is compared")
     return sum(counts) / (time.perf_counter() - began)
 
 
 async def bare(executable: str, model: str) -> dict[str, float]:
-    """The engine alone, with the flags that serve 64 streams."""
+    """The engine alone, with the flags that serve as many streams."""
     base = f"http://127.0.0.1:{(port := free_port())}"
     size = ["--ctx-size", str(NUM_CTX * max(STREAMS)), "--parallel", str(max(STREAMS)), "--no-kv-unified"]
-    argv = [executable, "--model", model, "--port", str(port), "--n-gpu-layers", "all", *size, "--no-webui", "--offline"]
+    argv = [
+        executable,
+        "--model",
+        model,
+        "--port",
+        str(port),
+        "--n-gpu-layers",
+        "all",
+        *size,
+        "--no-webui",
+        "--offline",
+        "--fit",
+        "off",
+    ]
     body = {"prompt": PROMPT, "n_predict": NUM_PREDICT, "temperature": 0, "ignore_eos": True, "cache_prompt": True}
     return await measured(argv, {}, base + "/health", base + "/completion", body)
 
@@ -94,7 +109,12 @@ async def ours(executable: str, model: str, store: str) -> dict[str, float]:
     """The same engine behind Serow."""
     put(model, store)
     host = f"127.0.0.1:{free_port()}"
-    settings = {"SEROW_HOST": host, "SEROW_MODELS": store, "SEROW_LLAMA_SERVER": executable, "SEROW_NUM_PARALLEL": "64"}
+    settings = {
+        "SEROW_HOST": host,
+        "SEROW_MODELS": store,
+        "SEROW_LLAMA_SERVER": executable,
+        "SEROW_NUM_PARALLEL": str(max(STREAMS)),
+    }
     endless = [[token, -1e9] for token in ends_of(model)]
     options = {"num_predict": NUM_PREDICT, "temperature": 0, "num_ctx": NUM_CTX, "logit_bias": endless}
     body = {"model": "bench", "prompt": PROMPT, "raw": True, "stream": False, "options": options}
@@ -103,9 +123,8 @@ async def ours(executable: str, model: str, store: str) -> dict[str, float]:
 
 
 def ends_of(model: str) -> list[int]:
-    """The tokens that end a text, which must not come: both sides write as much."""
-    metadata = gguf.read(Path(model)).metadata
-    return [metadata[key] for kind in ("eos", "eot") if (key := f"tokenizer.ggml.{kind}_token_id") in metadata]
+    """The tokens that may end a text, which must not come: both sides write as much. An engine takes several for an end."""
+    return sorted(describe(Path(model)).control_tokens)
 
 
 async def measured(argv: list[str], environ: Mapping[str, str], ready: str, url: str, body: dict[str, Any]) -> dict[str, float]:
