@@ -10,6 +10,8 @@ from serow.engines.llamacpp.errors import explain_end
 from serow.engines.selection import Choice, Selection
 from serow.errors import EngineDied, NotEnoughMemory, OutOfMemory
 from serow.options import LoadOptions
+from serow.scheduler import hardware
+from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Scheduler
 from serow.settings import Settings
 from serow.store.model import Model
@@ -37,8 +39,6 @@ class Forced(Selection):
 
 async def fail(scheduler: Scheduler, wanted: Model, error: Exception) -> None:
     """A request whose engine fails so in the middle of its work, as a handler lets it through."""
-    from serow.scheduler.resident import Demand
-
     async with scheduler.lease(Demand(wanted, LoadOptions()), None):
         raise error
 
@@ -71,7 +71,8 @@ def test_an_engine_that_ended_for_another_reason_says_how() -> None:
 async def test_memory_that_ends_in_a_long_prompt_costs_that_request_and_the_next_is_planned_with_more_room() -> None:
     here = machine(a=6)
     async with here.scheduler(num_parallel=1) as scheduler:
-        assert await told(Request(scheduler, layered("m", 5 * GIB))) == []
+        await (await Request(scheduler, layered("m", 5 * GIB)).begun()).end()
+        assert where(scheduler.loaded()[0]) == {"a": 8}
         with pytest.raises(OutOfMemory, match="ran out of memory"):
             await fail(scheduler, layered("m", 5 * GIB), explain_end(-6, CUDA))
         for engine in here.engines:
@@ -101,7 +102,8 @@ async def test_memory_that_ends_in_a_picture_lets_the_parts_take_turns_the_next_
     here = machine(a=5)
     painter = model("p", 3 * GIB, capabilities=("image",))
     async with here.scheduler() as scheduler:
-        assert await told(Request(scheduler, painter)) == []
+        await (await Request(scheduler, painter).begun()).end()
+        assert where(scheduler.loaded()[0]) == {"a": 2}
         with pytest.raises(NotEnoughMemory, match="needs more"):
             await fail(scheduler, painter, NotEnoughMemory("the picture needs more memory than the 0.3 GiB that were free"))
         here.engines[0].is_alive = False  # it is spent
@@ -118,8 +120,8 @@ async def test_two_servers_on_one_card_that_plan_at_the_same_moment_end_with_bot
     async with one.scheduler(num_parallel=1) as first, other.scheduler(num_parallel=1) as second:
         requests = [Request(scheduler, layered("m")) for scheduler in (first, second)]
         said = [words for request in requests for words in await told(request)]
-        assert said == ["m:latest did not fit with 8 layers on devices as planned: it runs with 2 of 8 layers there"]
-        assert [where(each) for scheduler in (first, second) for each in scheduler.loaded()] == [{"a": 8}, {"a": 2}]
+        assert said == ["m:latest did not fit with 8 layers on devices as planned: it runs with 3 of 8 layers there"]
+        assert [where(each) for scheduler in (first, second) for each in scheduler.loaded()] == [{"a": 8}, {"a": 3}]
         assert cards.free("a") >= 0
         await Request(second, layered("n")).begun()  # and who comes later plans with what is left
         assert cards.free("a") >= 0
@@ -146,3 +148,31 @@ async def test_layers_without_number_are_all_of_them(num_gpu: int) -> None:
     async with machine(a=24).scheduler(num_parallel=1) as scheduler:
         await told(Request(scheduler, layered("m"), options=LoadOptions(num_gpu=num_gpu)))
         assert [where(each) for each in scheduler.loaded()] == [{"a": 8}]
+
+
+@pytest.mark.req("DEV-02", "DEV-05")
+@pytest.mark.parametrize(
+    ("beside", "learned", "said"),
+    [
+        (0, 400 * MIB, ""),  # it tells nothing of processes: the guess holds
+        (300 * MIB, 300 * MIB, ""),
+        (-100 * MIB, 0, ""),
+        (-2 * GIB, 400 * MIB, "of card a, its driver counts 2108"),
+        (9 * GIB, 400 * MIB, "of card a, its driver counts 13372"),
+    ],
+)
+@virtual_time
+async def test_what_an_engine_says_is_held_against_what_the_driver_counts_for_its_process(
+    beside: int, learned: int, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hardware, "family", lambda pid: [pid])
+    here = machine(a=24)
+    assert here.cards
+    here.cards.beside = beside
+    async with here.scheduler(num_parallel=1) as scheduler:
+        await Request(scheduler, layered("m")).begun()
+        await asyncio.sleep(1)
+        (room,) = scheduler._hardware.rooms(layered("n"), Choice())
+        assert room.context == learned
+        assert said in caplog.text and ("the engine says" in caplog.text) is bool(said)
+        assert scheduler.loaded()[0].size_vram < 5 * GIB  # the engine's own word stays what is told

@@ -1,5 +1,6 @@
 """A smaller model that guesses ahead: what a recipe says of it, and what the new model has."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +146,10 @@ def test_a_draft_with_other_tokens_is_refused_in_words_and_one_that_came_with_a_
         with pytest.raises(ModelFileError, match=f"the draft can't guess for the model: {words}"):
             make("made", **recipe)
     make("made", files={"m.gguf": weights}, draft_files={"s.gguf": weights})
-    pulled = store.manifest_data(NAME).replace(
-        f'"mediaType":"{media.DRAFT}","digest":"{weights}"'.encode(), f'"mediaType":"{media.DRAFT}","digest":"{small}"'.encode()
-    )
-    store.put_manifest(NAME, pulled)
+    pulled = json.loads(store.manifest_data(NAME))
+    layer = next(layer for layer in pulled["layers"] if layer["mediaType"] == media.DRAFT)
+    layer |= {"digest": small, "size": len(draft)}
+    store.put_manifest(NAME, json.dumps(pulled).encode())
     model = store.resolve("made")
     assert model.draft and model.draft.refusal.startswith(words) and bool(model.draft.refusal) == bool(words)
     assert model.can_be_guessed_for is not bool(words)

@@ -22,6 +22,8 @@ from serow.system.limits import family
 _PATIENCE = 5.0  # seconds that a decision waits for a measurement, and an unload for its memory
 _HOLDS = 1.0  # seconds that a measurement is good for
 _POLL = 0.1
+_DOUBT = 10  # a driver may count one part in so many less than an engine says
+_MOST_BESIDE = 2 << 30  # bytes that a driver may take beside for one process
 _MORE = 256 << 20  # bytes to work in that a model gets at least where it ran out of them
 _BACK = 0.9  # part of what a model held that has to be free again: others go on working meanwhile
 _log = logging.getLogger(__name__)
@@ -95,6 +97,30 @@ class Hardware:
     def learn(self, request: LoadRequest, taken: tuple[Use, ...]) -> None:
         """A load has shown what it takes."""
         self._lessons.learn(_key(request.model, Choice(request.engine, request.flags)), request.uses, taken)
+
+    async def verify(self, resident: Resident, residents: list[Resident]) -> None:
+        """Hold what the engine says it took against what the driver counts as its process's, where that is told.
+
+        The driver's own share is learned from it; an engine that holds far less, or more, than it says is told in the log.
+        """
+        runner = resident.runner
+        if runner is None or not resident.uses or not any(device.driver for device in self.devices):
+            return
+        await self.measure(residents)
+        counted, kinds = self._taken(runner.pid), {device.id: device.kind for device in self.devices}
+        for use in resident.uses:
+            if not (found := counted.get(use.id, 0)):
+                continue  # the driver tells nothing of processes, or the card has vanished
+            beside = found - use.size
+            if not -use.size // _DOUBT <= beside <= _MOST_BESIDE:
+                _log.warning(
+                    "the engine says that it holds %d MiB of %s, its driver counts %d MiB",
+                    use.size >> 20,
+                    use.name,
+                    found >> 20,
+                )
+                continue
+            self._lessons.context[kinds[use.id]] = max(0, beside)
 
     def learn_shortage(self, request: LoadRequest, asked: int) -> None:
         """It ran out of memory at work: it is planned with more room from now on."""

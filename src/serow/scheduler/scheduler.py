@@ -334,6 +334,7 @@ class Scheduler:
                 runner = await self._load_smaller(resident, error)
             self.counts.load(_name(resident), _now() - began)
             self._loaded(resident, runner)
+            await self._hardware.verify(resident, self._residents)
             await resident.unused.wait()
             if resident.is_dead:
                 self.counts.deaths[_name(resident)] += 1

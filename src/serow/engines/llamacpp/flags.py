@@ -16,7 +16,7 @@ _SURE = "0.75"  # how likely a guess has to be for the smaller model to go on
 def llama_cpp_flags(spec: LlamaSpec, listen: Listen, has_gpu: bool) -> Iterator[str]:
     """The spec as arguments of llama.cpp's `llama-server`."""
     shared = _shared_flags(spec, listen, has_gpu, "--spec-ngram-simple-size")
-    told = {"--fit": "off", "--log-verbosity": BUFFERS if spec.devices else ERRORS}
+    told: dict[str, str | int] = {"--fit": "off", "--log-verbosity": BUFFERS if spec.devices else ERRORS}
     yield from _spell(shared | _devices(spec) | _draft(spec, shared, has_gpu) | told)
     yield from _adapters(spec)
     if spec.projector and spec.devices == ():
