@@ -1,6 +1,7 @@
 """The memory of a smaller model that guesses: counted where it guesses, on the device or in main memory, and nowhere else."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -58,14 +59,17 @@ def test_keys_and_values_of_eight_bits_take_little_more_than_half() -> None:
     assert sum(half.cache) * 32 == sum(whole.cache) * 17
 
 
+def _same(rooms: list[Room], model: Model, choice: Choice) -> list[Room]:
+    """Whichever model it is."""
+    return rooms
+
+
 @pytest.mark.req("DEV-03")
 def test_a_card_that_holds_the_model_and_not_its_guesser_holds_fewer_layers() -> None:
     free = 4 * GIB + 300 * MIB
     for flags, layers in ((FlagSet(), 8), (GUESSING, 7)):
         rooms = [Room("a", "CUDA0", CUDA, free)]
-        here = Machine(lambda: 64 * GIB, lambda _, __, rooms=rooms: rooms)  # type: ignore[misc]
-        found = plan(
-            Demand(guessed_for(), OPTIONS), [], here, Settings(num_parallel=1), lambda flags=flags: Choice(flags=flags)
-        )
+        here = Machine(lambda: 64 * GIB, partial(_same, rooms))
+        found = plan(Demand(guessed_for(), OPTIONS), [], here, Settings(num_parallel=1), partial(Choice, flags=flags))
         assert isinstance(found, Load)
         assert [use.layers for use in found.uses] == [layers]

@@ -11,8 +11,9 @@ import pytest_asyncio
 from serow.engines.base import CompletionRequest, Usage
 from serow.engines.kinds import Engine, FlagSet
 from serow.engines.llamacpp.runner import LlamaRunner
-from serow.engines.llamacpp.spec import NUM_DRAFT
+from serow.engines.llamacpp.spec import NUM_DRAFT, NUM_GUESS
 from serow.settings import Settings
+from serow.store.guesser import Guesser
 from tests.engines.llamacpp.engines import EXECUTABLES, chunks_of, completion, engine_of, load_request, text_of
 
 pytestmark = [pytest.mark.native]
@@ -36,6 +37,43 @@ async def runners(guessing: Engine, smollm2: Path) -> AsyncIterator[list[LlamaRu
     yield both
     for runner in both:
         await runner.close()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def by_model(zoo: Path) -> AsyncIterator[list[LlamaRunner]]:
+    """Without guesses, with those of a smaller model (here the model itself), and with those of what stood there before too."""
+    base = load_request(zoo / "zoo-think.gguf", engine=engine_of("llama.cpp"))
+    model = replace(base.model, draft=Guesser(base.model.weights, 1))
+    flag_sets = FlagSet(), FlagSet(draft_model=True), FlagSet(drafts=True, draft_model=True)
+    every = [LlamaRunner(replace(base, model=model, flags=flags), Settings()) for flags in flag_sets]
+    for runner in every:
+        await runner.load()
+    yield every
+    for runner in every:
+        await runner.close()
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.8, "seed": 7}, {"draft_num_predict": 2}, {"num_draft": 0}])
+async def test_a_smaller_model_guesses_and_the_text_is_the_same(by_model: list[LlamaRunner], options: dict[str, Any]) -> None:
+    prompt = await by_model[0].tokenize(COUNT, add_special=False)
+    plain, *guessed = [await chunks_of(each, completion(prompt, 60, **options)) for each in by_model]
+    for chunks in guessed:
+        assert "".join(chunk.text for chunk in chunks) == "".join(chunk.text for chunk in plain)
+        usage = chunks[-1].usage
+        assert usage and (usage.draft_accepted_count > 0) is (options.get("num_draft") != 0)
+    assert [each.num_draft for each in by_model] == [0, NUM_GUESS, NUM_DRAFT]
+
+
+async def test_a_smaller_model_goes_on_behind_a_shift_and_is_silent_where_log_probabilities_are_told(
+    by_model: list[LlamaRunner],
+) -> None:
+    whole = await by_model[0].tokenize(COUNT * 20, add_special=False)
+    for wanted, guesses in ((completion(whole[:480], 80), True), (replace(completion(whole[:40], 20), logprobs=True), False)):
+        plain, *guessed = [await chunks_of(each, wanted) for each in by_model]
+        for chunks in guessed:
+            assert "".join(chunk.text for chunk in chunks) == "".join(chunk.text for chunk in plain)
+            usage = chunks[-1].usage
+            assert usage and bool(usage.draft_count) is guesses
 
 
 async def usage_of(runner: LlamaRunner, request: CompletionRequest) -> Usage:

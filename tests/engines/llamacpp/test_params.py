@@ -258,6 +258,6 @@ def test_keys_and_values_are_kept_in_eight_bits_where_that_is_chosen(flags: Flag
     [({}, None), ({"draft_num_predict": 0}, 0), ({"num_draft": 4}, 4), ({"num_draft": 4, "draft_num_predict": 2}, 2),
      ({"draft_num_predict": -3}, 0), ({"num_draft": HUGE}, 2**31 - 1)],
 )  # fmt: skip
-def test_a_request_says_how_many_tokens_are_guessed_at_once(options: dict[str, int], expected: int | None) -> None:
+def test_a_request_says_how_many_tokens_are_guessed_at_once(options: dict[str, Any], expected: int | None) -> None:
     body = completion_body(completion([1], **options), 512, LLAMA_CPP)
     assert body.get("speculative.n_max") == expected
