@@ -252,6 +252,8 @@ def test_tools_go_on_whole_and_those_without_a_schema_are_left_out_with_a_warnin
     assert (tool.parameters, tool.definition) == (ADD["input_schema"], {"type": "function", "function": function})
     assert "bash" in request.ask.warnings[0] and "web" in request.ask.warnings[1]
     assert str(fault(tools=[{"name": "x", "input_schema": 5}])) == 'invalid input_schema for tool "x"'
+    words = 'invalid input_schema for tool "x": tools[0].input_schema.type is no type of JSON Schema'
+    assert str(fault(tools=[{"name": "x", "input_schema": {"type": 5}}])).startswith(words)
 
 
 @pytest.mark.req("ANT-06")

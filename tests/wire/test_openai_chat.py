@@ -101,6 +101,7 @@ def test_a_field_of_the_wrong_type_is_named(field: str, value: Any) -> None:
         ({"top_p": 7}, "top_p", "between 0 and 1"),
         ({"frequency_penalty": 9}, "frequency_penalty", "between -2 and 2"),
         ({"stop": ["", 5]}, "stop[1]", "string"),
+        ({"logit_bias": {"1": 100, "2": -100.5}}, "logit_bias", 'of "2" must be between -100 and 100'),
         ({"n": 17}, "n", "between 1 and 16"),
         ({"n": 0}, "n", "between 1 and 16"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "top_logprobs must be between 0 and 20"),
@@ -110,6 +111,12 @@ def test_a_field_of_the_wrong_type_is_named(field: str, value: Any) -> None:
         ({"tools": [{"type": "custom", "custom": {"name": "sql"}}]}, "tools[0].type", "custom"),
         ({"tools": [{"type": "function"}]}, "tools[0].function", "required"),
         ({"tools": [{"type": "function", "function": {"parameters": {}}}]}, "tools[0].function.name", "required"),
+        (
+            {"tools": [{"function": {"name": "x", "parameters": {"type": 5}}}]},
+            "tools[0].function.parameters.type",
+            "no type of JSON Schema",
+        ),
+        ({"functions": [{"name": "x", "parameters": {"anyOf": {}}}]}, "functions[0].parameters.anyOf", "an array"),
         ({"tools": [ADD], "tool_choice": "maybe"}, "tool_choice", "maybe"),
         ({"tool_choice": "required"}, "tool_choice", "tools"),
         ({"tools": [ADD], "tool_choice": {"type": "function", "function": {"name": "sub"}}}, "tool_choice", "sub"),
@@ -232,6 +239,7 @@ def test_a_url_is_never_fetched(url: str, words: str) -> None:
         ({"temperature": 0, "top_p": 0.5, "seed": 3, "top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1}, None),
         ({"options": {"num_ctx": 512, "temperature": 1}, "temperature": 0}, {"num_ctx": 512, "temperature": 0.0}),
         ({"logit_bias": {"1": -100}}, {"logit_bias": ((1, -100.0),)}),
+        ({"options": {"logit_bias": {"1": -1e9}}}, {"logit_bias": ((1, -1e9),)}),
         ({}, {}),
     ],
 )

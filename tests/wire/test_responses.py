@@ -225,6 +225,12 @@ def test_tools_that_cannot_be_served_are_left_out_with_a_warning() -> None:
     assert conversation(tools=[ADD], tool_choice="none").tools == ()
 
 
+@pytest.mark.req("RESP-04")
+def test_parameters_that_are_no_schema_are_refused_by_their_place() -> None:
+    error = fault(tools=[{"type": "function", "name": "x", "parameters": {"properties": {"a": {"type": 5}}}}])
+    assert (error.param, error.status) == ("tools[0].parameters.properties.a.type", 400)
+
+
 @pytest.mark.req("RESP-05")
 def test_a_response_repeats_its_request() -> None:
     fields = {

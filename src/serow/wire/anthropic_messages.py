@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from serow.errors import RequestError
 from serow.inference.ask import Image, Message, Part, Text, ToolCall
 from serow.wire.fields import Fields
+from serow.wire.tool_schema import check_schema
 
 _BILLING = "x-anthropic-billing-header"  # differs in each request and would end the caching of prompts
 _FAILED = "Error: "
@@ -191,7 +193,11 @@ _PARTS: dict[str, Callable[[Fields], Part]] = {
 
 def schema_of(tool: Fields) -> dict[str, Any] | None:
     """`input_schema` of a tool, None where it has none; raises RequestError for what is no schema."""
-    schema = tool.value("input_schema")
+    schema, words = tool.value("input_schema"), f'invalid input_schema for tool "{tool.text("name")}"'
     if schema is not None and not isinstance(schema, dict):
-        raise tool.fault("input_schema", f'invalid input_schema for tool "{tool.text("name")}"', "invalid_type")
+        raise tool.fault("input_schema", words, "invalid_type")
+    try:
+        check_schema(schema or {}, tool.at("input_schema"))
+    except RequestError as error:
+        raise tool.fault("input_schema", f"{words}: {error}") from None
     return schema

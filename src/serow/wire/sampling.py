@@ -1,7 +1,9 @@
 """How to sample, by OpenAI's names and by our own: the fields that become an Ask's options (OAI-06, RESP-03, ANT-05)."""
 
+from collections.abc import Iterable
 from typing import Any
 
+from serow import bounds
 from serow.duration import parse_keep_alive
 from serow.errors import RequestError
 from serow.options import PICTURE_OPTIONS, TABLE, Options, parse_options
@@ -9,6 +11,7 @@ from serow.wire.fields import Fields
 
 FALLBACKS = {"temperature": 1.0, "top_p": 1.0}  # of OpenAI's API, under what the model's own parameters say
 UNBOUNDED = -1
+LARGEST_BIAS = 100  # of OpenAI's API; `options` takes any
 _OWN_NAMES = [name for name in Options.__struct_fields__ if name not in (*PICTURE_OPTIONS, "stop", "num_predict")]
 _RANGES = {
     "temperature": (0, 2),
@@ -27,10 +30,20 @@ def options_of(fields: Fields, *lengths: str, may_be_empty: bool = False) -> dic
         if TABLE[name][0] is int:
             fields.integer(name)
         options |= _option(fields, name)
+    if "logit_bias" in fields:
+        _check_biases(fields, options["logit_bias"])
     if stop := stop_of(fields, "stop"):
         options["stop"] = stop
     options |= length_of(fields, *lengths, may_be_empty=may_be_empty)
     return options
+
+
+def _check_biases(fields: Fields, biases: Iterable[tuple[int | str, float]]) -> None:
+    """Raise RequestError for a bias that OpenAI's API does not take, with the token that it is for."""
+    for token, bias in biases:
+        if abs(bias) > LARGEST_BIAS:
+            allowed = f"must be between -{LARGEST_BIAS} and {LARGEST_BIAS}"
+            raise fields.fault("logit_bias", f'{fields.at("logit_bias")} of "{bounds.quoted(str(token))}" {allowed}')
 
 
 def own_options_of(fields: Fields) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from serow.inference.ask import Tool, ToolChoice, ToolMode
 from serow.wire.fields import Fields
+from serow.wire.tool_schema import check_schema
 
 NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 
@@ -12,10 +13,14 @@ NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 def function_tool(
     fields: Fields, *, prefix: str = "", schema: str = "parameters", default: dict[str, Any] | None = None
 ) -> Tool:
-    """A tool from an object with `name`, `description` and a JSON Schema; the definition is ours, in the order models know."""
+    """A tool from an object with `name`, `description` and a JSON Schema; the definition is ours, in the order models know.
+
+    Raises RequestError that says where the schema is none: nothing could hold a call to it.
+    """
     name = prefix + fields.required_text("name")
     description = fields.text("description")
     parameters = fields.mapping(schema)
+    check_schema(parameters or {}, fields.at(schema))
     parameters = parameters or default or NO_ARGUMENTS
     function = {"name": name, **({"description": description} if description else {}), "parameters": parameters}
     return Tool(name, parameters, {"type": "function", "function": function}, description)
