@@ -23,6 +23,7 @@ class Bound:
             raise RequestError(f"{name} holds {size} {self.unit}, more than the {self.limit} allowed")
 
 
+MEMBERS = Bound(1000, "members or frames of less than a KiB", "a packed body")
 VALUES = Bound(1_000_000, "values", "the JSON of a body")
 CONTAINERS = Bound(100_000, "objects and lists", "the JSON of a body")
 KEYS = Bound(100_000, "keys", "the JSON of a body, all its objects together")
@@ -48,8 +49,8 @@ LICENSES = Bound(100, "texts", "`license` of a model that is made")
 MODEL_MESSAGES = Bound(1000, "messages", "`messages` of a model that is made")
 
 BOUNDS = (
-    VALUES, CONTAINERS, KEYS, DEPTH, DIGITS, ESCAPES, LETTERS, FIELDS, WARNINGS, QUOTED, NAME, DURATION, OPTIONS, STOPS,
-    STOP_TEXT, BIASES, ADAPTERS, MESSAGES, TOOLS, INPUTS, FILES, LICENSES, MODEL_MESSAGES,
+    MEMBERS, VALUES, CONTAINERS, KEYS, DEPTH, DIGITS, ESCAPES, LETTERS, FIELDS, WARNINGS, QUOTED, NAME, DURATION, OPTIONS,
+    STOPS, STOP_TEXT, BIASES, ADAPTERS, MESSAGES, TOOLS, INPUTS, FILES, LICENSES, MODEL_MESSAGES,
 )  # fmt: skip
 
 

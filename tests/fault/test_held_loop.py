@@ -59,6 +59,7 @@ def test_a_stall_is_logged_with_its_request_and_counted(tmp_path: Path) -> None:
         numbers = client.get("/metrics").text
     (line,) = [line for line in (tmp_path / "log").read_text().splitlines() if "the event loop was held" in line]
     assert " WARNING " in line and line.endswith(" request_id=the-slow-one")
+    assert re.search(r" place=\S+:\d+ stack=<string>:\d+<server/operation\.py:\d+<", line)
     assert re.search(r'^serow_loop_stall_seconds_bucket\{le="1.0"\} [1-9]', numbers, re.M)
 
 

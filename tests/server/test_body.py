@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import threading
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -92,6 +93,38 @@ async def test_a_packed_body_that_is_cut_off_or_broken_is_a_400(
     for broken in (body[:20] + b"\xff" * 50 + body[70:], b"{}" * 10):
         status, error = await show(client, broken, coding)
         assert status == 400 and error.startswith("the request body ")
+
+
+def empty_blocks(number: int) -> bytes:
+    """One gzip member that holds nothing for a long time."""
+    packer = zlib.compressobj(wbits=31)
+    return packer.compress(b"{") + packer.flush(zlib.Z_FULL_FLUSH) + b"\0\0\0\xff\xff" * number
+
+
+@pytest.mark.req("RES-07")
+@pytest.mark.parametrize(
+    ("coding", "body", "status", "words"),
+    [
+        ("gzip", gzip.compress(b"") * 200_000, 400, "the packed request body holds 1001 members or frames of less than a KiB"),
+        ("gzip", gzip.compress(b" ") * 40_000, 400, "the packed request body holds 1001 members or frames of less than a KiB"),
+        ("zstd", backports.zstd.compress(b"") * 90_000, 400, "the packed request body holds 1001 members or frames"),
+        ("zstd", b"\x50\x2a\x4d\x18\0\0\0\0" * 90_000, 400, "the packed request body holds 1001 members or frames"),
+        ("gzip", empty_blocks(300_000), 413, "the request body is larger than 1048576 bytes"),
+        ("gzip", gzip.compress(b" " * 1024) * 900 + gzip.compress(b'{"model": "nobody"}'), 404, "model 'nobody:latest'"),
+    ],
+    ids=["empty members", "small members", "empty frames", "skipped frames", "empty blocks", "whole members"],
+)
+async def test_what_packs_little_in_much_is_refused_at_once(
+    client: httpx.AsyncClient, coding: str, body: bytes, status: int, words: str
+) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 64 << 10):
+            yield body[start : start + (64 << 10)]
+
+    begun = time.monotonic()
+    answer = await client.post("/api/show", content=parts(), headers={"Content-Encoding": coding})
+    assert (answer.status_code, answer.json()["error"][: len(words)]) == (status, words)
+    assert time.monotonic() - begun < 2
 
 
 @pytest.mark.req("RES-07")

@@ -2,12 +2,17 @@
 
 import re
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serow.server.page.markdown import to_html
+from serow.errors import LimitExceeded, RequestError
+from serow.server.handlers.page import MARKDOWN_LIMITS
+from serow.server.page.markdown import to_bytes, to_html
+from serow.workers.pool import Pool
+from tests.server.hostile_markdown import SHAPES
 
 ALLOWED = {
     *("p", "h1", "h2", "h3", "h4", "h5", "h6", "em", "strong", "s", "a", "code", "pre", "span", "blockquote", "br", "hr"),
@@ -63,3 +68,31 @@ def test_long_texts_take_linear_time(text: str) -> None:
     began = time.process_time()
     to_html(text)
     assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_no_shape_takes_more_than_its_length_in_time_or_in_html(shape: Callable[[int], str]) -> None:
+    text = shape(4000)
+    began = time.process_time()
+    html = to_html(text)
+    assert time.process_time() - began < 100e-6 * len(text) + 0.1  # 4,000 squared steps take longer
+    assert len(html) < 60 * len(text) + 500_000
+
+
+def test_a_long_address_that_many_links_share_is_told_to_some_of_them() -> None:
+    html = to_html("[a]: http://" + "x" * 100_000 + "\n\n" + "[a]" * 100)
+    assert (html.count("href="), html.count("<a ")) == (10, 100)
+
+
+def test_a_text_that_becomes_too_long_is_refused() -> None:
+    with pytest.raises(RequestError, match="bytes of HTML, more than"):
+        to_bytes('"' * 1_500_000)
+
+
+async def test_the_worst_text_is_refused_within_two_seconds() -> None:
+    async with Pool(1) as pool:
+        await pool.run(to_bytes, "a", client="a", limits=MARKDOWN_LIMITS)
+        began = time.monotonic()
+        with pytest.raises(LimitExceeded):
+            await pool.run(to_bytes, SHAPES["lazy quotes deep"](1 << 20), client="a", limits=MARKDOWN_LIMITS)
+        assert time.monotonic() - began < 2

@@ -1,6 +1,7 @@
 """A request's body: unpacked, bounded, and counted with those of all requests that are not answered yet (RES-05, RES-07)."""
 
 import asyncio
+import math
 import sys
 import zlib
 from collections import Counter
@@ -9,6 +10,7 @@ from typing import TypeVar, cast
 
 from starlette.requests import Request
 
+from serow import bounds
 from serow.errors import RequestError, TooLarge, Unavailable, UnsupportedEncoding
 from serow.server.context import context
 from serow.server.exchange import Exchange, current
@@ -24,6 +26,7 @@ T = TypeVar("T")
 _SMALL, _FEW = 64 << 10, 1000  # bytes, and values about, of a body that is decoded within a millisecond
 _LARGE = 8 << 20  # bytes of bodies after which memory is given back
 _PIECE = 256 << 10  # bytes that are unpacked at once
+_SMALL_MEMBER = 1024  # bytes
 _LARGEST_WINDOW = 23  # of zstd, as a power of two: 8 MiB, what RFC 8878 asks of every decoder
 
 
@@ -77,7 +80,7 @@ async def read_body(request: Request) -> bytes:
     if declared.isdecimal() and int(declared) > limit:
         raise TooLarge(f"the request body is larger than {limit} bytes")
     body = bytearray()
-    async for part in content(request):
+    async for part in content(request, limit):
         if len(body) + len(part) > limit:
             raise TooLarge(f"the request body is larger than {limit} bytes")
         in_flight.hold(current(), request.state.client, len(part))
@@ -85,15 +88,23 @@ async def read_body(request: Request) -> bytes:
     return bytes(body) if len(body) <= _SMALL else cast("bytes", body)  # a copy of megabytes holds everybody up
 
 
-async def content(request: Request) -> AsyncIterator[bytes]:
-    """The body's parts as they come, unpacked. Raises UnsupportedEncoding, RequestError for one that is broken or cut off."""
+async def content(request: Request, most_packed: float = math.inf) -> AsyncIterator[bytes]:
+    """The body's parts as they come, unpacked.
+
+    Raises UnsupportedEncoding, RequestError for one that is broken or cut off, TooLarge for more bytes that are packed: they
+    may hold nothing.
+    """
     coding = request.headers.get("content-encoding", "").strip().lower()
     unpacker = _unpacker(coding)
     if unpacker is None:
         async for part in request.stream():
             yield part
         return
+    num_packed = 0
     async for part in request.stream():
+        num_packed += len(part)
+        if num_packed > most_packed:
+            raise TooLarge(f"the request body is larger than {most_packed} bytes")
         pieces = unpacker.unpack(part)
         while (piece := await asyncio.to_thread(_next, pieces, coding)) is not None:
             yield piece
@@ -102,8 +113,14 @@ async def content(request: Request) -> AsyncIterator[bytes]:
 
 
 def _next(pieces: Iterator[bytes], coding: str) -> bytes | None:
+    """As much as is unpacked at once, be it of many small members; None at the end."""
+    gathered = bytearray()
     try:
-        return next(pieces, None)
+        for piece in pieces:
+            gathered += piece
+            if len(gathered) >= _PIECE:
+                break
+        return bytes(gathered) or None
     except (zlib.error, ZstdError, MemoryError):
         raise RequestError(f"the request body is not valid {coding} data") from None
 
@@ -128,10 +145,29 @@ def _bits_of_deflate(start: bytes) -> int:
     return zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS
 
 
+class _Members:
+    """Counts the small ones of the members or frames that a packed body has: each costs as much as a KiB does."""
+
+    def __init__(self) -> None:
+        self._num_small = 0
+        self._size = 0  # bytes unpacked of the present one
+
+    def grow(self, size: int) -> None:
+        """The present one has brought so many bytes."""
+        self._size += size
+
+    def end(self) -> None:
+        """The present one is whole; raises RequestError when too many were small."""
+        self._num_small += self._size < _SMALL_MEMBER
+        self._size = 0
+        bounds.MEMBERS.check(self._num_small, "the packed request body")
+
+
 class _Zlib:
     """gzip, of one member or several, and deflate."""
 
     def __init__(self, bits: Callable[[bytes], int]) -> None:
+        self._members = _Members()
         self._bits = bits
         self._start = b""  # too little yet to tell what it is
         self._unpacking: zlib._Decompress | None = None
@@ -154,6 +190,9 @@ class _Zlib:
                 self._unpacking = zlib.decompressobj(self._bits(data))
             piece = self._unpacking.decompress(data, _PIECE)
             data = self._unpacking.unconsumed_tail or self._unpacking.unused_data
+            self._members.grow(len(piece))
+            if self._unpacking.eof:
+                self._members.end()
             if piece:
                 yield piece
 
@@ -162,6 +201,7 @@ class _Zstd:
     """zstd, of one frame or several."""
 
     def __init__(self) -> None:
+        self._members = _Members()
         self._unpacking = self._begin()
         self._is_fresh = True
 
@@ -182,5 +222,8 @@ class _Zstd:
             self._is_fresh = False
             piece = self._unpacking.decompress(data, _PIECE)
             data = self._unpacking.unused_data
+            self._members.grow(len(piece))
+            if self._unpacking.eof:
+                self._members.end()
             if piece:
                 yield piece

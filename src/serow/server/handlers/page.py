@@ -13,7 +13,7 @@ from serow.errors import NotFound, RequestError
 from serow.keys import Scope
 from serow.server.body import decoded
 from serow.server.context import context
-from serow.server.page.markdown import LONGEST, to_html
+from serow.server.page.markdown import LONGEST, to_bytes
 from serow.server.page.recent import Failure
 from serow.server.responses import json_response
 from serow.wire.json import convert, decode_object
@@ -36,7 +36,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-_MARKDOWN_LIMITS = Limits(cpu=2.0, memory=256 << 20)
+MARKDOWN_LIMITS = Limits(cpu=1.0, memory=256 << 20, wall=1.5)  # a second is 300,000 characters of usual Markdown
 
 
 class MarkdownRequest(Struct, frozen=True):
@@ -77,7 +77,7 @@ async def markdown(request: Request) -> Response:
     wanted = await decoded(request, lambda data: convert(decode_object(data), MarkdownRequest))
     if len(wanted.text) > LONGEST:
         raise RequestError(f'"text" holds {len(wanted.text)} characters, more than the {LONGEST} allowed')
-    html = await context(request).workers.run(to_html, wanted.text, client=request.state.client, limits=_MARKDOWN_LIMITS)
+    html = await context(request).workers.run(to_bytes, wanted.text, client=request.state.client, limits=MARKDOWN_LIMITS)
     return Response(html, media_type=_TYPES["html"], headers=_HEADERS)
 
 
