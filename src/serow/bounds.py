@@ -40,6 +40,7 @@ OPTIONS = Bound(200, "names", "`options`")
 STOPS = Bound(1000, "strings", "`stop`")
 STOP_TEXT = Bound(64 << 10, "characters", "`stop`, all its strings together")
 BIASES = Bound(4096, "tokens", "`logit_bias`")
+BIAS_TEXT = Bound(64 << 10, "characters", "`logit_bias`, all its texts together")
 ADAPTERS = Bound(64, "names", "`adapters` of a picture")
 MESSAGES = Bound(10_000, "messages", "`messages`")
 TOOLS = Bound(1024, "tools", "`tools`")
@@ -50,7 +51,7 @@ MODEL_MESSAGES = Bound(1000, "messages", "`messages` of a model that is made")
 
 BOUNDS = (
     MEMBERS, VALUES, CONTAINERS, KEYS, DEPTH, DIGITS, ESCAPES, LETTERS, FIELDS, WARNINGS, QUOTED, NAME, DURATION, OPTIONS,
-    STOPS, STOP_TEXT, BIASES, ADAPTERS, MESSAGES, TOOLS, INPUTS, FILES, LICENSES, MODEL_MESSAGES,
+    STOPS, STOP_TEXT, BIASES, BIAS_TEXT, ADAPTERS, MESSAGES, TOOLS, INPUTS, FILES, LICENSES, MODEL_MESSAGES,
 )  # fmt: skip
 
 

@@ -213,6 +213,7 @@ def _logit_bias(name: str, value: Any) -> tuple[tuple[int | str, float], ...]:
     pairs = list(value.items()) if isinstance(value, dict) else value
     if not isinstance(pairs, list) or not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
         raise _fault(name, "an object or a list of pairs")
+    bounds.BIAS_TEXT.check(sum(len(token) for token, _ in pairs if isinstance(token, str)), '"logit_bias"')
     return tuple((_bias_token(name, token), _float(name, bias)) for token, bias in pairs)
 
 

@@ -90,6 +90,17 @@ async def test_a_prompt_that_is_too_long_and_must_not_be_cut_is_refused() -> Non
             await asked.generate("a" * 300, raw=True, truncate=False)
 
 
+async def test_of_a_prompt_that_is_far_too_long_only_the_ends_are_tokenized() -> None:
+    engine = FakeEngine(["x"], num_ctx=256)
+    async with flow(engine) as asked:
+        record = await asked.whole("ab" + "c" * 99_996 + "yz", raw=True, options={"num_keep": 2, "num_predict": 54})
+        with pytest.raises(RequestError, match="the prompt has at least 12288 tokens, the context holds 256"):
+            await asked.generate("a" * 100_000, raw=True, truncate=False)
+    assert engine.prompts[0] == "ab" + "c" * 198 + "yz"
+    assert record["truncated"] == 100_000 - 202
+    assert record["warnings"] == ["the prompt was cut by about 99798 of 100000 tokens to fit a context of 256"]
+
+
 async def test_without_shift_an_answer_ends_where_the_context_does() -> None:
     engine = FakeEngine(["x"] * 300, num_ctx=256)
     async with flow(engine) as asked:

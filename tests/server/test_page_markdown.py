@@ -80,7 +80,7 @@ def test_no_shape_takes_more_than_its_length_in_time_or_in_html(shape: Callable[
 
 
 def test_a_long_address_that_many_links_share_is_told_to_some_of_them() -> None:
-    html = to_html("[a]: http://" + "x" * 100_000 + "\n\n" + "[a]" * 100)
+    html = to_html("[a]: http://" + "x" * 100_000 + "\n\n" + "[a] " * 100)
     assert (html.count("href="), html.count("<a ")) == (10, 100)
 
 

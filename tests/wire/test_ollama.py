@@ -54,6 +54,10 @@ def test_many_unknown_names_are_counted_not_repeated() -> None:
             '"logit_bias" holds 4097 tokens, more than the 4096 allowed',
         ),
         ({"logit_bias": [[1, 1]] * 4097}, '"logit_bias" holds 4097 tokens, more than the 4096 allowed'),
+        (
+            {"logit_bias": [["x" * 40_000, 1], ["y" * 30_000, 1]]},
+            '"logit_bias" holds 70000 characters, more than the 65536 allowed',
+        ),
         ({str(number): 1 for number in range(201)}, '"options" holds 201 names, more than the 200 allowed'),
     ],
 )

@@ -153,7 +153,12 @@ class Fitter:
             raise PromptTooLong(num_least, num_ctx, what="list of tools", is_least=True)
 
     async def _hopeless(self, num_ctx: int) -> int:
-        """The tokens of the beginning of texts that alone are far too long, so that the whole need not be rendered; else 0."""
+        """The tokens of the beginning of texts that alone are far too long, so that the whole need not be rendered; else 0.
+
+        Each message takes one at least.
+        """
+        if len(self._turns) > num_ctx:
+            return len(self._turns)
         text = "\n".join(turn.content for turn in self._turns)
         if len(text) <= num_ctx * _MOST_CHARACTERS:
             return 0
@@ -310,3 +315,14 @@ async def tokens_of(context: list[int], text: str, runner: TextRunner) -> list[i
         plain = await runner.tokenize(text, add_special=False)
         return plain if tokens[1:] == plain else tokens
     return tokens
+
+
+async def ends_of(context: list[int], text: str, num_ctx: int, runner: TextRunner) -> tuple[list[int], int]:
+    """The ids of a prompt; of one that is far too long only those of its two ends, and about how many are between them."""
+    most = num_ctx * _MOST_CHARACTERS
+    if len(text) > 2 * most:
+        head = await tokens_of(context, text[:most], runner)
+        tail = await runner.tokenize(text[-most:], add_special=False)
+        if len(head) >= num_ctx and len(tail) >= num_ctx:
+            return head + tail, len(tail) * (len(text) - 2 * most) // most
+    return await tokens_of(context, text, runner), 0

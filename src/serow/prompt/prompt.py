@@ -10,7 +10,7 @@ from serow.errors import PromptTooLong
 from serow.inference.ask import Ask, Conversation, Raw, Single
 from serow.options import Options
 from serow.output.thinking import ThinkingTags
-from serow.prompt.conversation import Fitted, Fitter, renderer_of, tokens_of
+from serow.prompt.conversation import Fitted, Fitter, ends_of, renderer_of
 from serow.prompt.media import with_media
 from serow.prompt.render import render
 from serow.prompt.templates import Rendering
@@ -85,7 +85,7 @@ async def _single(wanted: Wanted, num_ctx: int, runner: TextRunner) -> Prompt:
     ask, options = wanted.ask, wanted.options
     text = await render(wanted.model, ask.prompt, wanted.think, wanted.rendering, runner)
     ids = ask.prompt.prompt if isinstance(ask.prompt, Raw) and not isinstance(ask.prompt.prompt, str) else None
-    tokens = await tokens_of(_context(ask), text, runner) if ids is None else list(ids)
+    tokens, num_between = (list(ids), 0) if ids is not None else await ends_of(_context(ask), text, num_ctx, runner)
     tokens = tokens or list(wanted.model.beginning)
     begun = wanted.tags.begun(text, raw=isinstance(ask.prompt, Raw)) if wanted.tags else None
     if wanted.images:
@@ -94,9 +94,11 @@ async def _single(wanted: Wanted, num_ctx: int, runner: TextRunner) -> Prompt:
         engine = await _without_beginning(before + placed, runner)
         return Prompt(text, tokens, engine, num_ctx, images=images, begun=begun)
     if len(tokens) >= num_ctx and not ask.truncate:
-        raise PromptTooLong(len(tokens), num_ctx)
+        raise PromptTooLong(len(tokens), num_ctx, is_least=num_between > 0)
     kept, truncated = truncate(tokens, num_ctx, options.num_keep, options.num_predict)
-    cut = f"the prompt was cut by {truncated} of {len(tokens)} tokens to fit a context of {num_ctx}"
+    truncated += num_between
+    about = "about " if num_between else ""
+    cut = f"the prompt was cut by {about}{truncated} of {len(tokens) + num_between} tokens to fit a context of {num_ctx}"
     return Prompt(text, tokens, kept, num_ctx, truncated, warnings=(cut,) if truncated else (), begun=begun)
 
 

@@ -146,6 +146,7 @@ class Assembler:
             fim_tokens=weights.fim_tokens,
             beginning=weights.beginning,
             control_tokens=weights.control_tokens,
+            whole_tokens=weights.whole_tokens,
             kv_bytes=weights.kv_bytes,
             layers=weights.layers,
             linked=tuple(each.digest for each in manifest.layers if is_linked(self.blobs.path(each.digest))),

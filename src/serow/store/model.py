@@ -64,6 +64,7 @@ class Model:
     fim_tokens: tuple[int, int, int] | None = None  # ids of prefix, suffix, middle (GEN-10)
     beginning: tuple[int, ...] = ()  # id of the token that a text begins or, without such, ends with
     control_tokens: frozenset[int] = frozenset()  # ids whose text belongs to no answer
+    whole_tokens: frozenset[int] = frozenset()  # ids of tokens that are found by their whole text
     requires: str = ""  # the version of Ollama that the model asks for, shown and not compared
     remote_model: str = ""  # what a model of another machine is called there
     remote_host: str = ""

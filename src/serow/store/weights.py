@@ -20,6 +20,7 @@ Kind = Literal["model", "projector", "adapter"]
 _LARGEST = 1 << 31  # of any length or count; nothing trained comes near
 _LARGEST_BLOCK_COUNT = 1 << 16
 _CONTROL = (2, 3)  # token types whose text is not part of an answer: unknown, control
+_WHOLE = (*_CONTROL, 4)  # and those that its maker defined besides
 _FIM_KEYS = (  # the second of each is the older name
     ("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"),
     ("tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id"),
@@ -54,6 +55,7 @@ class Weights:
     fim_tokens: tuple[int, int, int] | None
     beginning: tuple[int, ...]  # the token that a text begins with, else the one that it ends with; none where neither is told
     control_tokens: frozenset[int]
+    whole_tokens: frozenset[int]
     has_pooling: bool  # it embeds texts, it does not complete them
     normalizes_vectors: bool  # to length 1
     has_vision: bool  # the vision tower is in the same file
@@ -88,6 +90,7 @@ def describe(path: Path, others: Sequence[Path] = (), is_part: bool = False) -> 
         fim_tokens=facts.fim_tokens(path),
         beginning=facts.beginning(),
         control_tokens=facts.control_tokens(path),
+        whole_tokens=facts.whole_tokens(path),
         has_pooling=facts.has("pooling_type"),
         normalizes_vectors=facts.normalizes_vectors(),
         has_vision=facts.has("vision.block_count"),
@@ -224,6 +227,11 @@ class _Facts:
         """The ids of the tokens that say something about a text and are none."""
         kinds = self.gguf.metadata.get("tokenizer.ggml.token_type")
         return gguf.find_numbers(path, kinds, _CONTROL) if isinstance(kinds, Array) else frozenset()
+
+    def whole_tokens(self, path: Path) -> frozenset[int]:
+        """The ids of the tokens that are found in a text before it is split further."""
+        kinds = self.gguf.metadata.get("tokenizer.ggml.token_type")
+        return gguf.find_numbers(path, kinds, _WHOLE) if isinstance(kinds, Array) else frozenset()
 
     def fim_tokens(self, path: Path) -> tuple[int, int, int] | None:
         """The ids of prefix, suffix and middle: by the file's keys, else by the text of its tokens."""

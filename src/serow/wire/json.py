@@ -29,6 +29,7 @@ _JSON_NAMES = {
     "array": "an array",
     "object": "an object",
 }
+_PIECE = 256 << 10  # bytes
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -106,10 +107,21 @@ def decode_object(body: bytes, nulls: Container[str] = ()) -> dict[str, Any]:
 
 def _text(body: bytes) -> tuple[str, int | None]:
     """The text of a body, and at which byte it stops being UTF-8: no fault behind the first value, which alone is read."""
+    begin = _first_value(body)
+    rest = body[begin:] if begin else body
     try:
-        return body.decode().lstrip(" \t\r\n"), None
+        return rest.decode(), None
     except UnicodeDecodeError as error:
-        return body[: error.start].decode().lstrip(" \t\r\n"), error.start
+        return rest[: error.start].decode(), begin + error.start
+
+
+def _first_value(body: bytes) -> int:
+    """Where the space ends that a body begins with; it is looked through in pieces, since megabytes of it hold everybody up."""
+    for start in range(0, len(body), _PIECE):
+        piece = body[start : start + _PIECE]
+        if rest := len(piece.lstrip(b" \t\r\n")):
+            return start + len(piece) - rest
+    return len(body)
 
 
 def _reason(error: ValueError, texts: LongTexts) -> str:

@@ -17,6 +17,7 @@ from serow.engines.llamacpp.chat_templates import ChatTemplates
 from serow.engines.llamacpp.errors import explain_end, explain_load, refusal, shortage
 from serow.engines.llamacpp.events import ChunkBuilder, EventReader, Fault
 from serow.engines.llamacpp.params import describe
+from serow.engines.llamacpp.pieces import Pieces
 from serow.engines.llamacpp.report import LoadReport
 from serow.engines.llamacpp.request import completion_body
 from serow.engines.llamacpp.slot_cache import SlotCache
@@ -96,6 +97,7 @@ class LlamaRunner:
         self._watchdog = Watchdog(settings.stall_timeout, lambda: self._child.kill(stalled))
         self._props: _Props | None = None
         self._special = SpecialTokens(request.model.control_tokens, self)
+        self._pieces = Pieces(request.model.whole_tokens, self)
 
     @property
     def is_alive(self) -> bool:
@@ -199,6 +201,10 @@ class LlamaRunner:
 
     async def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         """Token ids of a text; special tokens written out in it count as such."""
+        return await self._pieces.tokenize(text, add_special=add_special)
+
+    async def tokenize_at_once(self, text: str, *, add_special: bool) -> list[int]:
+        """The same by one question."""
         body = {"content": text, "add_special": add_special, "parse_special": True}
         return (await self._call("POST", "/tokenize", body, _Tokens)).tokens
 

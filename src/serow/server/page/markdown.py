@@ -47,7 +47,8 @@ def _parser() -> MarkdownIt:
     parser.block.ruler.at("table", _Tables().parse, {"alt": ["paragraph", "reference"]})
     parser.validateLink = _is_harmless  # type: ignore[method-assign]
     parser.options["highlight"] = _Colours().colour
-    parser.add_render_rule("link_open", _Links(parser.renderer).open)
+    links = _Links()
+    parser.add_render_rule("link_open", lambda renderer, *given: links.open(renderer, *given))
     return parser
 
 
@@ -75,11 +76,10 @@ class _Tables:
 class _Links:
     """Opens links, up to a number of characters in their addresses and titles: many may share a long one."""
 
-    def __init__(self, renderer: RendererHTML) -> None:
-        self._renderer = renderer
+    def __init__(self) -> None:
         self._left = _LONGEST_ADDRESSES
 
-    def open(self, tokens: list[Token], index: int, options: OptionsDict, env: EnvType) -> str:
+    def open(self, renderer: RendererHTML, tokens: list[Token], index: int, options: OptionsDict, env: EnvType) -> str:
         """A link opens in a tab of its own, which learns nothing of this page."""
         token = tokens[index]
         self._left -= sum(len(str(value)) for value in token.attrs.values())
@@ -87,7 +87,7 @@ class _Links:
             token.attrs = {}
         token.attrSet("target", "_blank")
         token.attrSet("rel", "noopener noreferrer nofollow")
-        return str(self._renderer.renderToken(tokens, index, options, env))
+        return str(renderer.renderToken(tokens, index, options, env))
 
 
 class _Colours:
