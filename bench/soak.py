@@ -93,6 +93,12 @@ class Server:
         return [each for each in self.process.children(recursive=True) if not _is_worker(each)]
 
     @property
+    def num_files(self) -> int:
+        """Files that it has open, without the two pipes of each worker that waits for work."""
+        workers = sum(map(_is_worker, self.process.children()))
+        return int(self.process.num_fds()) - 2 * workers
+
+    @property
     def memory(self) -> int:
         """Resident bytes of the server alone."""
         return int(self.process.memory_info().rss)
@@ -263,10 +269,10 @@ async def until_quiet(server: Server) -> bool:
 async def num_left_open(server: Server, files_before: int) -> int:
     """Files that are open beyond those before, once the last connections had their time to close."""
     for _ in range(int(QUIET_DEADLINE / 0.2)):
-        if server.process.num_fds() <= files_before:
+        if server.num_files <= files_before:
             break
         await asyncio.sleep(0.2)
-    return int(server.process.num_fds()) - files_before
+    return server.num_files - files_before
 
 
 def growth(memory: list[int]) -> int:
@@ -321,7 +327,7 @@ async def background(*work: Any) -> AsyncIterator[None]:
 
 async def soak(server: Server, arguments: argparse.Namespace, *, has_pictures: bool) -> int:
     """Let the crowd at the server; returns the exit status."""
-    files_before, tally, begun = server.process.num_fds(), Tally(), time.monotonic()
+    files_before, tally, begun = server.num_files, Tally(), time.monotonic()
     end = begun + arguments.minutes * 60
     seeds = range(arguments.seed, arguments.seed + arguments.clients)
     crowds = [(Crowd(seed, has_pictures=has_pictures), hostile.Crowd(seed, heavy=HEAVY_SHARE)) for seed in seeds]
