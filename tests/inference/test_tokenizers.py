@@ -26,6 +26,13 @@ def model(models: Path) -> Model:
     return Store(models).resolve("zoo-think")
 
 
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
+    """The engines that `start` has made."""
+    monkeypatch.setattr(tokenizers, "write", lambda source, target: target.write_bytes(b""))
+    return []
+
+
 @pytest.mark.req("ANT-10")
 async def test_a_vocabulary_alone_tokenizes_and_renders_as_the_model_does(model: Model) -> None:
     whole = LlamaRunner(LoadRequest(model, tokenizers._OPTIONS, num_parallel=1), Settings())
@@ -43,10 +50,7 @@ async def test_a_vocabulary_alone_tokenizes_and_renders_as_the_model_does(model:
             await whole.close()
 
 
-async def test_only_so_many_are_held_and_all_end_with_the_server(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizers, "write", lambda source, target: target.write_bytes(b""))
-    started: list[FakeEngine] = []
-
+async def test_only_so_many_are_held_and_all_end_with_the_server(model: Model, started: list[FakeEngine]) -> None:
     def start(_: LoadRequest) -> FakeEngine:
         started.append(FakeEngine(["x"]))
         return started[-1]
@@ -57,3 +61,55 @@ async def test_only_so_many_are_held_and_all_end_with_the_server(model: Model, m
                 assert await runner.tokenize("ab", add_special=True) == [97, 98]
         assert [engine.is_alive for engine in started] == [True, False, True] and MOST == 2
     assert not any(engine.is_alive for engine in started)
+
+
+async def test_one_that_died_is_ended_by_the_next_sweep(
+    model: Model, started: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizers, "_SWEEP", 0.01)
+    ended = asyncio.Event()
+
+    class Mortal(FakeEngine):
+        async def close(self) -> None:
+            await super().close()
+            ended.set()
+
+    def start(_: LoadRequest) -> FakeEngine:
+        started.append(Mortal(["x"]))
+        return started[-1]
+
+    async with asyncio.timeout(DEADLINE), Tokenizers(start) as held:
+        async with held.of(named(model, "a")):
+            started[0].is_alive = False
+        await ended.wait()
+
+
+async def test_who_leaves_while_an_engine_ends_leaves_it_to_the_next_one(model: Model, started: list[FakeEngine]) -> None:
+    closing = asyncio.Event()
+    ended: list[FakeEngine] = []
+
+    class Slow(FakeEngine):
+        async def close(self) -> None:
+            await super().close()
+            if not closing.is_set():
+                closing.set()
+                await asyncio.Event().wait()
+            ended.append(self)
+
+    def start(_: LoadRequest) -> FakeEngine:
+        started.append(Slow(["x"]))
+        return started[-1]
+
+    async def use(held: Tokenizers, name: str) -> None:
+        async with held.of(named(model, name)):
+            pass
+
+    async with asyncio.timeout(DEADLINE), Tokenizers(start) as held:
+        for name in ("a", "b"):
+            await use(held, name)
+        leaving = asyncio.create_task(use(held, "c"))
+        await closing.wait()
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        await use(held, "c")
+        assert ended == [started[0]]

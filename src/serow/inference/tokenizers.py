@@ -93,14 +93,15 @@ class Tokenizers:
             await self._end(weights)
 
     async def _end(self, weights: Path) -> None:
-        await self._engines.pop(weights).runner.close()
+        await self._engines[weights].runner.close()
+        del self._engines[weights]  # last: who is cancelled before leaves it for the next one to end
 
     async def _sweep(self) -> None:
-        """End what nobody has used for a while."""
+        """End what has died, and what nobody has used for a while."""
         while True:
             await asyncio.sleep(_SWEEP)
             async with self._lock:
                 oldest = time.monotonic() - IDLE
                 for weights, engine in list(self._engines.items()):
-                    if not engine.num_users and engine.used_at < oldest:
+                    if not engine.num_users and (engine.used_at < oldest or not engine.runner.is_alive):
                         await self._end(weights)
