@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-from aiohttp import web
+from tests.support.proxy import Exchange, passing
 
 SECRETS = ("authorization", "x-api-key")
 HEADERS = ("content-type", "content-encoding", "accept", "anthropic-version", "anthropic-beta", "openai-beta", *SECRETS)
-HOP = ("host", "connection", "content-length", "transfer-encoding", "keep-alive")
 LARGEST_REFUSED = 20_000  # bytes
 LONGEST = 80  # characters of a text that are kept
 MOST = 3  # members of a list that are kept, and the last one
@@ -36,8 +34,9 @@ class Recorder:
     url: str = ""
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def note(self, request: web.Request, body: bytes, status: int) -> None:
+    def note(self, exchange: Exchange) -> None:
         """Keep a request, unless one of its kind is kept, or it was refused for a length that would not be kept."""
+        request, body, status = exchange.request, exchange.body, exchange.status
         if status >= 400 and len(body) > LARGEST_REFUSED:
             return
         headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
@@ -57,36 +56,10 @@ class Recorder:
 
 @asynccontextmanager
 async def recording(target: str) -> AsyncIterator[Recorder]:
-    """Listen before a server and hand on what comes, piece by piece."""
+    """Listen before a server and write down what is asked of it."""
     recorder = Recorder(target)
-    async with aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None)) as session:
-
-        async def handle(request: web.Request) -> web.StreamResponse:
-            body = await request.read()  # unpacked
-            left_out = (*HOP, "content-encoding")
-            headers = {name: value for name, value in request.headers.items() if name.lower() not in left_out}
-            url = f"{target}{request.path_qs}"
-            async with session.request(request.method, url, data=body or None, headers=headers) as answer:
-                recorder.note(request, body, answer.status)
-                passed = {name: value for name, value in answer.headers.items() if name.lower() not in HOP}
-                response = web.StreamResponse(status=answer.status, headers=passed)
-                await response.prepare(request)
-                async for piece in answer.content.iter_any():
-                    await response.write(piece)
-                await response.write_eof()
-                return response
-
-        application = web.Application(client_max_size=1 << 28)
-        application.router.add_route("*", "/{path:.*}", handle)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        recorder.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
-            yield recorder
-        finally:
-            await runner.cleanup()
+    async with passing(target, recorder.note) as recorder.url:
+        yield recorder
 
 
 def _without_key(value: str) -> str:

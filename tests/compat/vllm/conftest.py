@@ -10,8 +10,9 @@ import pytest_asyncio
 
 from serow.settings import Settings
 from tests.compat.vllm.door import Door
-from tests.compat.vllm.recording import RECORDED, Recorder, Replayer, serving
+from tests.compat.vllm.recording import RECORDED, Recorder, Replayer
 from tests.compat.vllm.replicas import replica
+from tests.support.proxy import listening, passing
 from tests.support.server import running
 
 pytest.importorskip("tokenizers", reason="the extra serow[remote] is not installed")
@@ -43,14 +44,14 @@ async def door(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Asy
     async with AsyncExitStack() as stack:
         if found := os.environ.get("SEROW_TEST_VLLM"):
             engine = await stack.enter_async_context(replica(Path(found)))
-            recorder = Recorder(engine.url)
+            recorder = Recorder()
             if record := os.environ.get("SEROW_TEST_VLLM_RECORD"):
                 stack.callback(recorder.write, Path(record))
-            host = await stack.enter_async_context(serving(recorder))
+            url = await stack.enter_async_context(passing(engine.url, recorder.note))
         else:
             assert RECORDED.is_file()
-            host = await stack.enter_async_context(serving(Replayer()))
+            url = await stack.enter_async_context(listening(Replayer().handle))
         server = await stack.enter_async_context(running(Settings(models=tmp_path_factory.mktemp("store"))))
         found_door = Door(server, tokenizer)
-        await found_door.create(host)
+        await found_door.create(url.removeprefix("http://"))
         yield found_door

@@ -1,17 +1,16 @@
-"""Exchanges with a real vLLM: a proxy that keeps them, and an engine that answers as they say.
+"""Exchanges with a real vLLM: kept as they pass, and an engine that answers as they say.
 
 A line of the file is one exchange: method and path, the request's JSON, status, content type and the bytes of the answer as
 text. Equal requests have one line; times and ids in the answers are the engine's own.
 """
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from aiohttp import web
+
+from tests.support.proxy import Exchange
 
 RECORDED = Path(__file__).parent / "recorded.jsonl"
 
@@ -21,31 +20,21 @@ def _key(method: str, path: str, body: Any) -> str:
 
 
 class Recorder:
-    """Passes requests on to an engine and keeps what it answers, as far as the client reads."""
+    """Keeps what an engine answers, where the client reads it to its end."""
 
-    def __init__(self, engine: str) -> None:
-        self._engine = engine
+    def __init__(self) -> None:
         self.exchanges: dict[str, dict[str, Any]] = {}
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json() if request.can_read_body else None
-        async with (
-            aiohttp.ClientSession() as session,
-            session.request(request.method, f"{self._engine}{request.path}", json=body) as answer,
-        ):
-            response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
-            await response.prepare(request)
-            pieces = []
-            async for piece in answer.content.iter_any():
-                pieces.append(piece)
-                await response.write(piece)
+    def note(self, exchange: Exchange) -> None:
+        """Keep one."""
+        request, body = exchange.request, json.loads(exchange.body) if exchange.body else None
+        if exchange.is_whole:
             self.exchanges[_key(request.method, request.path, body)] = {
                 "request": [request.method, request.path, body],
-                "status": answer.status,
-                "type": answer.content_type,
-                "answer": b"".join(pieces).decode(),
+                "status": exchange.status,
+                "type": exchange.content_type,
+                "answer": exchange.answer.decode(),
             }
-        return response
 
     def write(self, path: Path) -> None:
         """Keep what was seen beside what is in the file."""
@@ -71,18 +60,3 @@ class Replayer:
 def read(path: Path) -> list[dict[str, Any]]:
     """The exchanges of a file, none where there is no file."""
     return [json.loads(line) for line in path.read_text().splitlines() if line] if path.is_file() else []
-
-
-@asynccontextmanager
-async def serving(handler: Recorder | Replayer) -> AsyncIterator[str]:
-    """The address of a proxy or an engine made of a recording."""
-    app = web.Application(client_max_size=1 << 26)
-    app.router.add_route("*", "/{path:.*}", handler.handle)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        yield f"127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
