@@ -1,6 +1,6 @@
 """What Serow's own processes pass on from an engine at an address, one Serow and two on one port.
 
-    python bench/ceiling.py
+    python -m bench.ceiling
 
 Real processes: an engine that says tokens at a set pace speaks vLLM's HTTP to Serow's adapter, a client counts, and the CPU
 time of Serow's processes is read.
@@ -97,23 +97,35 @@ def _store(root: Path, port: int) -> Store:
 
 
 @asynccontextmanager
+async def serowing(store: Store, num_servers: int) -> AsyncGenerator[tuple[str, list[psutil.Process]], None]:
+    """So many Serows on one port, each a process: where, and they."""
+    port, context = _free_port(), multiprocessing.get_context("spawn")
+    started = [context.Process(target=run_server, args=(str(store.root), port)) for _ in range(num_servers)]
+    for each in started:
+        each.start()
+    try:
+        await _listening(f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}", [psutil.Process(each.pid) for each in started]
+    finally:
+        for each in started:
+            each.terminate()
+            each.join()
+
+
+@asynccontextmanager
 async def running(num_servers: int, rate: float) -> AsyncGenerator[tuple[str, list[psutil.Process]], None]:
     """An engine and so many Serows on one port."""
-    context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as root:
-        engine_port, port = _free_port(), _free_port()
-        store = _store(Path(root), engine_port)
-        started = [context.Process(target=run_engine, args=(engine_port, rate), daemon=True)]
-        started += [context.Process(target=run_server, args=(str(store.root), port)) for _ in range(num_servers)]
-        for each in started:
-            each.start()
+        port = _free_port()
+        engine = multiprocessing.get_context("spawn").Process(target=run_engine, args=(port, rate), daemon=True)
+        engine.start()
         try:
             await _listening(f"http://127.0.0.1:{port}")
-            yield f"http://127.0.0.1:{port}", [psutil.Process(each.pid) for each in started[1:]]
+            async with serowing(_store(Path(root), port), num_servers) as found:
+                yield found
         finally:
-            for each in started:
-                each.terminate()
-                each.join()
+            engine.terminate()
+            engine.join()
 
 
 async def _listening(url: str) -> None:
