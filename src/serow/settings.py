@@ -67,6 +67,7 @@ class Settings:
     gpu_overhead: int = 0  # bytes that stay free on each GPU
     slots: Path | None = None  # None: in the user's cache
     slot_cache: int = 2 << 30
+    vllm: Path | None = None
     load_timeout: float = 300.0
     stall_timeout: float = 300.0
     max_body: int = 64 << 20
@@ -271,6 +272,7 @@ VARIABLES = (
     Variable("GPU_OVERHEAD", "gpu_overhead", _size, "memory that stays free on each GPU, as 500MiB"),
     Variable("SLOTS", "slots", _path, "directory for prompts while their model is out of memory; slots in the user's cache"),
     Variable("SLOT_CACHE", "slot_cache", _size, "most disk space for such prompts, as 500MiB or 2GiB; 0 keeps none"),
+    Variable("VLLM", "vllm", _path, "environment that has vLLM, or its python: models of safetensors folders run there"),
     Variable("LOAD_TIMEOUT", "load_timeout", _patience, "longest time a model may take to load; 0 is for ever"),
     Variable("STALL_TIMEOUT", "stall_timeout", _patience, "longest time a working engine may make no progress; 0 is for ever"),
     Variable("MAX_BODY", "max_body", _size, "largest request body, unpacked"),

@@ -65,6 +65,7 @@ class FakeVllm:
     def __init__(self) -> None:
         self.script: Sequence[str | asyncio.Event] = ("Hel", "lo")
         self.finish: dict[str, Any] = {"finish_reason": "stop", "stop_reason": None}
+        self.model = MODEL
         self.max_model_len: int | None = 256
         self.shift = 0  # of every id, for a tokenizer that is another
         self.answer: web.Response | None = None  # in place of what it would say
@@ -78,9 +79,37 @@ class FakeVllm:
         """For a model's `remote_host`."""
         return self.url.replace("http", "vllm")
 
+    @property
+    def application(self) -> web.Application:
+        """What it answers to."""
+        app = web.Application(client_max_size=1 << 26)
+        app.add_routes([
+            web.get("/health", self.health),
+            web.get("/version", self.version),
+            web.get("/metrics", self.metrics),
+            web.get("/v1/models", self.models),
+            web.post("/tokenize", self.tokenize),
+            web.post("/v1/completions", self.completions),
+            web.post("/v1/embeddings", self.embeddings),
+        ])  # fmt: skip
+        return app
+
+    async def health(self, request: web.Request) -> web.Response:
+        return web.Response()
+
+    async def version(self, request: web.Request) -> web.Response:
+        return web.json_response({"version": "0.32.0"})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        lines = (f'vllm:num_requests_{what}{{engine="0",model_name="{MODEL}"}} {count}.0\n' for what, count in self._gauges())
+        return web.Response(text="# TYPE vllm:num_requests_running gauge\n" + "".join(lines))
+
+    def _gauges(self) -> list[tuple[str, int]]:
+        return [("running", self.num_open), ("waiting", 2)]
+
     async def models(self, request: web.Request) -> web.Response:
         self.keys.append(request.headers.get("Authorization", ""))
-        return web.json_response({"data": [{"id": MODEL, "max_model_len": self.max_model_len}]})
+        return web.json_response({"data": [{"id": self.model, "max_model_len": self.max_model_len}]})
 
     async def tokenize(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -132,14 +161,7 @@ async def _send(response: web.StreamResponse, event: dict[str, Any]) -> None:
 async def fake_vllm() -> AsyncIterator[FakeVllm]:
     """One on a free port."""
     engine = FakeVllm()
-    app = web.Application(client_max_size=1 << 26)
-    app.add_routes([
-        web.get("/v1/models", engine.models),
-        web.post("/tokenize", engine.tokenize),
-        web.post("/v1/completions", engine.completions),
-        web.post("/v1/embeddings", engine.embeddings),
-    ])  # fmt: skip
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0)
+    runner = web.AppRunner(engine.application, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

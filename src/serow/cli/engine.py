@@ -52,6 +52,7 @@ def list_engines() -> None:
 
     found = home().register()
     rows = [_row(name) for name in KINDS]
+    rows += _vllm_rows()
     say(columns([("NAME", "BUILD", "SOURCE", "BACKENDS", "BUILT"), *rows], spare=(3, 4, 1)))
     say(f"\nin use: {_in_use()}")
     for sentence in sentences(found):
@@ -71,6 +72,19 @@ def _row(name: str) -> tuple[str, ...]:
     if build is None:
         return name, "not built", f"serow engine build {name}", "", ""
     return name, build.sha256[:12], build.source, ", ".join(("cpu", *build.backends)), _when(build.built_at)
+
+
+def _vllm_rows() -> list[tuple[str, ...]]:
+    """A vLLM that the settings name, for models of safetensors."""
+    from serow.engines.vllm.environment import find
+    from serow.errors import RequestError
+
+    configured = settings.load()
+    try:
+        found = find(configured)
+    except RequestError as error:
+        return [("vllm", "not found", str(error), "", "")] if configured.vllm else []
+    return [("vllm", found.version or "unknown", str(found.python), "cpu" if found.is_for_cpu else "gpu", "")]
 
 
 def _when(moment: str) -> str:

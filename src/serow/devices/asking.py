@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import math
-import os
-import signal
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -15,7 +13,7 @@ import msgspec
 
 from serow.devices.cards import find_cards
 from serow.devices.device import Card
-from serow.system.limits import clean_environment
+from serow.system.limits import clean_environment, kill_group
 
 PROBE = "serow.devices.probe"
 # What tells drivers and engines which devices to show, and where.
@@ -67,11 +65,7 @@ async def ask(argv: Sequence[str], seconds: float, environ: Mapping[str, str] | 
 async def end(process: Process) -> None:
     """End a program and what it started; one that even the kernel can't end is left to it."""
     if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            if sys.platform == "win32":
-                process.kill()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process.pid)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(process.communicate(), _ENDING)
 

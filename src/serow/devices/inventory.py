@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ import msgspec
 
 from serow.devices.asking import CardReader, ask, environment, probe
 from serow.devices.cards import has_traces
-from serow.devices.device import Device, Listed, Listing
+from serow.devices.device import Card, Device, Listed, Listing, Vendor
 from serow.devices.listing import parse_listing
 from serow.devices.match import match
 
@@ -29,7 +29,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Asked:
-    """An engine that can tell its devices: by its executable, or by our own child that asks a `source`."""
+    """An engine that can tell its devices: by its executable, or by our own child that asks a `source`.
+
+    Without either its devices are the cards that their driver tells of: it would take a minute to start.
+    """
 
     engine: str
     executable: Path | None = None
@@ -51,6 +54,8 @@ class Asked:
 
 WHEEL = Asked("wheel", source="wheel")
 PICTURES = Asked("diffusers", source="torch", seconds=_TORCH_DEADLINE)
+VLLM = Asked("vllm")
+_PREFIXES: dict[Vendor, str] = {"nvidia": "CUDA", "amd": "ROCm"}  # what vLLM is built for
 
 
 class Inventory:
@@ -121,12 +126,14 @@ class Inventory:
             self._card_ids = [card.id for card in cards]
             self._listings.clear()
         asked = [each for each in self._engines() if each.executable or is_worth_it]
-        listings = await asyncio.gather(*map(self._list, asked))
+        listings = await asyncio.gather(*(self._list(each, cards) for each in asked))
         self._listings = dict(zip(asked, listings, strict=True))
         self.devices = match(cards, listings, self._environ, is_hung=self._reader.is_hung)
         self._tell()
 
-    async def _list(self, asked: Asked) -> Listing:
+    async def _list(self, asked: Asked, cards: Sequence[Card]) -> Listing:
+        if asked.executable is None and not asked.source:
+            return Listing(engine=asked.engine, devices=tuple(_as_listed(cards)))
         known = self._listings.get(asked)
         return known if known and not self._is_measured_by(known) else await asked.list()
 
@@ -145,3 +152,11 @@ class Inventory:
             _log.info("device %s: %d of %d MiB free; %s", device.name, device.free >> 20, device.total >> 20, use)
         if self._reader.is_hung:
             _log.warning("the driver of a GPU does not answer: models run on what engines themselves find")
+
+
+def _as_listed(cards: Sequence[Card]) -> Iterator[Listed]:
+    """Cards by their drivers' own numbers."""
+    for card in cards:
+        if card.vendor in _PREFIXES and card.driver:
+            name = f"{_PREFIXES[card.vendor]}{card.index}"
+            yield Listed(name, card.name, card.total, card.free, card.uuid or card.pci)

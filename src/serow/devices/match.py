@@ -15,7 +15,7 @@ from serow.devices.visible import hidden_by, visible
 _ALIKE = 0.1  # part of the memory by which two programs may tell the size of one card differently
 _KIND_OF: dict[Vendor, Kind] = {"nvidia": "cuda", "amd": "rocm", "apple": "metal"}
 _LEAST, _MOST = 1 << 20, 1 << 45  # bytes that a card may claim to have
-_THERE = ("wheel", "diffusers")  # what nobody builds
+_THERE = ("wheel", "diffusers", "vllm")  # what nobody builds
 _HUNG = "its driver does not answer"
 _NUMBER = re.compile(r"\d{1,3}$")
 _RANK: tuple[Kind, ...] = ("cuda", "rocm", "metal", "sycl", "vulkan", "rpc", "gpu")

@@ -9,6 +9,7 @@ class Use(Struct, frozen=True, kw_only=True):
     id: str
     handle: str
     name: str = ""
+    total: int = 0  # bytes that the device has, for engines that take a share of it
     layers: int = 0
     weights: int = 0
     cache: int = 0

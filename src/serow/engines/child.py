@@ -29,12 +29,14 @@ class Assignment(Struct, frozen=True):
     spec: msgspec.Raw
 
 
-def adopt(kind: type[T], on_orphaned: Callable[[], object] = lambda: None) -> tuple[Listen, T]:
+def adopt(kind: type[T], on_orphaned: Callable[[], object] = lambda: None, *, dies_at_once: bool = True) -> tuple[Listen, T]:
     """Read the assignment from stdin; from now on the end of stdin ends this process, after `on_orphaned`.
 
-    The parent holds the other end of that pipe and nothing else does, so it ends however the parent ends.
+    The parent holds the other end of that pipe and nothing else does, so it ends however the parent ends. With `dies_at_once`
+    the kernel ends this process with its parent, where it can, and `on_orphaned` may not come to its end.
     """
-    die_with_parent()
+    if dies_at_once:
+        die_with_parent()
     forbid_core_files()  # one would hold what people said
     leave_first()
     os.umask(0o077)  # what an engine writes are users' texts

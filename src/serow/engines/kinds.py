@@ -131,6 +131,7 @@ class Engine:
         return not needs & self.kind.lacks
 
 
+VLLM = Kind("vllm", lacks=frozenset({Feature.VISION, Feature.EMBEDDINGS}), flag_sets=())  # for models of safetensors alone
 REMOTE = Engine(Kind("remote", lacks=frozenset({Feature.VISION})))  # at an address; no engine that a model here can get
 WHEEL = Engine(WHEEL_KIND, version("xllamacpp"))
 

@@ -9,9 +9,7 @@ and never on a command line. What it writes to stderr is kept, bounded, to expla
 import asyncio
 import contextlib
 import math
-import os
 import secrets
-import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -29,7 +27,7 @@ from serow.engines.child import Assignment, Listen
 from serow.engines.socket_directory import SOCKET, SocketDirectory
 from serow.engines.stream import AnswerStream, post
 from serow.errors import EngineDied, EngineError, LoadError
-from serow.system.limits import clean_environment, private_memory
+from serow.system.limits import clean_environment, kill_group, private_memory
 
 CLOSE_TIMEOUT = 5.0  # seconds that a child may take to end by itself
 CONNECT_TIMEOUT = 10.0
@@ -41,7 +39,7 @@ _EXIT_NOTICE = 1.0  # seconds between a connection that breaks and the exit of i
 # the headers of its traces or the user and password of an index, is no engine's business.
 _LIBRARIES = (
     "AMD_", "CUDA_", "DYLD_", "GGML_", "GOMP_", "GPU_", "HIP_", "HSA_", "KMP_", "LLAMA_", "MESA_", "METAL_", "MKL_", "MTL_",
-    "NVIDIA_", "OMP_", "ONEAPI_", "OPENBLAS_", "PYTORCH_", "ROCR_", "SYCL_", "TORCH_", "VK_", "ZE_",
+    "NVIDIA_", "OMP_", "ONEAPI_", "OPENBLAS_", "PYTORCH_", "ROCR_", "SYCL_", "TORCH_", "TRITON_", "VK_", "VLLM_", "ZE_",
 )  # fmt: skip
 _STDERR_TAIL = 16 << 10
 _LONGEST_SOCKET_PATH = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
@@ -129,7 +127,7 @@ class ChildProcess:
         """Resident bytes of the process and its children, 0 when it is gone."""
         try:
             process = psutil.Process(self.pid)
-            return sum(part.memory_info().rss for part in (process, *process.children()))
+            return sum(part.memory_info().rss for part in (process, *process.children(recursive=True)))
         except psutil.NoSuchProcess:
             return 0
 
@@ -173,7 +171,7 @@ class ChildProcess:
         """End it by force, now: it hangs. Requests are told `reason`. `close` is still needed."""
         if self._process is not None and self._process.returncode is None:
             self._state, self._fault = State.CLOSING, reason
-            _kill(self._process.pid)
+            kill_group(self._process.pid)
 
     async def gone(self) -> EngineError:
         """The error for a request that lost its connection. When the process ended, `is_alive` is false from here on."""
@@ -211,13 +209,15 @@ class ChildProcess:
             await process.stdin.drain()
 
     async def _watch(self, process: Process) -> None:
-        """Keep the end of stderr until the process ends, then say that it is dead."""
+        """Keep the end of stderr until the process ends, then end what it has left behind and say that it is dead."""
         assert process.stderr is not None
         while piece := await process.stderr.read(4096):
             self._hear(piece)
             self._stderr += piece
             del self._stderr[:-_STDERR_TAIL]
         await process.wait()
+        if sys.platform != "win32":  # a number of a group is nobody else's while something of it is left
+            kill_group(process.pid)
         self._state = State.DEAD
 
     async def _guard_memory(self, pid: int) -> None:
@@ -268,15 +268,6 @@ class ChildProcess:
         await self._watcher
 
 
-def _kill(pid: int) -> None:
-    """Kill the process and, where there are process groups, all that it started."""
-    with contextlib.suppress(ProcessLookupError):
-        if sys.platform == "win32":
-            os.kill(pid, signal.SIGTERM)
-        else:
-            os.killpg(pid, signal.SIGKILL)
-
-
 def _choose_address(directory: Path | None) -> Listen:
     """A socket in the directory, where that can be; else a free port."""
     key = secrets.token_urlsafe(32)
@@ -289,7 +280,7 @@ def _choose_address(directory: Path | None) -> Listen:
         return Listen("127.0.0.1", probe.getsockname()[1], key)
 
 
-def _finite(seconds: float) -> float | None:
+def finite(seconds: float) -> float | None:
     """As aiohttp has it: None is for ever."""
     return seconds if seconds < math.inf else None
 
@@ -305,5 +296,5 @@ def _open_session(listen: Listen, stall_timeout: float) -> aiohttp.ClientSession
         f"http://{listen.host}:{listen.port}" if listen.port else "http://engine",
         connector=connector,
         headers={"Authorization": f"Bearer {listen.key}", "Content-Type": "application/json"},
-        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=_finite(stall_timeout)),
+        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=finite(stall_timeout)),
     )

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from serow.engines.check.checks import Check, Checks
 from serow.engines.home import EngineHome, forced
-from serow.engines.kinds import DEFAULT_FLAGS, REMOTE, WHEEL, Engine, Feature, FlagSet
+from serow.engines.kinds import DEFAULT_FLAGS, REMOTE, VLLM, WHEEL, Engine, Feature, FlagSet
+from serow.engines.vllm import environment
 from serow.errors import RequestError, StoreError
 from serow.settings import Settings
 from serow.store.model import Model
@@ -28,6 +29,7 @@ class Selection:
     """Chooses engines. What is built, checked, chosen or struck off meanwhile holds from the next choice on."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._forced = forced(settings)
         self._num_parallel = settings.num_parallel  # what was checked with fewer slots does not count
         self._drafts = settings.drafts  # nor what guesses, where that is not wanted
@@ -39,6 +41,8 @@ class Selection:
         """The engine for requests with these needs; raises RequestError when the forced one lacks something."""
         if model.is_remote:
             return Choice(REMOTE)
+        if model.is_vllm:
+            return Choice(self._able(environment.find(self._settings).engine, needs))
         if model.is_image or Feature.EMBEDDINGS in needs:  # built engines are checked for texts only
             return WHEEL_CHOICE
         if self._forced:
@@ -52,7 +56,7 @@ class Selection:
 
     def strike(self, choice: Choice, model: Model, reason: str) -> bool:
         """Use this engine no more for the model, with any flags like these; whether another one will be tried."""
-        if self._forced or choice.engine in (WHEEL, REMOTE):
+        if self._forced or choice.engine in (WHEEL, REMOTE) or choice.engine.kind is VLLM:
             return False
         believed = [check for check in self._passed(choice.engine, model) if check.flags == choice.flags]
         if not believed:  # struck off already, or built and checked anew meanwhile
@@ -78,10 +82,15 @@ class Selection:
 
     def _force(self, engine: Engine, model: Model, needs: frozenset[Feature]) -> Choice:
         """The engine that is forced, with the flags of its fastest check; without one, those that it bears best."""
-        for feature in sorted(needs & engine.kind.lacks):
-            raise RequestError(f"the engine {engine.name} can't {feature}", hint="unset SEROW_ENGINE and SEROW_LLAMA_SERVER")
+        self._able(engine, needs, "unset SEROW_ENGINE and SEROW_LLAMA_SERVER")
         best = max(self._passed(engine, model), key=lambda check: check.speedup, default=None)
         return Choice(engine, best.flags if best else self._safest(engine))
+
+    def _able(self, engine: Engine, needs: frozenset[Feature], hint: str = "") -> Engine:
+        """The engine, unless it lacks something; raises RequestError."""
+        for feature in sorted(needs & engine.kind.lacks):
+            raise RequestError(f"the engine {engine.name} can't {feature}", hint=hint)
+        return engine
 
     def _safest(self, engine: Engine) -> FlagSet:
         """The last of its flags, which it bears best, that have the slots which are set."""

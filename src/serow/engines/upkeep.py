@@ -162,7 +162,7 @@ class Upkeep:
 
 def _is_text(model: Model, engine: Engine) -> bool:
     needs = frozenset({Feature.VISION}) if model.projector else frozenset()
-    return "completion" in model.capabilities and not model.is_image and engine.can(needs)
+    return "completion" in model.capabilities and not model.is_image and model.tokenizer is None and engine.can(needs)
 
 
 def _has_room(model: Model) -> bool:

@@ -91,7 +91,7 @@ class Inference:
         task = await self._task(ask, client, Timeline())
         _check_kind(task)
         task = await self._prepared(task)
-        if self._tokenizers is not None and not ask.has_pictures and not task.model.is_remote:
+        if self._tokenizers is not None and not ask.has_pictures and task.model.tokenizer is None:
             with suppress(LoadError):  # a vocabulary that this can't be done with: the whole model counts
                 async with self._tokenizers.of(task.model) as runner:
                     return await text.count(task, runner)

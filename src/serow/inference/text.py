@@ -80,7 +80,7 @@ async def answer(task: Task, runner: TextRunner, load_duration: int, toolbox: To
 def _not_guessed(task: Task, runner: TextRunner) -> list[str]:
     """What is to be said of guesses that were asked for from an engine that makes none."""
     wanted = [name for name in ("draft_num_predict", "num_draft") if (task.ask.options.get(name) or 0) > 0]
-    if task.model.is_remote or runner.num_draft:
+    if task.model.tokenizer is not None or runner.num_draft:
         return []
     why = task.model.draft.refusal if task.model.draft else ""
     reason = f"its draft can't guess for it: {why}" if why else "no check of an engine that guesses has seen it pay"
@@ -251,13 +251,15 @@ def _given_tokens(task: Task) -> Iterator[tuple[str, list[int]]]:
 
 
 def _unused_elsewhere(task: Task) -> Iterator[str]:
-    """What an engine at an address has no place for (REM-04)."""
+    """What vLLM, or another engine at an address, has no place for (REM-04)."""
+    engine = "an engine at an address" if task.model.is_remote else "vLLM"
     given = [*task.ask.options, *(name for name in task.model.parameters if name not in task.ask.options)]
-    yield from (f'option "{name}" was ignored: an engine at an address does not take it' for name in ignored(given))
-    if task.ask.keep_alive is not None:
-        yield '"keep_alive" was ignored: an engine at an address is not unloaded from here'
+    unused = ignored(given, is_ours=task.model.is_vllm)
+    yield from (f'option "{name}" was ignored: {engine} does not take it' for name in unused)
+    if task.ask.keep_alive is not None and task.model.is_remote:
+        yield f'"keep_alive" was ignored: {engine} is not unloaded from here'
     if "shift" in task.ask.given and task.ask.shift:
-        yield '"shift" was ignored: an engine at an address ends an answer where its context does'
+        yield f'"shift" was ignored: {engine} ends an answer where its context does'
 
 
 def _unused(task: Task) -> list[str]:
@@ -275,7 +277,7 @@ def _unused(task: Task) -> list[str]:
         unused.append(f'option "logit_bias" was ignored for the token id {unknown[0]}: {known}')
     if ask.think and "thinking" not in model.capabilities:
         unused.append(f'"{ask.model}" does not support thinking: it answers without')
-    if model.is_remote:
+    if model.tokenizer is not None:
         unused += _unused_elsewhere(task)
     if isinstance(ask.prompt, Raw) and "suffix" in ask.given:
         unused.append('"suffix" was ignored: a raw prompt goes to the model as it is')

@@ -4,8 +4,10 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 
+from serow.engines.vllm.environment import is_there
 from serow.errors import ModelNotFound, SerowError
 from serow.library.create import create
 from serow.library.downloads import Partial
@@ -37,6 +39,7 @@ class Library:
     def __init__(self, store: Store, settings: Settings | None = None, forget: Forget = _nobody) -> None:
         settings = settings or Settings()
         self.store = store
+        self._settings = settings
         self.access = Access.load(settings)
         self._forget = forget
         self._partial_age = settings.partial_age
@@ -117,6 +120,7 @@ class Library:
         Whatever can be refused is, before the first record: RequestError, ModelFileError. Nothing is left of what failed.
         """
         recipe.check()
+        recipe = replace(recipe, keeps_folder=not recipe.quantize and is_there(self._settings))
         if recipe.remote_host:
             check_allowed(addresses_of(recipe.remote_host), self._remotes, is_offline=self._is_offline)
         if source is not None and not self.store.has(source.name):

@@ -20,6 +20,7 @@ class Room(Struct, frozen=True):
     kind: Kind
     free: int
     name: str = ""
+    total: int = 0  # bytes of the device
     context: int = 0  # bytes that the driver takes for a process
     is_shared: bool = False  # it is main memory
 
@@ -120,6 +121,7 @@ def _use(need: Need, room: Room, at: int, count: int, number: int, *, is_first: 
         id=room.id,
         handle=room.handle,
         name=room.name,
+        total=room.total,
         layers=count,
         weights=sum(need.weights[begin : begin + count]) + (need.first if is_first else 0),
         cache=sum(need.cache[begin : begin + count]) + (need.first_cache if is_first else 0),
@@ -137,7 +139,7 @@ def with_slots(need: Need, uses: Sequence[Use]) -> tuple[Use, ...]:
     found: list[Use] = []
     at, number = 0, sum(use.layers for use in uses)
     for use in uses:
-        room = Room(use.id, use.handle, "gpu", 0, use.name)
+        room = Room(use.id, use.handle, "gpu", 0, use.name, use.total)
         found.append(_use(need, room, at, use.layers, number, is_first=not found))
         at += use.layers
     return tuple(found)

@@ -84,6 +84,7 @@ class Hardware:
                 kind=device.kind,
                 free=device.free,
                 name=device.name,
+                total=device.total,
                 context=self._lessons.context.get(device.kind, 0),
                 is_shared=device.is_shared,
             )

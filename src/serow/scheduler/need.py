@@ -20,6 +20,9 @@ from serow.store.model import Model
 
 PROCESS = 64 << 20  # bytes of an engine beside weights and contexts; measured: 27 MiB to 148 MiB
 PIPELINE_PROCESS = 384 << 20  # of one that draws: torch and diffusers; measured: 324 MiB
+VLLM_PROCESS = 2 << 30  # of a vLLM: torch, in three processes
+_VLLM_WORKS_IN = 1 << 30  # bytes that it takes of a device beside weights and cache, and a part of the weights: a guess
+_VLLM_PART = 16
 _NUMBER, _MASK = 4, 2  # bytes of a number that is computed, and of one token's word whether it sees another
 _DRAWING = 2  # a picture takes one part in so many of its model's weights to be drawn, until one was
 _LARGEST = 7  # tenths of a pipeline's weights that its largest part has at most, as a rule: the rest can wait for its turn
@@ -124,7 +127,8 @@ def estimate(model: Model, options: LoadOptions, num_parallel: int, lesson: int 
         return Need((model.size - largest, largest), (0, 0), compute, host=PIPELINE_PROCESS)
     if not model.layers.count:
         cache = cache_bytes(model, flags) * options.num_ctx * num_parallel
-        return Need((model.size,), (cache,), max(0, lesson), host=PROCESS)
+        compute = _VLLM_WORKS_IN + model.size // _VLLM_PART if model.is_vllm else 0
+        return Need((model.size,), (cache,), max(0, compute + lesson), host=process_of(model))
     batch = min(max(options.num_batch, 1), DEFAULT_BATCH)
     has_flash_attention = flags.flash_attention is not False
     compute = batch * _worked_in(model.layers, model.embedding_length, options.num_ctx, has_flash_attention=has_flash_attention)
@@ -166,6 +170,13 @@ def cache_bytes(model: Model, flags: FlagSet) -> int:
 def _packed(size: int, flags: FlagSet) -> int:
     """What keys and values of so many bytes in 16 bits take: 32 numbers of 8 bits have 2 bytes more for their scale."""
     return size * 17 // 32 if flags.cache_type == "q8_0" else size
+
+
+def process_of(model: Model) -> int:
+    """Bytes of an engine's process beside weights and contexts."""
+    if model.is_image:
+        return PIPELINE_PROCESS
+    return VLLM_PROCESS if model.is_vllm else PROCESS
 
 
 def _worked_in(layers: Layers, embedding_length: int, num_ctx: int, *, has_flash_attention: bool) -> int:

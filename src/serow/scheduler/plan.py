@@ -17,13 +17,15 @@ from serow.errors import RequestError
 from serow.options import LoadOptions
 from serow.scheduler.fitting import Room, freed, with_slots
 from serow.scheduler.footprint import Footprint
-from serow.scheduler.need import PIPELINE_PROCESS, PROCESS, Need, cache_bytes, estimate
+from serow.scheduler.need import Need, cache_bytes, estimate, process_of
 from serow.scheduler.placement import Placement, Wish, place
 from serow.scheduler.resident import Demand, Resident, State
 from serow.settings import Settings
 from serow.store.model import Model
+from serow.system.units import binary_size
 
 REMOTE_PARALLEL = 256  # requests at a time that one engine at an address gets, which has a queue of its own
+_ON_A_DEVICE = "model requires more GPU memory on one device"
 _SHARE = 4  # the automatic choice gives one part in so many of the free memory to contexts
 _CACHE_SHARE = 8  # and one in so many of what is left then to prompts that left their slot
 _DEVICE_SHARE = 2  # as _SHARE, of what is free on a device
@@ -74,6 +76,13 @@ class Refuse:
 
     needed: int
     available: int
+    what: str = "model requires more system memory"
+
+    @property
+    def words(self) -> str:
+        """As the peer has them."""
+        needed, available = binary_size(self.needed), binary_size(self.available)
+        return f"{self.what} ({needed}) than is available ({available})"
 
 
 Decision = Use | Load | Wait | Measure | Refuse
@@ -150,8 +159,15 @@ def _load(wanted: _Wanted, own: list[Resident], residents: Sequence[Resident], m
     need = wanted.need(least_parallel(wanted.model, wanted.settings), lesson)
     others = by_leave(each for each in residents if each not in own)
     idle = [each for each in others if each.is_leaving or not each.num_running]
-    wish = Wish(wanted.options.num_gpu, spread=wanted.settings.spread)
-    placed = place(need, rooms, idle, wish)
+    if wanted.model.is_vllm:  # whole on one device, or not at all
+        placed = place(need, rooms, others, Wish())
+        if rooms and not placed.uses:
+            is_loading = any(each.state is State.LOADING for each in residents)
+            return (
+                Wait() if is_loading else Refuse(need.total(1) + need.compute, max(room.free for room in rooms), _ON_A_DEVICE)
+            )
+    else:
+        placed = place(need, rooms, idle, Wish(wanted.options.num_gpu, spread=wanted.settings.spread))
     found = _make_room(wanted, _main(wanted, need, rooms, placed), [*own, *placed.after], residents, machine.free_memory())
     if not isinstance(found, Load):
         return found
@@ -243,7 +259,7 @@ def _device_slots(uses: Sequence[DeviceUse], there: dict[str, Room], choice: Cho
 
 def _words(wanted: _Wanted, need: Need, rooms: Sequence[Room], placed: Placement) -> tuple[str, ...]:
     """What is said of a model that a device could have held, and does not or not all of it, unless it was asked for so."""
-    asked = need.count if wanted.options.num_gpu < 0 else min(wanted.options.num_gpu, need.count)
+    asked = need.count if wanted.options.num_gpu < 0 or wanted.model.is_vllm else min(wanted.options.num_gpu, need.count)
     if placed.layers >= asked:
         return ()
     where = "all on the CPU" if not placed.layers else f"{need.count - placed.layers} of {need.count} layers on the CPU"
@@ -292,7 +308,11 @@ def fits(model: Model, loaded: LoadOptions, wanted: LoadOptions) -> bool:
 
     What a request leaves unset (num_ctx 0, num_gpu and main_gpu -1, use_mmap None, num_thread 0) is no wish for anything else.
     """
-    return model.is_remote or (
+    if model.is_remote:
+        return True
+    if model.is_vllm:
+        return _bounded(model, wanted.num_ctx) <= loaded.num_ctx and wanted.main_gpu in (-1, loaded.main_gpu)
+    return (
         _bounded(model, wanted.num_ctx) <= loaded.num_ctx
         and wanted.num_gpu in (-1, loaded.num_gpu)
         and wanted.use_mmap in (None, loaded.use_mmap)
@@ -330,12 +350,11 @@ def choose_parallel(model: Model, options: LoadOptions, choice: Choice, availabl
 
 def choose_prompt_cache(model: Model, spare: int) -> int:
     """Bytes for prompts that left their slot: a modest share of the memory that would be left, in whole MiB."""
-    share = 0 if model.is_image else min(prompt_cache_size(), max(0, spare) // _CACHE_SHARE)
+    share = 0 if model.is_image or model.is_vllm else min(prompt_cache_size(), max(0, spare) // _CACHE_SHARE)
     return share >> 20 << 20
 
 
 def memory_needed(model: Model, options: LoadOptions, num_parallel: int, flags: FlagSet = DEFAULT_FLAGS) -> int:
     """Estimate in bytes: files, a context for each slot, the process itself; a smaller model only where it guesses."""
-    process = PIPELINE_PROCESS if model.is_image else PROCESS
     unused = model.draft.size if model.draft and not flags.draft_model else 0
-    return model.size - unused + cache_bytes(model, flags) * options.num_ctx * num_parallel + process
+    return model.size - unused + cache_bytes(model, flags) * options.num_ctx * num_parallel + process_of(model)

@@ -65,13 +65,18 @@ class LoadedModel:
     expires_at: datetime
     num_running: int
     num_waiting: int
-    pid: int
+    runner: Runner
     uses: tuple[DeviceUse, ...] = ()
 
     @property
     def model(self) -> Model:
         """Whose name it was loaded by."""
         return self.request.model
+
+    @property
+    def pid(self) -> int:
+        """Process id of its engine, 0 where that is not ours."""
+        return self.runner.pid
 
 
 class Scheduler:
@@ -208,7 +213,7 @@ class Scheduler:
             expires_at=datetime.now(UTC) + timedelta(seconds=min(left, _FOR_EVER)),
             num_running=resident.num_running,
             num_waiting=self._queue.count(resident.key),
-            pid=resident.runner.pid,
+            runner=resident.runner,
             uses=resident.uses,
         )
 
@@ -272,8 +277,8 @@ class Scheduler:
                 case Measure():
                     self._measure()
                     return False
-                case Refuse(needed, available):
-                    waiter.error = NotEnoughMemory(_too_little(needed, available))
+                case Refuse() as refused:
+                    waiter.error = NotEnoughMemory(refused.words)
                 case Use(resident):
                     waiter.resident = resident
                 case Load() as load:
@@ -426,15 +431,3 @@ def _name(resident: Resident) -> str:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _too_little(needed: int, available: int) -> str:
-    return f"model requires more system memory ({_size(needed)}) than is available ({_size(available)})"
-
-
-def _size(count: int) -> str:
-    """Bytes as people read them: "7.3 GiB"."""
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count} B"

@@ -21,7 +21,7 @@ def smaller(request: LoadRequest, need: Need, rooms: Sequence[Room], *, is_autom
     2. Nothing is on devices: half of an automatic context, never of one that the request has named.
     """
     layers = sum(use.layers for use in request.uses)
-    if layers:
+    if layers and not request.model.is_vllm:  # which is on one device, or not at all
         return replace(request, uses=as_many(need, rooms, layers - max(1, layers // _KEPT)), memory=0)  # 1
     half = whole_blocks(request.options.num_ctx // 2)
     if is_automatic and _LEAST_CONTEXT <= half < request.options.num_ctx:

@@ -27,6 +27,7 @@ from serow.engines.llamacpp.runner import LlamaRunner
 from serow.engines.llamacpp.slot_cache import SlotCache
 from serow.engines.remote.runner import RemoteRunner
 from serow.engines.upkeep import Upkeep
+from serow.engines.vllm.runner import VllmRunner
 from serow.errors import SerowError
 from serow.inference.service import Inference
 from serow.inference.tokenizers import Tokenizers
@@ -165,6 +166,8 @@ async def _forget(scheduler: Scheduler, slots: SlotCache, model: Model) -> None:
 def _start(settings: Settings, slots: SlotCache, templates: ChatTemplates, pool: Pool, request: LoadRequest) -> Runner:
     if request.model.is_remote:
         return RemoteRunner(request, settings, pool)
+    if request.model.is_vllm:
+        return VllmRunner(request, settings, pool)
     return ImageRunner(request, settings) if request.model.is_image else LlamaRunner(request, settings, slots, templates)
 
 

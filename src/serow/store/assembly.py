@@ -115,6 +115,8 @@ class Assembler:
             return self._image_model(shared, files, config)
         if is_remote(config.remote_host or ""):
             return self._remote_model(shared, parts, config)
+        if manifest.all(media.FOLDER_FILE):
+            return self._vllm_model(shared, parts, config)
         if manifest.all(media.WEIGHTS):
             return self._text_model(shared, parts, config)
         return self._foreign_model(shared, config)
@@ -186,10 +188,26 @@ class Assembler:
         return Model(
             **shared,
             **{**fields, "context_length": config.context_length or fields["context_length"]},
+            weights=fields["tokenizer"],
             template=parts.template,
             details=_details(config, ""),
             capabilities=_declared(config, () if "embedding" in (config.capabilities or ()) else files.capabilities()),
             embedding_length=config.embedding_length or 0,
+        )
+
+    def _vllm_model(self, shared: dict[str, Any], parts: Parts, config: Config) -> Model:
+        """A model whose folder of safetensors is kept as it is."""
+        files = RemoteFiles.of(parts.manifest, self.blobs)
+        layers = _checked(parts.manifest.all(media.FOLDER_FILE))
+        return Model(
+            **shared,
+            **files.fields(),
+            weights=lay_out(layers, self.blobs, self.folders / folder_name(layers)),
+            template=parts.template,
+            details=_details(config, ""),
+            capabilities=_declared(config, files.capabilities()),
+            architecture=config.model_family or "",
+            kv_bytes=files.kv_bytes(),
         )
 
     def _weights(self, manifest: Manifest) -> list[Path]:

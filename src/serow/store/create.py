@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from serow.errors import ModelFileError, RequestError
-from serow.store import gguf, picture, pipeline, split, text_folder
+from serow.store import gguf, kept_folder, picture, pipeline, split, text_folder
 from serow.store import manifest as media
 from serow.store.adapter import check_fit
 from serow.store.assembly import Parts, config_of
@@ -71,7 +71,7 @@ class Draft:
         elif recipe.remote_host:
             draft._add_remote(recipe)
         else:
-            draft._add_files(recipe.files or {})
+            draft._add_files(recipe.files or {}, keeps_folder=recipe.keeps_folder)
             draft._check_adapters()
         draft._add_adapters(recipe.adapters)
         draft._add_drafts(recipe.draft_files)
@@ -174,12 +174,12 @@ class Draft:
             layer = msgspec.structs.replace(layer, digest=self._present(layer.digest), parent=name.display_shortest)
             self._entries.append(Entry(layer, None, extra))
 
-    def _add_files(self, files: Mapping[str, str]) -> None:
+    def _add_files(self, files: Mapping[str, str], *, keeps_folder: bool) -> None:
         if INDEX in files or self._is_picture(files):
             self._add_pipeline(files)
             return
         if text_folder.is_one(files):
-            self._add_folder(files)
+            self._add_folder(files, is_kept=keeps_folder)
             return
         self._refuse_others(files)
         parts = split.numbers(files)
@@ -203,22 +203,22 @@ class Draft:
             layers[name] = Layer(media_type=media.JSON, digest=digest, size=self._blobs.size(digest), name=name)
             self._entries.append(Entry(layers[name]))
         files = RemoteFiles(layers, self._blobs)
-        self._config = Config(
-            remote_host=recipe.remote_host,
-            remote_model=recipe.remote_model,
-            capabilities=list(files.capabilities()),
-            context_length=files.fields()["context_length"] or None,
-        )
+        self._config = files.config(recipe.remote_host, recipe.remote_model)
 
-    def _add_folder(self, files: Mapping[str, str]) -> None:
-        """A folder of which a GGUF has to be made; what it holds is checked."""
+    def _add_folder(self, files: Mapping[str, str], *, is_kept: bool) -> None:
+        """A folder of which a GGUF has to be made, or which vLLM reads as it is; what it holds is checked."""
         present = {path: self._present(digest, path) for path, digest in files.items()}
         found = media.decode(self._blobs.read(present[text_folder.CONFIG], media.CONFIG_LIMIT), Any, text_folder.CONFIG)
-        text_folder.check(files, found)
-        for path, digest in present.items():
-            if path.endswith(text_folder.WEIGHTS):
-                self._heads.read_shapes(self._blobs.path(digest))
-        self.conversion = {path: digest for path, digest in present.items() if text_folder.is_read(path)}
+        paths = [self._blobs.path(digest) for path, digest in present.items() if path.endswith(text_folder.WEIGHTS)]
+        shapes = [self._heads.read_shapes(path) for path in paths]
+        if not is_kept:
+            text_folder.check(files, found)
+            self.conversion = {path: digest for path, digest in present.items() if text_folder.is_read(path)}
+            return
+        self._config = kept_folder.checked(files, found, shapes)
+        for path, digest in sorted(present.items()):
+            layer = Layer(media_type=media.FOLDER_FILE, digest=digest, size=self._blobs.size(digest), name=path)
+            self._entries.append(Entry(layer))
 
     def _refuse_others(self, files: Mapping[str, str]) -> None:
         """Refuse files that are no GGUF, in words that say what they are (LIB-29, LIB-32)."""

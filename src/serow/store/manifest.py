@@ -27,6 +27,7 @@ DRAFT = "application/vnd.ollama.image.draft"
 TENSOR = "application/vnd.ollama.image.tensor"  # one tensor of a model that draws; `name` is component/tensor
 JSON = "application/vnd.ollama.image.json"  # a file of settings; `name` is a path
 PIPELINE_FILE = "application/vnd.serow.image.file"  # a file of a text-to-image pipeline; `name` is its path within
+FOLDER_FILE = "application/vnd.serow.image.transformers"  # a file of a text model's folder of safetensors; `name` is its own
 
 MANIFEST_LIMIT = 4 << 20  # bytes
 CONFIG_LIMIT = 4 << 20

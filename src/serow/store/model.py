@@ -37,7 +37,8 @@ class Model:
     digest: str  # hex SHA-256 of the manifest
     size: int  # bytes of all layers
     modified_at: datetime
-    weights: Path  # the GGUF; for image models the directory of the pipeline; for remote ones the tokenizer.json
+    weights: Path  # the GGUF; for image models and those of safetensors their directory; for remote ones the tokenizer.json
+    tokenizer: Path | None = None  # tokenizer.json, of a model whose engine is not llama.cpp
     projector: Path | None = None
     projector_size: int = 0  # bytes
     adapters: tuple[Path, ...] = ()  # LoRA files over the weights
@@ -89,6 +90,11 @@ class Model:
     def is_remote(self) -> bool:
         """Whether an engine at an address runs it, and nothing here."""
         return bool(self.remote_host)
+
+    @property
+    def is_vllm(self) -> bool:
+        """Whether its weights are a folder of safetensors, which a vLLM of ours runs."""
+        return self.tokenizer is not None and not self.is_remote
 
     @property
     def is_image(self) -> bool:

@@ -50,6 +50,7 @@ class Recipe:
     quantize: str = ""
     draft_quantize: str = ""
     merge: bool = False  # the parts of a split model become one file
+    keeps_folder: bool = False  # of safetensors, for an engine that reads them; else a GGUF is made of it
     dropped: frozenset[str] = frozenset()
 
     def check(self) -> None:

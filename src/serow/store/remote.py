@@ -13,7 +13,7 @@ from serow.store import manifest as media
 from serow.store.blobs import Blobs
 from serow.store.capabilities import of_chat_template
 from serow.store.engine_address import addresses_of, check_name, is_remote
-from serow.store.manifest import Layer, Manifest, decode
+from serow.store.manifest import Config, Layer, Manifest, decode
 from serow.store.model import Capability
 
 TOKENIZER = "tokenizer.json"
@@ -21,6 +21,7 @@ _SETTINGS = "tokenizer_config.json"
 _TEMPLATE = "chat_template.jinja"
 _CONFIG = "config.json"
 FILES = (TOKENIZER, _SETTINGS, _TEMPLATE, _CONFIG)
+_LARGEST_NUMBER = 1 << 40
 LARGEST = 64 << 20  # bytes of one of them; 33 MB is the largest known
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 _HINT = "TOKENIZER ./folder in the Modelfile names the folder that the engine was started with"
@@ -51,7 +52,7 @@ class RemoteFiles:
     @classmethod
     def of(cls, manifest: Manifest, blobs: Blobs) -> "RemoteFiles":
         """Those of a model in the store."""
-        return cls({layer.name: layer for layer in manifest.all(media.JSON)}, blobs)
+        return cls({layer.name: layer for layer in manifest.all(media.JSON, media.FOLDER_FILE)}, blobs)
 
     def fields(self) -> dict[str, Any]:
         """What a Model has of them. Blocks: a large vocabulary takes 50 ms."""
@@ -64,18 +65,33 @@ class RemoteFiles:
         beginning = special.get("bos_token", special.get("eos_token", ""))
         template = self._template(settings)
         return {
-            "weights": self._blobs.path(self._layers[TOKENIZER].digest),
+            "tokenizer": self._blobs.path(self._layers[TOKENIZER].digest),
             "chat_template": template,
             "template_variables": special,
             "vocab_size": 1 + max((len(found.model.vocab) - 1, *ids.values())),
             "beginning": (ids[beginning],) if beginning in ids else (),
             "control_tokens": frozenset(token.id for token in found.added_tokens if token.special),
-            "context_length": self._context_length(),
+            "context_length": self._number("max_position_embeddings"),
         }
+
+    def config(self, remote_host: str, remote_model: str) -> Config:
+        """What a new model at an address says it is."""
+        return Config(
+            remote_host=remote_host,
+            remote_model=remote_model,
+            capabilities=list(self.capabilities()),
+            context_length=self.fields()["context_length"] or None,
+        )
 
     def capabilities(self) -> tuple[Capability, ...]:
         """What the chat template shows."""
         return tuple(dict.fromkeys((*of_chat_template(self._template(self._settings(_SETTINGS))), "completion")))
+
+    def kv_bytes(self) -> int:
+        """Bytes of keys and values for one token of context with two bytes a number; 0 where the config does not tell."""
+        blocks, heads, width = (self._number(name) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
+        head = self._number("head_dim") or (width // heads if heads else 0)
+        return 2 * 2 * blocks * (self._number("num_key_value_heads") or heads) * head
 
     def _template(self, settings: Mapping[str, Any]) -> str:
         if _TEMPLATE in self._layers:
@@ -86,12 +102,13 @@ class RemoteFiles:
             found = by_name.get("tool_use") or by_name.get("default")
         return found if isinstance(found, str) else ""
 
-    def _context_length(self) -> int:
+    def _number(self, name: str) -> int:
+        """A count of config.json, 0 where there is none that can be."""
         config = self._settings(_CONFIG)
         inner = config.get("text_config")
         places = (config, inner if isinstance(inner, dict) else {})
-        found = (place.get("max_position_embeddings") for place in places)
-        return next((number for number in found if isinstance(number, int) and 0 < number < 1 << 40), 0)
+        found = (place.get(name) for place in places)
+        return next((number for number in found if isinstance(number, int) and 0 < number < _LARGEST_NUMBER), 0)
 
     def _settings(self, name: str) -> dict[str, Any]:
         return decode(self._read(name), dict[str, Any], name) if name in self._layers else {}

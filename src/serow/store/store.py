@@ -30,7 +30,7 @@ from serow.store.create import Draft, Recipe
 from serow.store.heads import Heads
 from serow.store.index import Index
 from serow.store.links import is_changed
-from serow.store.manifest import Layer, Manifest, decode_manifest
+from serow.store.manifest import FOLDER_FILE, Layer, Manifest, decode_manifest
 from serow.store.model import Model
 from serow.store.name import Name
 from serow.store.pipeline import folder_name
@@ -343,7 +343,7 @@ def _pipeline_of(data: bytes) -> Sequence[Layer]:
     """The files of a manifest that are laid out in a folder; none when it has none, or is broken."""
     try:
         manifest = decode_manifest(data)
-        return pipeline.layers_of(manifest) or parts_of(manifest)
+        return pipeline.layers_of(manifest) or parts_of(manifest) or manifest.all(FOLDER_FILE)
     except ModelFileError:
         return ()
 

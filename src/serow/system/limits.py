@@ -15,7 +15,7 @@ from pathlib import Path
 if sys.platform != "win32":
     import resource
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _HIGHEST_SCORE, _SOONER = 1000, 300
 _SCHEDSTAT = Path("/proc/thread-self/schedstat")
@@ -33,6 +33,21 @@ def die_with_parent(number: int | None = None) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if number is None else number)
+
+
+def adopt_orphans() -> None:
+    """On Linux be the parent of what descends from this process and has lost its own: it can be waited for."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def kill_group(pid: int) -> None:
+    """End a process that leads a group and, where there are such, all that it has started; also what it has left behind."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if sys.platform == "win32":
+            os.kill(pid, signal.SIGTERM)
+        else:
+            os.killpg(pid, signal.SIGKILL)
 
 
 def forbid_core_files() -> None:
@@ -143,7 +158,7 @@ def waited_for_cores() -> float:
 
 
 def private_memory(pid: int) -> int:
-    """Bytes that a process and its children hold of their own; 0 when it is gone.
+    """Bytes that a process and all that descend from it hold of their own; 0 when it is gone.
 
     On Linux mapped files are left out: the weights of a model lie in the page cache, which counts as free.
     """
@@ -153,14 +168,17 @@ def private_memory(pid: int) -> int:
 
     try:
         process = psutil.Process(pid)
-        return sum(part.memory_info().rss for part in (process, *process.children()))
+        return sum(part.memory_info().rss for part in (process, *process.children(recursive=True)))
     except psutil.Error:
         return 0
 
 
 def family(pid: int) -> list[int]:
-    """A process and its children."""
-    return [pid, *_children(pid)]
+    """A process and all that descend from it."""
+    found = [pid]
+    for each in found:  # which grows
+        found += _children(each)
+    return found
 
 
 def _children(pid: int) -> list[int]:

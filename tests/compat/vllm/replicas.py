@@ -5,12 +5,13 @@ import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
+from serow.system.limits import kill_group
 from tests.support.server import END_DEADLINE
 
 MODEL = "smollm2"
@@ -98,8 +99,7 @@ def _spawn(argv: list[str], log: Path) -> subprocess.Popen[bytes]:
 
 def kill(engine: Engine) -> None:
     """End it and all that it started, at once."""
-    with suppress(ProcessLookupError):
-        os.killpg(engine.process.pid, 9)
+    kill_group(engine.process.pid)
     engine.process.wait(END_DEADLINE)
 
 

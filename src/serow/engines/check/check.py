@@ -82,6 +82,8 @@ def _refuse(engine: Engine, model: Model) -> None:
         raise RequestError("the wheel is what other engines are measured by", hint="check one of them: serow engine check ik")
     if model.is_image:
         raise RequestError(f"{name} draws pictures; engines are for language models")
+    if model.tokenizer is not None:
+        raise RequestError(f"{name} runs on vLLM; engines that are checked are for GGUF models")
     if model.projector and not engine.can(frozenset({Feature.VISION})):
         raise RequestError(f"the engine {engine.name} can't {Feature.VISION}, and {name} does", hint="it runs on the wheel")
 

@@ -5,7 +5,7 @@ until the usage at the end.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter_ns
 
 import msgspec
@@ -15,6 +15,7 @@ from serow.engines.base import Chunk, CompletionRequest, Logprob, TokenLogprob, 
 from serow.errors import EngineError
 
 LONGEST_EVENT = 1 << 20  # bytes
+_MOST_DIGITS = 10
 _TOKEN_ID = "token_id:"  # before an id that stands for a token's text
 
 
@@ -72,28 +73,47 @@ class EventReader:
     """Decodes a stream of server-sent events, wherever its pieces split."""
 
     def __init__(self) -> None:
-        self._rest = b""
-        self.is_done = False  # the engine has said all
+        self._pieces: list[bytes] = []  # of a line whose end has not come
+        self._size = 0
+        self.is_done = False  # the engine has said all; what comes after it counts for nothing
 
     def feed(self, piece: bytes) -> list[Event]:
         """The events that `piece` completes. Raises EngineError for what is no event, or has no end."""
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        if len(self._rest) > LONGEST_EVENT or any(len(line) > LONGEST_EVENT for line in lines):
-            raise EngineError("the engine sent an event that is too long")
-        events = []
+        first, *others = piece.split(b"\n")
+        self._add(first)
+        if not others:
+            return []
+        lines = [b"".join(self._pieces), *others[:-1]]
+        self._pieces, self._size = [], 0
+        self._add(others[-1])
+        if any(len(line) > LONGEST_EVENT for line in lines):
+            raise _too_long()
+        return list(self._events(lines))
+
+    def _add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > LONGEST_EVENT:
+            raise _too_long()
+
+    def _events(self, lines: list[bytes]) -> Iterator[Event]:
         for line in lines:
             data = line[5:].strip() if line.startswith(b"data:") else b""
             if data == b"[DONE]":
                 self.is_done = True
-            elif data:
-                events.append(_event(data))
-        return events
+                return
+            if data:
+                yield _event(data)
+
+
+def _too_long() -> EngineError:
+    return EngineError("the engine sent an event that is too long")
 
 
 def _event(data: bytes) -> Event:
     try:
         return _decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise EngineError("the engine sent something that is not an answer") from None
 
 
@@ -132,12 +152,18 @@ class ChunkBuilder:
         """What an event adds, None for nothing."""
         if event.usage is not None:
             self._counts = event.usage
-        chunk = None
-        for choice in event.choices[:1]:
-            chunk = self._add(choice)
-            if choice.finish_reason is not None:
-                self._last = choice
+        if not event.choices or self._last is not None:  # a text goes on behind its end nowhere
+            return None
+        choice = event.choices[0]
+        chunk = self._add(choice)
+        if choice.finish_reason is not None:
+            self._last = choice
         return chunk
+
+    @property
+    def num_tokens(self) -> int:
+        """How many the engine has sent."""
+        return self._num_tokens
 
     def _add(self, choice: Choice) -> Chunk:
         self._first_at = self._first_at or perf_counter_ns()
@@ -198,7 +224,8 @@ class ChunkBuilder:
 
     def _bytes(self, token: str) -> bytes:
         number = token.removeprefix(_TOKEN_ID)
-        return self._bytes_of(int(number)) if number != token and number.isdecimal() else token.encode()
+        is_id = number != token and len(number) <= _MOST_DIGITS and number.isdecimal()
+        return self._bytes_of(int(number)) if is_id else token.encode()
 
 
 def _shown(data: bytes) -> str:

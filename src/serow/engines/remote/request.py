@@ -15,6 +15,7 @@ UNUSED = (
     *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "xtc_probability", "xtc_threshold"),
     *("num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict", "num_draft"),
 )
+_STARTED_WITH = ("main_gpu", "num_thread")
 _LARGEST_BIAS = 100.0  # of a logit, either way
 _INT64 = 2**63 - 1
 
@@ -40,9 +41,9 @@ def completion_body(request: CompletionRequest, model: str, num_ctx: int) -> dic
     return body
 
 
-def ignored(names: Iterable[str]) -> list[str]:
-    """Of these options, those that the engine has no place for."""
-    return [name for name in names if name in UNUSED]
+def ignored(names: Iterable[str], *, is_ours: bool = False) -> list[str]:
+    """Of these options, those that the engine has no place for; one that is ours to start takes some more."""
+    return [name for name in names if name in UNUSED and not (is_ours and name in _STARTED_WITH)]
 
 
 def _sampling(options: Options) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from serow import bounds
 from serow.engines.base import LoadRequest
 from serow.engines.llamacpp.params import describe
 from serow.engines.llamacpp.spec import batch_size, draft_sizes
+from serow.engines.remote.completions import CompletionsRunner
 from serow.errors import InvalidModelName, ModelNotFound, RequestError, StoreError, TemplateError
 from serow.gotemplate import parse
 from serow.registries.address import literal
@@ -170,7 +171,7 @@ async def ps(request: Request) -> Response:
     scheduler, max_queue = context(request).scheduler, context(request).settings.max_queue
     if request.query_params.get("verbose") not in ("1", "true"):
         return json_response({"models": [_ps_model(each) for each in scheduler.loaded()]})
-    models = [_verbose(each) for each in scheduler.loaded()]
+    models = await asyncio.gather(*map(_verbose, scheduler.loaded()))
     return json_response({"models": models, "num_waiting": scheduler.num_waiting, "max_queue": max_queue})
 
 
@@ -339,8 +340,11 @@ def _ps_model(loaded: Any) -> PsModel:
     )
 
 
-def _engine(request: LoadRequest) -> dict[str, Any]:
-    """What a model runs on, and the numbers that were chosen for it."""
+async def _engine(loaded: Any) -> dict[str, Any]:
+    """What a model runs on, and the numbers that were chosen for it, or that it tells."""
+    request: LoadRequest = loaded.request
+    if isinstance(loaded.runner, CompletionsRunner):
+        return {"engine": request.engine.name, **await loaded.runner.health()}
     if request.model.is_image:
         return {"engine": "diffusers"}
     spec = describe(request)
@@ -357,13 +361,13 @@ def _engine(request: LoadRequest) -> dict[str, Any]:
     }
 
 
-def _verbose(loaded: Any) -> dict[str, Any]:
+async def _verbose(loaded: Any) -> dict[str, Any]:
     numbers = {
         "num_parallel": loaded.request.num_parallel,
         "num_running": loaded.num_running,
         "num_waiting": loaded.num_waiting,
     }
-    return asdict(_ps_model(loaded)) | _engine(loaded.request) | numbers | _devices(loaded)
+    return asdict(_ps_model(loaded)) | await _engine(loaded) | numbers | _devices(loaded)
 
 
 def _devices(loaded: Any) -> dict[str, Any]:
