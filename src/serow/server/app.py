@@ -54,7 +54,7 @@ from serow.store.heads import Heads
 from serow.store.model import Model
 from serow.store.store import Store
 from serow.store.uploads import Uploads
-from serow.system.limits import forbid_core_files
+from serow.system.limits import forbid_core_files, use_one_heap
 from serow.workers.pool import Pool
 
 if TYPE_CHECKING:
@@ -235,6 +235,7 @@ def serve(settings: Settings, log_file: Path | None = None, start: RunnerFactory
     """
     log.configure(settings, log_file)
     forbid_core_files()
+    use_one_heap()
     for sentence in unused():
         logger.warning("%s", sentence)
     app = create_app(settings, start)

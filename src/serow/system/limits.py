@@ -22,6 +22,7 @@ _SCHEDSTAT = Path("/proc/thread-self/schedstat")
 _STATM = Path("/proc/self/statm")
 _AUTOGROUP = Path("/proc/self/autogroup")
 _LOWEST = 19  # of priorities
+_M_ARENA_MAX = -8  # malloc.h
 HAS_CPU_LIMIT = sys.platform != "win32"
 HAS_MEMORY_LIMIT = sys.platform == "linux"
 
@@ -212,6 +213,14 @@ def _private(pid: int) -> int:
 def resident_size() -> int:
     """Bytes of memory that this process holds."""
     return _statm()[1] if sys.platform == "linux" else measure(os.getpid())[1]
+
+
+def use_one_heap() -> None:
+    """Let all threads allocate from one heap. glibc gives each its own, which claims address space and keeps what was freed."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def give_memory_back() -> None:

@@ -3,7 +3,6 @@
 The wheel has that interpreter behind its HTTP server only, so a worker asks itself, by a socket of its own.
 """
 
-import ctypes
 import os
 import secrets
 import socket
@@ -22,6 +21,7 @@ from serow.engines.llamacpp.events import Fault
 from serow.engines.llamacpp.spec import ENVIRON
 from serow.engines.llamacpp.template import ChatTemplate
 from serow.errors import ModelFileError, TemplateError
+from serow.system.limits import use_one_heap
 
 PRELOAD = ("xllamacpp",)
 LARGEST = 64 << 20  # bytes of an answer
@@ -29,7 +29,6 @@ _KEPT = 2  # interpreters in one worker
 _NUM_CTX, _BATCH = 256, 32
 _LOG = 16 << 10  # bytes
 _LOG_DELAY, _LAST_WORDS = 0.5, "exiting"  # seconds at most until a thread of the interpreter has written them
-_TRIM = -8  # M_ARENA_MAX of malloc.h: one heap for all threads, since each claims address space
 _NO_DEVICES = dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"), "")
 
 
@@ -107,8 +106,7 @@ class _Interpreter:
 
 @lru_cache(_KEPT)
 def _interpreter(file: str, source: str) -> _Interpreter:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).mallopt(_TRIM, 1)
+    use_one_heap()
     os.environ.update(ENVIRON | _NO_DEVICES)
     return _Interpreter(file, source)
 
