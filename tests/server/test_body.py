@@ -17,8 +17,9 @@ from starlette.requests import Request
 
 from serow.errors import RequestError, Unavailable
 from serow.server.app import create_app
-from serow.server.body import InFlight, content, decoded
+from serow.server.body import content, decoded
 from serow.server.exchange import Exchange
+from serow.server.in_flight import InFlight
 from serow.settings import Settings
 
 BODY = 1 << 20

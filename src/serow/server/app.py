@@ -36,13 +36,13 @@ from serow.library.library import Library
 from serow.metrics import Metrics
 from serow.scheduler.scheduler import RunnerFactory, Scheduler
 from serow.server import bind, log, metrics
-from serow.server.body import InFlight
 from serow.server.connection import bounded
 from serow.server.context import Context
 from serow.server.ending import end_by_first, end_by_second, on_signal
 from serow.server.exchange import Exchange, ExchangeMiddleware
 from serow.server.guard import Guard, RequireKey
 from serow.server.idle import Idle
+from serow.server.in_flight import InFlight
 from serow.server.page.recent import Recent
 from serow.server.responses import client_left, method_not_allowed, not_found, render_error
 from serow.server.routes import OPERATIONS, PUBLIC_PATHS

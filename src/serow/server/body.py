@@ -4,17 +4,15 @@ import asyncio
 import math
 import sys
 import zlib
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeVar, cast
 
 from starlette.requests import Request
 
 from serow import bounds
-from serow.errors import RequestError, TooLarge, Unavailable, UnsupportedEncoding
+from serow.errors import RequestError, TooLarge, UnsupportedEncoding
 from serow.server.context import context
-from serow.server.exchange import Exchange, current
-from serow.system.limits import give_memory_back
+from serow.server.exchange import current
 
 if sys.version_info >= (3, 14):
     from compression.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
@@ -24,40 +22,9 @@ else:
 T = TypeVar("T")
 
 _SMALL, _FEW = 64 << 10, 1000  # bytes, and values about, of a body that is decoded within a millisecond
-_LARGE = 8 << 20  # bytes of bodies after which memory is given back
 _PIECE = 256 << 10  # bytes that are unpacked at once
 _SMALL_MEMBER = 1024  # bytes
 _LARGEST_WINDOW = 23  # of zstd, as a power of two: 8 MiB, what RFC 8878 asks of every decoder
-
-
-class InFlight:
-    """Bytes of the bodies whose requests are not answered yet: of the whole server, and of one client at most half of that."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._by_client: Counter[str] = Counter()
-        self._most_held = 0  # since nobody held anything
-        self.turn = asyncio.Lock()  # to decode a large body: while that goes on it takes several times its bytes
-
-    def hold(self, exchange: Exchange, client: str, size: int) -> None:
-        """Count more bytes of a request's body; raises Unavailable when there is no room for them."""
-        if self._by_client.total() + size > self._most:
-            raise Unavailable("server busy, please try again: requests in flight hold too many bytes")
-        if self._by_client[client] + size > self._most // 2:
-            raise Unavailable("please try again: your requests in flight hold too many bytes")
-        exchange.holder, exchange.held = client, exchange.held + size
-        self._by_client[client] += size
-        self._most_held = max(self._most_held, self._by_client.total())
-
-    def release(self, exchange: Exchange) -> None:
-        """The request is over."""
-        if exchange.held:
-            self._by_client[exchange.holder] -= exchange.held
-            if not self._by_client[exchange.holder]:
-                del self._by_client[exchange.holder]
-        if not self._by_client and self._most_held > _LARGE:
-            self._most_held = 0
-            asyncio.get_running_loop().run_in_executor(None, give_memory_back)
 
 
 async def decoded(request: Request, decode: Callable[[bytes], T]) -> T:

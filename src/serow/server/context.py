@@ -1,7 +1,6 @@
 """What lives as long as the server does, for the handlers."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -11,15 +10,13 @@ from serow.inference.service import Inference
 from serow.library.library import Library
 from serow.metrics import Metrics
 from serow.scheduler.scheduler import Scheduler
+from serow.server.in_flight import InFlight
 from serow.server.page.recent import Recent
 from serow.server.stored import StoredAnswers
 from serow.settings import Settings
 from serow.store.store import Store
 from serow.store.uploads import Uploads
 from serow.workers.pool import Pool
-
-if TYPE_CHECKING:
-    from serow.server.body import InFlight
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Context:
     inference: Inference
     workers: Pool
     metrics: Metrics
-    in_flight: "InFlight"
+    in_flight: InFlight
     recent: Recent
     stored: StoredAnswers
     uploads: Uploads

@@ -13,7 +13,7 @@ from serow.server.fields import describe
 from serow.server.operation import PUBLIC, Operation
 from serow.server.responses import MEDIA_JSON
 from serow.wire import server_sent
-from serow.wire.ollama import NDJSON
+from serow.wire.lines import NDJSON
 
 _IN_BRACES = re.compile(r"{(\w+)}")
 _OBJECT = {"type": "object"}

@@ -15,7 +15,7 @@ from serow.server.exchange import current, task_name
 from serow.server.responses import JSON
 from serow.wire import server_sent
 from serow.wire.json import encode, encode_line
-from serow.wire.ollama import NDJSON
+from serow.wire.lines import Lines
 from serow.wire.stream import Stream, Whole
 
 logger = logging.getLogger("serow")
@@ -156,27 +156,12 @@ def told(error: Exception) -> SerowError:
     return SerowError("internal error")
 
 
-class RecordLines:
+class RecordLines(Lines):
     """Records of progress as NDJSON."""
-
-    content_type = NDJSON
-    has_pings = False
 
     def feed(self, record: Any) -> bytes:
         """A line."""
         return encode_line(record)
-
-    def finish(self) -> bytes:
-        """Nothing more."""
-        return b""
-
-    def ping(self) -> bytes:
-        """Nothing: clients know no such line."""
-        return b""
-
-    def fail(self, error: SerowError) -> bytes:
-        """The last line of what broke off."""
-        return encode_line({"error": str(error)})
 
 
 class LastRecord:

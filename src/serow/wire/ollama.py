@@ -10,14 +10,13 @@ from msgspec import UNSET, Struct, UnsetType
 from serow import bounds
 from serow.duration import parse_keep_alive
 from serow.engines.base import Logprob
-from serow.errors import RequestError, SerowError
+from serow.errors import RequestError
 from serow.inference.ask import Ask, Insert, Nothing, Prompt, Raw, Single, ThinkLevel
 from serow.inference.events import Delta, Done, Event, Picture, Rendered, Step, Usage
 from serow.options import LARGEST_SIDE, MOST_STEPS, parse_options
 from serow.wire.fold import Fold
 from serow.wire.json import convert, decode_object, encode_line, now
-
-NDJSON = "application/x-ndjson"
+from serow.wire.lines import Lines
 
 
 class GenerateRequest(Struct, frozen=True, kw_only=True):
@@ -168,11 +167,8 @@ def check_top_logprobs(number: int) -> None:
         raise RequestError("top_logprobs must be between 0 and 20")
 
 
-class GenerateStream:
+class GenerateStream(Lines):
     """The events of one answer as lines of /api/generate."""
-
-    content_type = NDJSON
-    has_pings = False
 
     def __init__(self, model: str) -> None:
         self._model = model  # as asked
@@ -209,18 +205,6 @@ class GenerateStream:
             case _:
                 return b""
         return encode_line(record)
-
-    def finish(self) -> bytes:
-        """Nothing: the last record is an event's."""
-        return b""
-
-    def ping(self) -> bytes:
-        """Nothing: clients know no such line."""
-        return b""
-
-    def fail(self, error: SerowError) -> bytes:
-        """The line that ends an answer that broke off."""
-        return encode_line({"error": str(error)})
 
     def _record(self, **fields: Any) -> GenerateRecord:
         return GenerateRecord(**{"model": self._model, "created_at": now(), "response": "", "done": False, **fields})

@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from serow import bounds
 from serow.duration import parse_keep_alive
 from serow.engines.base import Logprob
-from serow.errors import RequestError, SerowError
+from serow.errors import RequestError
 from serow.inference.ask import (
     Ask,
     Conversation,
@@ -31,7 +31,8 @@ from serow.wire.chat_messages import parts_of
 from serow.wire.fields import Fields
 from serow.wire.fold import Fold
 from serow.wire.json import decode_object, encode_line, now
-from serow.wire.ollama import NDJSON, DebugInfo, check_top_logprobs, done_fields, think_of
+from serow.wire.lines import Lines
+from serow.wire.ollama import DebugInfo, check_top_logprobs, done_fields, think_of
 from serow.wire.tool_schema import check_schema
 from serow.wire.tools import NO_ARGUMENTS, tool_choice_of
 
@@ -213,11 +214,8 @@ def _spelt(name: str) -> str:
     return name.lower() if name.lower() in ("name", "description", "parameters") else name
 
 
-class ChatStream:
+class ChatStream(Lines):
     """The events of one answer as lines of /api/chat."""
-
-    content_type = NDJSON
-    has_pings = False
 
     def __init__(self, model: str) -> None:
         self._model = model  # as asked
@@ -249,18 +247,6 @@ class ChatStream:
         return encode_line(
             ChatRecord(model=self._model, created_at=now(), message=message, done=False, logprobs=logprobs or UNSET)
         )
-
-    def finish(self) -> bytes:
-        """Nothing: the last record is an event's."""
-        return b""
-
-    def ping(self) -> bytes:
-        """Nothing: clients know no such line."""
-        return b""
-
-    def fail(self, error: SerowError) -> bytes:
-        """The line that ends an answer that broke off."""
-        return encode_line({"error": str(error)})
 
 
 class ChatWhole(Fold):
