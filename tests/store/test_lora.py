@@ -1,10 +1,11 @@
 import pytest
 
 from serow.errors import ModelFileError
-from serow.store.lora import check_fit, name_of
+from serow.store.lora import Changed, check_fit, name_of
 from serow.store.modelfile import parse
 
-UNET = {"unet": {"down_blocks.0.attentions.0.to_q.weight": (32, 16), "conv_in.weight": (8, 4, 3, 3)}}
+LAYERS = {"unet": {"down_blocks.0.attentions.0.to_q.weight": (32, 16), "conv_in.weight": (8, 4, 3, 3)}}
+UNET = Changed("unet", "UNet2DConditionModel", LAYERS)
 FORMS = {
     "peft": ("unet.down_blocks.0.attentions.0.to_q.lora_{}.weight", "A", "B"),
     "diffusers": ("unet.down_blocks.0.attentions.0.to_q.lora.{}.weight", "down", "up"),
@@ -20,16 +21,16 @@ def test_the_sides_of_a_lora_are_those_of_the_layer_that_it_changes(form: str, c
     name, down, up = FORMS[form]
     lora = {name.format(down): (4, columns), name.format(up): (rows, 4)}
     if fits:
-        check_fit("a.safetensors", lora, "unet", UNET)
+        check_fit("a.safetensors", lora, UNET)
     else:
         with pytest.raises(
             ModelFileError, match=r"a\.safetensors does not fit the model: .* has (16|32) numbers where the LoRA has"
         ):
-            check_fit("a.safetensors", lora, "unet", UNET)
+            check_fit("a.safetensors", lora, UNET)
 
 
 def test_names_of_another_home_are_left_to_the_loading() -> None:
-    check_fit("a.safetensors", {"lora_unet_input_blocks_4_1_proj_in.lora_down.weight": (4, 99)}, "unet", UNET)
+    check_fit("a.safetensors", {"lora_unet_input_blocks_4_1_proj_in.lora_down.weight": (4, 99)}, UNET)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,41 @@ def test_an_adapter_line_may_end_with_a_weight() -> None:
 def test_a_lora_of_another_family_is_refused(stem: str, denoiser: str, fits: bool) -> None:
     lora = {f"{stem}.lora_A.weight": (4, 16), f"{stem}.lora_B.weight": (16, 4)}
     if fits:
-        check_fit("a.safetensors", lora, denoiser, {})
+        check_fit("a.safetensors", lora, Changed(denoiser, "", {}))
     else:
         with pytest.raises(ModelFileError, match="does not fit the model: it changes a"):
-            check_fit("a.safetensors", lora, denoiser, {})
+            check_fit("a.safetensors", lora, Changed(denoiser, "", {}))
+
+
+@pytest.mark.req("PIC-03")
+@pytest.mark.parametrize(
+    ("stem", "kind", "message"),
+    [
+        (
+            "transformer.single_transformer_blocks.3.proj_mlp",
+            "QwenImageTransformer2DModel",
+            "it is made for FLUX, the model has a Qwen",
+        ),
+        ("lora_unet_single_blocks_3_linear1", "ZImageTransformer2DModel", "it is made for FLUX, the model has a ZImage"),
+        ("transformer.transformer_blocks.3.img_mlp.net.2", "FluxTransformer2DModel", "it is made for Qwen-Image"),
+        ("transformer.single_transformer_blocks.3.attn.to_qkv_mlp_proj", "FluxTransformer2DModel", "it is made for FLUX.2"),
+        ("diffusion_model.layers.3.attention.to_q", "SD3Transformer2DModel", "it is made for Z-Image"),
+    ],
+)
+def test_a_lora_of_another_transformer_is_refused_by_the_names_of_both(stem: str, kind: str, message: str) -> None:
+    lora = {f"{stem}.lora_A.weight": (4, 16), f"{stem}.lora_B.weight": (16, 4)}
+    with pytest.raises(ModelFileError, match=message):
+        check_fit("a.safetensors", lora, Changed("transformer", kind, {}))
+
+
+@pytest.mark.req("PIC-03")
+@pytest.mark.parametrize(
+    "name", ["unet.down_blocks.0.attn2.to_k.lora_A.weight", "lora_unet_down_blocks_0_attn2_to_k.lora_down.weight"]
+)
+def test_a_lora_for_a_unet_of_another_text_encoder_is_refused(name: str) -> None:
+    lora = {name: (4, 2048), name.replace("lora_A", "lora_B").replace("down.", "up."): (32, 4)}
+    with pytest.raises(ModelFileError, match=r"made for Stable Diffusion XL, the model is Stable Diffusion 1$"):
+        check_fit("a.safetensors", lora, Changed("unet", "UNet2DConditionModel", {}, 768))
+    with pytest.raises(ModelFileError, match="the model is a model whose text has 96 numbers a token"):
+        check_fit("a.safetensors", lora, Changed("unet", "UNet2DConditionModel", {}, 96))
+    check_fit("a.safetensors", lora, Changed("unet", "UNet2DConditionModel", {}, 2048))

@@ -95,7 +95,7 @@ def test_what_is_missing_cut_or_does_not_fit_its_neighbour_is_refused(changes: d
 
 def test_a_tokenizer_of_another_encoder_is_refused() -> None:
     with pytest.raises(ModelFileError, match="has 752 tokens where its text encoder has 49408"):
-        checked(rows={"embeddings.token_embedding.weight": (49408, 768)})
+        checked({"text_encoder/config.json": {}}, rows={"embeddings.token_embedding.weight": (49408, 768)})
 
 
 def test_weights_that_lie_elsewhere_are_not_missed() -> None:
@@ -104,3 +104,8 @@ def test_weights_that_lie_elsewhere_are_not_missed() -> None:
 
 def test_rows_of_a_table_that_are_there_to_pad_it_are_no_fault() -> None:
     checked(rows={"model.embed_tokens.weight": (768, 96)})
+
+
+def test_weights_of_other_settings_are_refused_by_the_part() -> None:
+    with pytest.raises(ModelFileError, match=r"^the part text_encoder \(CLIPTextModel\) does not fit its config.json"):
+        checked(rows={"embeddings.token_embedding.weight": (752, 768)})

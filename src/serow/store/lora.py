@@ -7,6 +7,7 @@ compared here nothing is said: they are looked up when the model is loaded.
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from serow.errors import ModelFileError
 from serow.store.checkpoint import Shapes, is_lora
@@ -17,6 +18,17 @@ _HALF = re.compile(
 _PREFIXES = ("base_model.model.", "diffusion_model.")
 _OF_UNET = re.compile(r"(?:^|[._])(?:down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)[._]")
 _OF_TRANSFORMER = re.compile(r"(?:^|[._])(?:(?:single_)?transformer_blocks|double_blocks|single_blocks|layers)[._]\d+[._]")
+_FROM_TEXT = re.compile(r"attn2[._](?:processor\.)?to_[kv]$")
+_UNETS = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}  # by the numbers of a token
+_MARKS = (  # layers that one family has alone, the classes of its denoisers, and what people call it
+    (re.compile(r"single_transformer_blocks[._]\d+[._]proj_mlp|single_blocks[._]\d+[._]linear1"),
+     ("FluxTransformer2DModel", "ChromaTransformer2DModel", "Flux2Transformer2DModel"), "FLUX"),
+    (re.compile(r"attn[._]to_qkv_mlp_proj"), ("Flux2Transformer2DModel",), "FLUX.2"),
+    (re.compile(r"transformer_blocks[._]\d+[._](?:img|txt)_(?:mod|mlp)[._]"), ("QwenImageTransformer2DModel",), "Qwen-Image"),
+    (re.compile(r"noise_refiner|context_refiner|(?:^|[._])layers[._]\d+[._]attention[._]"),
+     ("ZImageTransformer2DModel", "Lumina2Transformer2DModel"), "Z-Image"),
+    (re.compile(r"joint_blocks[._]\d+"), ("SD3Transformer2DModel",), "Stable Diffusion 3"),
+)  # fmt: skip
 _NAME = re.compile(r"[^A-Za-z0-9_-]+")
 _Sides = tuple[int, int]
 
@@ -27,16 +39,30 @@ def name_of(path: str) -> str:
     return _NAME.sub("_", stem)[:64] or "adapter"
 
 
-def check_fit(path: str, lora: Shapes, denoiser: str, parts: Mapping[str, Shapes]) -> None:
-    """Raise ModelFileError for a file that is no LoRA, or one that is not for this model.
+@dataclass(frozen=True)
+class Changed:
+    """The model that a LoRA is to change: which part denoises ("unet" or "transformer") and its class, and tensors of parts.
 
-    `denoiser` is "unet" or "transformer"; `parts`: the tensors of those parts whose names are diffusers'.
+    `text_width`: numbers that its UNet takes for a token of text, where its settings say it.
     """
+
+    denoiser: str
+    kind: str
+    parts: Mapping[str, Shapes]
+    text_width: int | None = None
+
+
+def check_fit(path: str, lora: Shapes, model: Changed) -> None:
+    """Raise ModelFileError for a file that is no LoRA, or one that is not for this model."""
+    denoiser = model.denoiser
     if not is_lora(lora):
         raise ModelFileError(f"{path} is not a LoRA", hint="an adapter of an image model changes some of its layers")
     halves = [(match["stem"], match["half"], lora[match.string]) for name in lora if (match := _HALF.fullmatch(name))]
-    _check_family(path, denoiser, [stem for stem, _, _ in halves])
-    layers = dict(_layers(denoiser, parts))
+    stems = [stem for stem, _, _ in halves]
+    _check_part(path, denoiser, stems)
+    _check_family(path, model.kind, stems)
+    _check_text(path, model, halves)
+    layers = dict(_layers(denoiser, model.parts))
     for stem, half, shape in halves:
         sides = layers.get(_plain(stem, denoiser))
         if sides is None or len(shape) < 2:
@@ -46,7 +72,25 @@ def check_fit(path: str, lora: Shapes, denoiser: str, parts: Mapping[str, Shapes
             raise ModelFileError(f"{path} does not fit the model: {stem} has {wanted} numbers where the LoRA has {found}")
 
 
-def _check_family(path: str, denoiser: str, stems: list[str]) -> None:
+def _check_family(path: str, kind: str, stems: list[str]) -> None:
+    """Refuse one whose layers only another family has."""
+    for pattern, classes, family in _MARKS:
+        if kind and kind not in classes and any(pattern.search(stem) for stem in stems):
+            raise ModelFileError(f"{path} does not fit the model: it is made for {family}, the model has a {kind}")
+
+
+def _check_text(path: str, model: Changed, halves: list[tuple[str, str, tuple[int, ...]]]) -> None:
+    """Refuse one for a UNet that reads another text encoder."""
+    found = next((shape[1] for stem, half, shape in halves if _FROM_TEXT.search(stem) and half in ("A", "down")), None)
+    if model.denoiser != "unet" or None in (found, model.text_width) or found == model.text_width:
+        return
+    made_for, has = (
+        _UNETS.get(width or 0, f"a model whose text has {width} numbers a token") for width in (found, model.text_width)
+    )
+    raise ModelFileError(f"{path} does not fit the model: it is made for {made_for}, the model is {has}")
+
+
+def _check_part(path: str, denoiser: str, stems: list[str]) -> None:
     denoisers = [stem for stem in stems if not stem.startswith(("text_encoder", "lora_te"))]
     of_unet = any(_OF_UNET.search(stem) for stem in denoisers)
     of_transformer = any(stem.startswith("transformer.") or _OF_TRANSFORMER.search(stem) for stem in denoisers)

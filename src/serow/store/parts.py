@@ -1,7 +1,7 @@
 """Parts of a pipeline, looked at before anything is loaded: what is missing, cut, or does not fit its neighbour.
 
-The checks need no torch, so they are made when a model is made and again before it is loaded. Whether the weights of a part are
-those of its settings is found when the part is built.
+The checks need no torch, so they are made when a model is made and again before it is loaded. Whether every tensor of a part is
+that of its settings is found when the part is built.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from serow.errors import ModelFileError
-from serow.store import vocabulary
+from serow.store import fits, vocabulary
 from serow.store.folder import WEIGHTS
 from serow.store.manifest import decode
 from serow.store.tensors import FOLDER
@@ -42,7 +42,7 @@ def check(
         files = [path for path in paths if path.startswith(f"{part}/")]
         ending = next((each for each in _SETTINGS if kind.endswith(each)), None)
         if ending is None:
-            _check_network(part, kind, files, read, has_weights=part not in other)
+            _check_network(part, kind, files, read, shapes, has_weights=part not in other)
         elif _SETTINGS[ending] and not any(f"{part}/{name}" in files for name in _SETTINGS[ending]):
             raise ModelFileError(f"the part {part} ({kind}) has no {_SETTINGS[ending][0]}")
         elif ending.startswith("Tokenizer"):
@@ -51,7 +51,7 @@ def check(
             vocabulary.check(part, files, read, rows)
 
 
-def _check_network(part: str, kind: str, files: Collection[str], read: Read, *, has_weights: bool) -> None:
+def _check_network(part: str, kind: str, files: Collection[str], read: Read, shapes: Shapes, *, has_weights: bool) -> None:
     if f"{part}/config.json" not in files:
         raise ModelFileError(f"the part {part} ({kind}) has no config.json")
     if has_weights and not any(path.endswith(WEIGHTS) for path in files):
@@ -62,6 +62,8 @@ def _check_network(part: str, kind: str, files: Collection[str], read: Read, *, 
             f"the part {part} ({kind}) is quantized with {str(found.get('quant_method', 'another library'))[:40]}"
         )
     _check_sizes(f"{part}/config.json", config)
+    weights = [path for path in files if path.endswith(WEIGHTS) and not path.startswith(f"{part}/{FOLDER}/")]
+    fits.check(part, kind, config, {name: shape for path in weights for name, shape in shapes(path).items()})
 
 
 def _check_sizes(path: str, config: Mapping[str, Any]) -> None:

@@ -5,16 +5,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from serow.errors import ModelFileError
 from serow.store import gguf, parts, pipeline, stable_diffusion
 from serow.store import manifest as media
 from serow.store.blobs import Blobs
-from serow.store.checkpoint import Checkpoint, parts_in, recognise
+from serow.store.checkpoint import PREFIX, Checkpoint, parts_in, recognise
 from serow.store.folder import GGUF, INDEX, SINGLE, WEIGHTS, check_path, choose
 from serow.store.heads import Heads
-from serow.store.lora import check_fit, name_of
+from serow.store.lora import Changed, check_fit, name_of
 from serow.store.manifest import Config, Layer
+from serow.store.original import renamed
 from serow.store.safetensors import count_types
 from serow.store.vocabulary import LIMIT
 from serow.store.weights import human_count
@@ -67,13 +69,23 @@ class Maker:
         if not path.endswith(WEIGHTS):
             raise ModelFileError(f"{path} is not a {WEIGHTS} file, as the LoRA of an image model has to be")
         files = {layer.name: layer.digest for layer in layers if layer.media_type == media.PIPELINE_FILE}
-        denoiser = "transformer" if "transformer/config.json" in files else "unet"
-        named = {each: digest for each, digest in files.items() if each.endswith(WEIGHTS) and not each.startswith(SINGLE)}
-        tensors: dict[str, dict[str, tuple[int, ...]]] = {}
-        for each, other in named.items():
-            tensors.setdefault(each.partition("/")[0], {}).update(_shapes(self._heads.read_shapes(self._blobs.path(other))))
-        check_fit(path, _shapes(self._heads.read_shapes(self._blobs.path(digest))), denoiser, tensors)
+        check_fit(path, _shapes(self._heads.read_shapes(self._blobs.path(digest))), self._changed(files))
         return Layer(media_type=media.ADAPTER, digest=digest, size=self._blobs.size(digest), name=name_of(path) + WEIGHTS)
+
+    def _changed(self, files: Mapping[str, str]) -> Changed:
+        """What a LoRA over a model of these files changes."""
+        denoiser = "transformer" if "transformer/config.json" in files else "unet"
+        settings = pipeline.hints(files, lambda name: self._read(files[name], media.CONFIG_LIMIT)).denoiser
+        tensors: dict[str, dict[str, tuple[int, ...]]] = {}
+        for each, digest in files.items():
+            if each.startswith(f"{SINGLE}/"):
+                tensors.setdefault(denoiser, {}).update(_in_single(_shapes(self._types(digest, each)), settings))
+            elif each.endswith(WEIGHTS):
+                tensors.setdefault(each.partition("/")[0], {}).update(
+                    _shapes(self._heads.read_shapes(self._blobs.path(digest)))
+                )
+        width = settings.get("cross_attention_dim")
+        return Changed(denoiser, str(settings.get("_class_name", "")), tensors, width if isinstance(width, int) else None)
 
     def _folder(
         self, files: Mapping[str, str], single: _Types, path: str, checkpoint: Checkpoint | None = None, digest: str = ""
@@ -145,6 +157,13 @@ def _check_base(path: str, checkpoint: Checkpoint, kind: str) -> None:
     name = path.rpartition("/")[2]
     if kind not in checkpoint.classes:
         raise ModelFileError(f"{name} does not fit its base: it holds a {checkpoint.classes[0]}, the base has a {kind}")
+
+
+def _in_single(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The tensors of the denoiser in a single file, under their own names and, of a UNet, under diffusers'."""
+    plain = {name.removeprefix(PREFIX): shape for name, shape in shapes.items()}
+    layers = settings.get("layers_per_block", 2)
+    return {**plain, **dict(renamed(plain, layers if isinstance(layers, int) else 2))}
 
 
 def _shapes(types: _Types) -> dict[str, tuple[int, ...]]:
