@@ -10,6 +10,7 @@ LAYERS = (
     ("errors", "system"),
     ("bounds",),
     ("duration",),
+    ("picture_schedulers",),
     ("settings", "keys", "options", "gotemplate", "workers"),
     ("devices", "store", "output.thinking", "output.tags", "output.format", "output.known", "constraints", "images"),
     ("output.source", "output.typed"),

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from serow import bounds
 from serow.errors import RequestError
+from serow.picture_schedulers import canonical
 
 Use = Literal["load", "sampling", "picture"]
 
@@ -94,6 +95,9 @@ class Options(LoadOptions, frozen=True, kw_only=True):
     steps: Annotated[int | None, Option("steps of denoising", "picture", low=1, high=MOST_STEPS)] = None
     guidance: Annotated[float | None, Option("how closely to follow the prompt", "picture", low=0, high=MOST_GUIDANCE)] = None
     negative_prompt: Annotated[str | None, Option("what is not to be seen", "picture")] = None
+    scheduler: Annotated[
+        str | None, Option('how steps follow each other: "DPM++ 2M Karras", "Euler a" and others', "picture")
+    ] = None
     strength: Annotated[
         float | None,
         Option("how far to leave the picture that it starts from: 0 keeps it, 1 forgets it", "picture", low=0, high=1),
@@ -234,6 +238,10 @@ def _bias_token(name: str, token: Any) -> int | str:
     return _integer(name, token)
 
 
+def _scheduler(name: str, value: Any) -> str:
+    return canonical(_text(name, value))
+
+
 def _seed(name: str, value: Any) -> int:
     """Any integer: engines take as many of its low bits as they can, so that no two near seeds are one."""
     return int(_number(name, value, "integer"))
@@ -271,6 +279,7 @@ _SPECIAL: dict[str, Callable[[str, Any], Any]] = {
     "num_ctx": _num_ctx,
     "seed": _seed,
     "adapters": _adapters,
+    "scheduler": _scheduler,
 }
 
 

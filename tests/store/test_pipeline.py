@@ -43,6 +43,7 @@ def test_show_tells_what_is_drawn_with_and_who_says_so(store: Store, make: Make,
         "guidance": (7.5, "family"),
         "width": (64, "unet/config.json"),
         "height": (64, "unet/config.json"),
+        "scheduler": ("DDIM", "scheduler/scheduler_config.json"),
     }
 
 

@@ -17,6 +17,7 @@ SETTINGS = {  # what /set and the options of `run` call the options of a picture
     "seed": "seed",
     "negative": "negative_prompt",
     "guidance": "guidance",
+    "scheduler": "scheduler",
     "strength": "strength",
     "preview": "preview",
     "n": "n",

@@ -35,6 +35,7 @@ Available Commands:
   /set steps <int>       Set the steps of pictures
   /set seed <int>        Random number seed
   /set guidance <float>  How closely to follow the prompt
+  /set scheduler <name>  How steps follow each other
   /set strength <float>  How far to leave a picture
   /set negative <string> What is not to be seen
   /set preview <int>     Preview after so many steps

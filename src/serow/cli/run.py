@@ -83,12 +83,15 @@ class _Format(click.ParamType[Any]):
         )
 
 
+_TEXTS = {"negative_prompt": "text", "scheduler": "name"}
+
+
 class _Option(click.ParamType[Any]):
     """An option of a request, checked here so that a mistake shows before anything is loaded."""
 
     def __init__(self, option: str) -> None:
         self._option = option
-        self.name = {int: "int", float: "float"}.get(TABLE[option][0], "text" if option == "negative_prompt" else "number")
+        self.name = {int: "int", float: "float"}.get(TABLE[option][0], _TEXTS.get(option, "number"))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The value by the option's own type and range."""
@@ -126,6 +129,7 @@ class _KeepAlive(click.ParamType[str]):
 @click.option("--seed", type=_Option("seed"), help="Same seed, same picture or text.")
 @click.option("--negative", type=_Option("negative_prompt"), help="What is not to be seen in a picture.")
 @click.option("--guidance", type=_Option("guidance"), help="How closely a picture follows the prompt.")
+@click.option("--scheduler", type=_Option("scheduler"), help="How the steps of a picture follow each other: DPM++ 2M Karras …")
 @click.option("--strength", type=_Option("strength"), help="How far to leave the picture that it starts from, 0 to 1.")
 @click.option("--preview", type=_Option("preview"), help="Show a picture after every so many steps, where the terminal can.")
 @click.option("-n", "n", type=_Option("n"), help="How many pictures.")

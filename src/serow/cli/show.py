@@ -79,6 +79,7 @@ def _sections(info: dict[str, Any], verbose: bool) -> Iterator[tuple[str, Rows]]
     yield "Projector", _projector(info.get("projector_info") or {})
     yield "Parameters", [tuple(line.split(None, 1)) for line in info.get("parameters", "").splitlines() if line.strip()]
     yield "Picture", _picture(info.get("picture_defaults") or {})
+    yield "Drawing", _drawing(info.get("picture_abilities") or {})
     if verbose:
         yield "Metadata", [(key, _value(metadata[key])) for key in sorted(metadata)]
         yield "Tensors", [(tensor["name"], tensor["type"], str(tensor["shape"])) for tensor in info.get("tensors") or ()]
@@ -120,6 +121,26 @@ def _picture(defaults: dict[str, dict[str, Any]]) -> Rows:
     return [
         (name, "" if each["value"] is None else _value(each["value"]), f"({each['source']})") for name, each in defaults.items()
     ]
+
+
+def _drawing(can: dict[str, Any]) -> Rows:
+    """What can be asked of a model that draws, and what has to be."""
+    if not can:
+        return []
+    most = can.get("most_images", 0)
+    images = {"optional": f"up to {most}" if most > 1 else "one, or none", "required": f"1 to {most}" if most > 1 else "one"}
+    rows = (
+        ("prompt alone", "yes" if can.get("prompt_alone") else "no: it needs a picture"),
+        ("images", images.get(str(can.get("images")), "none")),
+        ("mask", {"optional": "may be given", "required": "needed"}.get(str(can.get("mask")), "none")),
+        *((name.replace("_", " "), "yes" if can.get(name) else "no effect") for name in ("guidance", "negative_prompt")),
+        ("schedulers", _names(can.get("schedulers") or ())),
+    )
+    return [(name, str(value)) for name, value in rows if value]
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names)
 
 
 def _head(text: str) -> Rows:

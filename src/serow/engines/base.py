@@ -117,6 +117,7 @@ class ImageRequest:
     mask: bytes | None = None  # PNG: what is white is drawn anew
     preview: int = 0  # a preview after every so many steps; 0: none
     adapters: tuple[tuple[str, float], ...] = ()  # weights by the names of the model's adapters
+    scheduler: str | None = None  # by its name in `picture_schedulers`
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The flow of an Ask to an image model: what it asks for, then an event for each step and one with the picture (GEN-18)."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -7,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from serow.engines.base import RANDOM_SEED, ImageRequest, ImageRunner
+from serow.engines.diffusers.abilities import forms_of
 from serow.engines.diffusers.runner import require_packages
 from serow.errors import PictureError, RequestError
 from serow.inference import events
@@ -14,6 +16,8 @@ from serow.inference.ask import Ask, Insert, Nothing, Picture, Raw, Single
 from serow.inference.events import Event
 from serow.inference.task import DecodeImages, Task
 from serow.options import PICTURE_OPTIONS, LoadOptions, Options
+from serow.picture_schedulers import check_fit
+from serow.store.model import Model
 
 LARGEST_SEED = (1 << 64) - 1  # of a picture; torch takes 64 bits
 LARGEST_RANDOM = 1 << 32  # short enough to be typed again
@@ -30,12 +34,25 @@ async def prepare(task: Task, decode: DecodeImages) -> Task:
     given, mask = _images(task.ask), task.options.mask
     if mask and not given:
         raise RequestError("a mask needs the picture that it belongs to, in images", param="options.mask")
-    return replace(
+    ready = replace(
         task,
         images=await decode(given) if given else [],
         mask=await _decode_mask(mask, decode) if mask else None,
         warnings=(*task.warnings, *unused(task.ask), *_unused_parts(task)),
     )
+    if not isinstance(task.ask.prompt, Nothing):
+        await asyncio.to_thread(_refuse, task.model, image_request(ready))
+    return ready
+
+
+def _refuse(model: Model, request: ImageRequest) -> None:
+    """Refuse what the model's pipeline can't do, before it is loaded; a class that is not known here is asked when it is."""
+    hints = model.picture_hints
+    forms = None if hints is None else forms_of(hints)
+    if forms is not None:
+        forms.of(request)
+    if hints is not None and request.scheduler and hints.scheduler_kind:
+        check_fit(request.scheduler, hints.scheduler_kind)
 
 
 def _unused_parts(task: Task) -> list[str]:
@@ -94,17 +111,22 @@ def image_request(task: Task) -> ImageRequest:
         height=wanted.height or sizes.get("height") or _whole(usual_sizes.get("height")),
         steps=wanted.steps or options.steps or _whole(usual.get("steps")),
         negative_prompt=options.negative_prompt,
-        guidance=usual.get("guidance") if options.guidance is None else options.guidance,
+        guidance=_number(usual.get("guidance")) if options.guidance is None else options.guidance,
         images=tuple(task.images),
         strength=options.strength if task.images else None,
         mask=task.mask,
         preview=options.preview,
         adapters=tuple({**dict(task.model.parameters.get("adapters", ())), **dict(options.adapters)}.items()),
+        scheduler=options.scheduler,
     )
 
 
-def _whole(number: float | None) -> int | None:
-    return None if number is None else int(number)
+def _number(value: float | str | None) -> float | None:
+    return value if isinstance(value, int | float) else None
+
+
+def _whole(value: float | str | None) -> int | None:
+    return None if (number := _number(value)) is None else int(number)
 
 
 def _seeds(options: Options) -> tuple[int, ...]:

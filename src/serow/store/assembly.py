@@ -178,6 +178,7 @@ class Assembler:
             details=_details(_told(config, hints.index), ""),
             capabilities=tuple(dict.fromkeys((*found, *_declared(config, ())))),
             picture_defaults=defaults(hints, shared["parameters"]),
+            picture_hints=hints,
             refusal=_unreadable(shared["name"], hints.index, config),
         )
 

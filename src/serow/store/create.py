@@ -334,6 +334,8 @@ class Draft:
         if weights and not self._all(media.PIPELINE_FILE, media.TENSOR):
             raise ModelFileError("only adapters of image models have weights")
         parameters = as_stored({**inherited, **recipe.parameters, **({"adapters": weights} if weights else {})})
+        if self._all(media.PIPELINE_FILE):
+            self._maker.check_parameters(parameters, self.layers)
         if parameters:
             self._replace(encode(parameters), media.PARAMS)
         elif inherited:

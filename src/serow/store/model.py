@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 from serow.store.guesser import Guesser
 from serow.store.layers import Layers
 from serow.store.name import Name
-from serow.store.picture_defaults import Default
+from serow.store.picture_defaults import Default, Hints
 
 Capability = Literal["completion", "vision", "tools", "thinking", "insert", "image", "embedding"]
 
@@ -72,6 +72,7 @@ class Model:
     linked: tuple[str, ...] = ()  # digests of blobs that are a user's files, too
     refusal: str = ""  # why it can't be run here, "" for one that can
     picture_defaults: Mapping[str, Default] = field(default_factory=dict)  # of one that draws
+    picture_hints: Hints | None = None  # what the settings of its parts say
     kv_bytes: int = 0  # bytes of key-value cache for one token of context (f16)
     layers: Layers = field(default_factory=Layers)  # what each takes; none of one that draws
 

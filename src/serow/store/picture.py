@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from serow.errors import ModelFileError
+from serow.picture_schedulers import canonical
+from serow.picture_schedulers import check_fit as check_fit_of_scheduler
 from serow.store import gguf, parts, pipeline, stable_diffusion
 from serow.store import manifest as media
 from serow.store.blobs import Blobs
@@ -86,6 +88,14 @@ class Maker:
                 )
         width = settings.get("cross_attention_dim")
         return Changed(denoiser, str(settings.get("_class_name", "")), tensors, width if isinstance(width, int) else None)
+
+    def check_parameters(self, parameters: Mapping[str, Any], layers: Sequence[Layer]) -> None:
+        """Raise RequestError for parameters that a model of these layers can't be drawn with."""
+        if wanted := parameters.get("scheduler"):
+            files = {layer.name: layer.digest for layer in layers if layer.media_type == media.PIPELINE_FILE}
+            found = pipeline.hints(files, lambda name: self._read(files[name], media.CONFIG_LIMIT))
+            if found.scheduler_kind:
+                check_fit_of_scheduler(canonical(wanted), found.scheduler_kind)
 
     def _folder(
         self, files: Mapping[str, str], single: _Types, path: str, checkpoint: Checkpoint | None = None, digest: str = ""

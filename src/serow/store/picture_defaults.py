@@ -12,10 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Name = Literal["steps", "guidance", "width", "height"]
-NAMES: tuple[Name, ...] = ("steps", "guidance", "width", "height")
+from serow.picture_schedulers import name_of
+
+Name = Literal["steps", "guidance", "width", "height", "scheduler"]
+NAMES: tuple[Name, ...] = ("steps", "guidance", "width", "height", "scheduler")
 MODELFILE = "Modelfile"
 FAMILY = "family"
+_SCHEDULER = "scheduler/scheduler_config.json"
 CODE = "pipeline"  # diffusers' own code decides, by the class and the version that is installed
 
 _LARGEST = 1 << 10  # latents on a side: of a number that is believed
@@ -30,7 +33,7 @@ _WORDS = re.compile(
 class Default:
     """A value, and who says it: `MODELFILE`, a path in the folder, `FAMILY`, or `CODE`, which has none here."""
 
-    value: float | int | None
+    value: float | int | str | None
     source: str
 
 
@@ -48,6 +51,12 @@ class Hints:
     def family(self) -> str:
         """The class of the pipeline."""
         name = self.index.get("_class_name", self.index.get("architecture"))
+        return name if isinstance(name, str) else ""
+
+    @property
+    def scheduler_kind(self) -> str:
+        """The class of its own scheduler, "" when nobody says it."""
+        name = self.scheduler.get("_class_name")
         return name if isinstance(name, str) else ""
 
 
@@ -94,9 +103,9 @@ _TASKS = ("Img2Img", "Inpaint", "ControlNet", "PAG")
 
 
 def defaults(hints: Hints, parameters: Mapping[str, Any]) -> Mapping[str, Default]:
-    """Steps, guidance, width and height of a picture, each with its source; `parameters` are the Modelfile's."""
+    """Steps, guidance, width, height and scheduler of a picture, each with its source; `parameters` are the Modelfile's."""
     habit = _habit(hints.family)
-    found = {**_few(hints, habit), **_sides(hints, habit)} if habit else _plain(hints)
+    found = {**(_few(hints, habit) if habit else _plain(hints)), **(_sides(hints, habit) if habit else {}), **_scheduler(hints)}
     given = {name: Default(parameters[name], MODELFILE) for name in NAMES if parameters.get(name) is not None}
     return {name: given.get(name) or found.get(name) or Default(None, CODE) for name in NAMES}
 
@@ -114,13 +123,13 @@ def _signs(hints: Hints) -> Iterator[str]:
             return
     name = hints.scheduler.get("_class_name")
     if name in ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler"):
-        yield "scheduler/scheduler_config.json"
+        yield _SCHEDULER
     if name in _EULER and hints.scheduler.get("timestep_spacing") == "trailing" and hints.family.startswith(_UNET):
-        yield "scheduler/scheduler_config.json"  # how turbo and lightning models are stored
+        yield _SCHEDULER  # how turbo and lightning models are stored
     if hints.family == "FluxPipeline" and hints.denoiser.get("guidance_embeds") is False:
         yield "transformer/config.json"  # schnell
     if hints.family == "ZImagePipeline" and hints.scheduler.get("shift") == 3.0:
-        yield "scheduler/scheduler_config.json"  # turbo: the base model has 6
+        yield _SCHEDULER  # turbo: the base model has 6
     yield from (path for path, text in _named(hints) if _WORDS.search(text.lower()))
 
 
@@ -163,6 +172,12 @@ def _plain(hints: Hints) -> dict[Name, Default]:
     if source := is_few(hints):
         return {"steps": Default(8, source)}
     return {}
+
+
+def _scheduler(hints: Hints) -> dict[Name, Default]:
+    """The model's own."""
+    name = name_of(hints.scheduler)
+    return {"scheduler": Default(name, _SCHEDULER)} if name else {}
 
 
 def _habit(family: str) -> Habit | None:

@@ -3,8 +3,8 @@
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -35,8 +35,21 @@ class TensorInfo(Struct, frozen=True):
 class PictureDefault(Struct, frozen=True):
     """What a picture is drawn with when nobody says it, null for diffusers' own; `source`: who says it."""
 
-    value: float | int | None
+    value: float | int | str | None
     source: str
+
+
+class PictureAbilities(Struct, frozen=True, kw_only=True):
+    """What can be asked of a model that draws, and what has to be."""
+
+    prompt_alone: bool
+    images: Literal["no", "optional", "required"]
+    most_images: int
+    mask: Literal["no", "optional", "required"]
+    strength: bool
+    guidance: bool
+    negative_prompt: bool
+    schedulers: Sequence[str]
 
 
 class ShowResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,6 +67,7 @@ class ShowResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tensors: list[TensorInfo] | UnsetType = UNSET
     capabilities: list[str]
     picture_defaults: dict[str, PictureDefault] | UnsetType = UNSET
+    picture_abilities: PictureAbilities | UnsetType = UNSET
     modified_at: str
     requires: str | UnsetType = UNSET
     remote_model: str | UnsetType = UNSET

@@ -6,7 +6,7 @@ import pytest
 
 from serow.engines.base import ImageRequest
 from serow.engines.diffusers.guidance import guidance_arguments, meaning
-from tests.engines.diffusers.signatures import pipeline
+from serow.engines.diffusers.stand_in import stand_in as pipeline
 from tests.pictures import needs_packages
 
 pytestmark = needs_packages

@@ -9,7 +9,7 @@ from PIL import Image
 
 from serow.engines.base import ImageRequest
 from serow.engines.diffusers import sizes
-from tests.engines.diffusers.signatures import pipeline
+from serow.engines.diffusers.stand_in import stand_in as pipeline
 from tests.pictures import needs_packages
 
 pytestmark = needs_packages

@@ -20,6 +20,7 @@ from serow.engines.diffusers.memory import hold_to_free_memory, is_out_of_memory
 from serow.engines.diffusers.png import described, png
 from serow.engines.diffusers.preview import Projection, latents_of
 from serow.engines.diffusers.prompts import cut_prompts
+from serow.engines.diffusers.schedulers import Schedulers
 from serow.engines.diffusers.signature import parameters
 from serow.errors import LoadError, RequestError
 
@@ -51,6 +52,7 @@ class Pipeline:
         self._free = 0
         self._pipe = pipe
         self._forms = Forms(pipe)
+        self._schedulers = Schedulers(pipe)
         self._adapters = dict(adapters or {})
         self._applied = dict(self._adapters)
         vae = getattr(pipe, "vae", None)
@@ -90,6 +92,7 @@ class Pipeline:
 
     def _plan(self, request: ImageRequest, warnings: list[str]) -> _Plan:
         pipe = self._forms.of(request)
+        self._schedulers.put(pipe, request.scheduler)
         canvas = sizes.canvas(pipe, request, warnings)
         arguments = {
             **sizes.arguments(pipe, canvas, request, warnings),
@@ -147,9 +150,12 @@ def _expected_steps(plan: _Plan) -> int:
     """How many steps a picture will take; the pipeline's own count, told with each of them, may differ."""
     names = parameters(plan.pipe)
     steps = int(plan.arguments.get("num_inference_steps") or names["num_inference_steps"].default)
-    if not plan.canvas.pictures or "strength" not in names:
-        return steps
-    return min(steps, int(steps * plan.arguments.get("strength", names["strength"].default)))
+    if plan.canvas.pictures and "strength" in names:
+        steps = min(steps, int(steps * plan.arguments.get("strength", names["strength"].default)))
+    order = int(
+        getattr(getattr(plan.pipe, "scheduler", None), "order", 1)
+    )  # Heun's method computes each step twice, the last once
+    return steps * order - (order - 1)
 
 
 def _objects(error: BaseException) -> Iterator[int]:

@@ -36,6 +36,8 @@ def _values(
 ) -> Iterator[tuple[str, Any]]:
     if "num_inference_steps" in arguments:
         yield "Steps", arguments["num_inference_steps"]
+    if request.scheduler:
+        yield "Sampler", request.scheduler
     scale = next((arguments[name] for name in ("true_cfg_scale", "guidance_scale") if name in arguments), None)
     if scale is not None:
         yield "CFG scale", f"{scale:g}"
