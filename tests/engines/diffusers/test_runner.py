@@ -163,6 +163,20 @@ async def test_a_picture_says_what_it_was_drawn_with(shapes: ImageRunner) -> Non
         ]
 
 
+async def test_a_scheduler_that_is_named_draws_another_picture_and_is_told_in_it(shapes: ImageRunner) -> None:
+    named = await chunks_of(shapes, replace(RED, scheduler="Heun Karras"))
+    own, heun, ddim = [(await drawn(shapes, replace(RED, scheduler=name))).images[0] for name in (None, "Heun Karras", "DDIM")]
+    assert named[-1].images == (heun,) and pixels(heun) != pixels(own) == pixels(ddim)
+    assert {step.total for step in named} == {7}  # each step but the last is computed twice
+    with Image.open(io.BytesIO(heun)) as picture:
+        assert "Steps: 4, Sampler: Heun Karras, CFG scale: 4," in picture.info["parameters"]
+
+
+def pixels(png: bytes) -> bytes:
+    with Image.open(io.BytesIO(png)) as picture:
+        return picture.tobytes()
+
+
 @pytest.mark.req("LIFE-05")
 async def test_a_drawing_that_nobody_waits_for_ends_after_its_step(shapes: ImageRunner) -> None:
     async with aclosing(shapes.draw(replace(RED, steps=1000))) as chunks:
@@ -192,14 +206,31 @@ async def test_a_drawing_whose_process_dies_fails(fresh: ImageRunner) -> None:
     assert not fresh.is_alive
 
 
+def leave(runner: ImageRunner, size: int) -> None:
+    """Let a child take no more memory than it has, but for so much."""
+    limit = psutil.Process(runner.pid).memory_info().data + size
+    psutil.Process(runner.pid).rlimit(psutil.RLIMIT_DATA, (limit, limit))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of another process")
-async def test_too_little_memory_is_told_in_numbers_and_the_pipeline_is_to_be_loaded_anew(fresh: ImageRunner) -> None:
-    limit = psutil.Process(fresh.pid).memory_info().data + (200 << 20)
-    psutil.Process(fresh.pid).rlimit(psutil.RLIMIT_DATA, (limit, limit))
+async def test_what_can_not_fit_is_refused_before_it_is_drawn_with_a_size_that_fits(fresh: ImageRunner) -> None:
+    leave(fresh, 200 << 20)
+    with pytest.raises(NotEnoughMemory, match=r"^a picture of 2048x2048 needs about [0-9.]+ GiB .*: \d+x\d+ fits$") as refused:
+        await drawn(fresh, replace(RED, width=2048, height=2048))
+    width, height = str(refused.value).rpartition(": ")[2].removesuffix(" fits").split("x")
+    assert fresh.is_alive and (await drawn(fresh, replace(RED, width=int(width), height=int(height), steps=1))).images
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of another process")
+async def test_memory_that_ends_on_the_way_is_told_in_numbers_and_the_pipeline_is_to_be_loaded_anew(fresh: ImageRunner) -> None:
+    chunks = fresh.draw(replace(RED, width=1024, height=1024, steps=50))
+    await anext(chunks)
+    leave(fresh, 1 << 20)
     with pytest.raises(
         NotEnoughMemory, match=r"^the picture needs more memory than the [0-9.]+ GiB that were free, [0-9.]+ GiB"
     ):
-        await drawn(fresh, replace(RED, width=1024, height=1024))
+        async for _ in chunks:
+            pass
     assert not fresh.is_alive
 
 

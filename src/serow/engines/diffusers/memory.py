@@ -13,7 +13,7 @@ from serow.system.memory import free_memory
 _WORKING = 1.5  # memory while drawing, in parts of the weights; less than that is short
 _SIZE = re.compile(r"(?:tried to allocate|allocate) ([0-9.]+) ?(bytes|[KMG]iB)?", re.IGNORECASE)
 _UNITS = {"": 1, "bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
-_SIGNS = ("out of memory", "not enough memory", "can't allocate memory")
+_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "could not create a primitive")  # oneDNN's
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,22 @@ def _has_bfloat16(device: str) -> bool:
 
 
 def hold_to_free_memory(device: str) -> int:
-    """Returns the bytes that are free on the device now.
+    """Returns the bytes that are free on the device now, and within the limits of this process.
 
     On Linux this process may from now on take no more main memory than that: an allocation fails with a number, instead of
     the kernel killing a process of its choice.
     """
     if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(device)[0])
+        unused = int(torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))  # kept by torch for what comes
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     free = free_memory()
     if device == "cpu" and sys.platform == "linux":
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = psutil.Process().memory_info().data + free
-        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+        held = psutil.Process().memory_info().data
+        free = free if hard == resource.RLIM_INFINITY else max(0, min(free, hard - held))
+        resource.setrlimit(resource.RLIMIT_DATA, (held + free, hard))
     return free
 
 

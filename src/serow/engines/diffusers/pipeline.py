@@ -15,13 +15,14 @@ from serow.engines.base import ImageRequest
 from serow.engines.diffusers import sizes
 from serow.engines.diffusers.abilities import Forms
 from serow.engines.diffusers.decoding import Decoding, check_flat
-from serow.engines.diffusers.guidance import guidance_arguments
+from serow.engines.diffusers.guidance import guidance_arguments, meaning
 from serow.engines.diffusers.memory import hold_to_free_memory, is_out_of_memory, shortage
 from serow.engines.diffusers.png import described, png
 from serow.engines.diffusers.preview import Projection, latents_of
 from serow.engines.diffusers.prompts import cut_prompts
 from serow.engines.diffusers.schedulers import Schedulers
 from serow.engines.diffusers.signature import parameters
+from serow.engines.diffusers.working import check_room
 from serow.errors import LoadError, RequestError
 
 OnStep = Callable[[int, int, bytes | None], None]  # steps done, steps in all, a preview
@@ -62,7 +63,7 @@ class Pipeline:
     def draw(self, request: ImageRequest, on_step: OnStep) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
         """Draw; returns the PNG bytes of each picture, and warnings. What `on_step` raises ends it between two steps.
 
-        Raises RequestError before the first step is told, BrokenPicture.
+        Raises RequestError and NotEnoughMemory before the first step is told, BrokenPicture.
         """
         warnings: list[str] = []
         plan = self._plan(request, warnings)
@@ -70,6 +71,7 @@ class Pipeline:
         if self._decoding is not None:
             self._decoding.warnings = warnings
         self._free = hold_to_free_memory(self._device)
+        check_room(plan.pipe, plan.canvas.size, _batch(plan), self._free, sizes.grid(plan.pipe))
         count, steps = len(request.seeds), _expected_steps(plan)
         on_step(0, count * steps, None)
         images = []
@@ -144,6 +146,13 @@ class Pipeline:
         if wanted != self._applied:
             self._pipe.set_adapters(list(wanted), list(wanted.values()))
             self._applied = wanted
+
+
+def _batch(plan: _Plan) -> int:
+    """How many pictures are computed at once: two where guidance compares one with and one without."""
+    known = meaning(plan.pipe)
+    scale = plan.arguments.get(known.scale, known.default)
+    return 2 if known.kind == "classic" and (scale is None or scale > known.threshold) else 1
 
 
 def _expected_steps(plan: _Plan) -> int:

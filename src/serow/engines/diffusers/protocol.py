@@ -31,9 +31,9 @@ class ImageSpec(Struct, frozen=True, kw_only=True):
 
 
 class Fault(Struct, frozen=True):
-    """Why there is no picture: the request's fault, not enough memory, or the pipeline's."""
+    """Why there is no picture: the request's fault, one that is too large, memory that ended on the way, or the pipeline's."""
 
-    kind: Literal["request", "memory", "engine"]
+    kind: Literal["request", "size", "memory", "engine"]
     message: str
     trace: str = ""  # for the log
     param: str = ""  # the field at fault

@@ -17,7 +17,7 @@ from serow.settings import Settings
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "gguf", "peft")
 _LONGEST_LINE = 1 << 30  # bytes; eight pictures of 4096x4096 pixels take at most 64 MiB each as base64
 logger = logging.getLogger(__name__)
-_FAULTS = {"request": RequestError, "memory": NotEnoughMemory, "engine": EngineError}
+_FAULTS = {"request": RequestError, "size": NotEnoughMemory, "memory": NotEnoughMemory, "engine": EngineError}
 
 
 def require_packages() -> None:

@@ -20,7 +20,7 @@ from serow.engines.base import ImageChunk, ImageRequest
 from serow.engines.child import Listen, adopt
 from serow.engines.diffusers.leaving import Abandoned, Leaving
 from serow.engines.diffusers.protocol import FAULT, HEARTBEAT, INTERVAL, Event, Fault, ImageSpec
-from serow.errors import EngineError, LoadError, RequestError, SerowError
+from serow.errors import EngineError, LoadError, NotEnoughMemory, RequestError, SerowError
 from serow.store.pipeline import check_folder
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class Worker:
             return Event(chunk=drawing.result())
         if isinstance(error, RequestError):
             return Event(fault=Fault("request", str(error), param=error.param))
+        if isinstance(error, NotEnoughMemory):
+            return Event(fault=Fault("size", str(error)))
         if shortage := self._pipeline.explain_shortage(error):
             return Event(fault=Fault("memory", shortage))
         if isinstance(error, EngineError):

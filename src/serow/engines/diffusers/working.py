@@ -1,0 +1,133 @@
+"""How much memory drawing takes beside the weights, by the size of the picture and the networks' configurations.
+
+What counts is the largest moment: in a step the denoiser's widest layer, then the autoencoder's last one, which has every
+pixel. The factors were measured; a network that is not known here takes nothing, and is never refused.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from serow.engines.diffusers.sizes import Size
+from serow.errors import NotEnoughMemory
+
+_UNET = 19.0  # numbers for a cell and a channel of the first block, beside what is kept for the way up
+_TRANSFORMER = 17.0  # for a token and a number of it
+_PIXEL = 4.0, 1.5  # for a pixel, of the channels of the last block but one, and of the last
+_TILE = 512  # pixels on a side of what is decoded at once, where it is done in tiles
+_PICTURE = 16.0  # numbers for a pixel of a finished picture: as they come, stitched, and as bytes
+_SURE = 0.9  # of an estimate: what is refused does not fit for certain, and what is offered does
+_ANY = (
+    48 << 20
+)  # bytes that a drawing of any size takes: libraries' own plans and buffers; and the largest weight, laid out anew
+
+
+@dataclass(frozen=True)
+class Working:
+    """Bytes beside the weights: of a step, of the decoding, and of that in tiles, the same where there are none."""
+
+    step: int
+    decode: int
+    tiled: int
+    weight: int = 0  # the largest one of a convolution
+
+    @property
+    def least(self) -> int:
+        """What has to be free."""
+        return _ANY + self.weight + max(self.step, min(self.decode, self.tiled))
+
+
+def working(pipe: Any, size: Size, batch: int) -> Working:
+    """What a picture of this size takes; `batch`: how many are computed at once, twice as many with guidance."""
+    vae = getattr(pipe, "vae", None)
+    step, weight = batch * _step(pipe, size), _largest_weight(getattr(pipe, "unet", None))
+    wide = _widths(getattr(vae, "config", None))
+    if vae is None or wide is None:
+        return Working(step, 0, 0, weight)
+    pixels, number = size[0] * size[1], _itemsize(vae)
+    each = (_PIXEL[0] * wide[1] + _PIXEL[1] * wide[0]) * number
+    decode = int(pixels * (each + _PICTURE * number))
+    tile = min(pixels, _TILE * _TILE)
+    tiled = int(tile * each + pixels * _PICTURE * number) if hasattr(vae, "enable_tiling") else decode
+    return Working(step, decode, min(decode, tiled), weight)
+
+
+def _step(pipe: Any, size: Size) -> int:
+    """Bytes of one picture in a step of the denoiser."""
+    unet, transformer = (getattr(pipe, name, None) for name in ("unet", "transformer"))
+    factor = int(getattr(pipe, "vae_scale_factor", None) or 8)
+    cells = math.ceil(size[0] / factor) * math.ceil(size[1] / factor)
+    if unet is not None:
+        return int(cells * _numbers_of_unet(unet.config) * _itemsize(unet))
+    if transformer is None:
+        return 0
+    patch = _patch(pipe, transformer.config)
+    return int(cells / patch**2 * _TRANSFORMER * _inner(transformer.config) * _itemsize(transformer))
+
+
+def _numbers_of_unet(config: Any) -> float:
+    """For each cell: the first block's work, and what every block keeps for the way up; each has a quarter of the cells."""
+    channels = [*getattr(config, "block_out_channels", ())]
+    layers = getattr(config, "layers_per_block", 1)
+    layers = layers if isinstance(layers, int) else max(layers)
+    if not channels:
+        return 0.0
+    kept = sum(channel * (layers + 0.25) / 4**number for number, channel in enumerate(channels))
+    return float(_UNET * channels[0] + kept)
+
+
+def _inner(config: Any) -> int:
+    """How many numbers a token has in the layers of a transformer."""
+    heads, head = getattr(config, "num_attention_heads", None), getattr(config, "attention_head_dim", None)
+    if isinstance(heads, int) and isinstance(head, int):
+        return heads * head
+    found = getattr(config, "dim", None) or getattr(config, "hidden_size", None) or 0
+    return found if isinstance(found, int) else 0
+
+
+def _patch(pipe: Any, config: Any) -> int:
+    """Cells on the side of a token: as its configuration says; latents of four times as many channels are packed already."""
+    own = getattr(config, "patch_size", None) or next(iter(getattr(config, "all_patch_size", None) or ()), None) or 1
+    vae = getattr(getattr(pipe, "vae", None), "config", None)
+    cells = getattr(vae, "latent_channels", None) or getattr(vae, "z_dim", None)
+    is_packed = isinstance(cells, int) and getattr(config, "in_channels", None) == 4 * cells
+    return max(int(own), 2 if is_packed else 1)
+
+
+def _widths(config: Any) -> tuple[int, int] | None:
+    """Channels of an autoencoder's last block, and of the one before it."""
+    channels = [*(getattr(config, "decoder_block_out_channels", None) or getattr(config, "block_out_channels", None) or ())]
+    if not channels and isinstance(base := getattr(config, "base_dim", None), int):
+        channels = [base * each for each in getattr(config, "dim_mult", ())]
+    return (channels[0], channels[min(1, len(channels) - 1)]) if channels else None
+
+
+def _largest_weight(network: Any) -> int:
+    """Bytes of the largest weight of a convolution, which is laid out anew for each of its computations."""
+    weights = network.parameters() if hasattr(network, "parameters") else ()
+    return max((weight.numel() * int(weight.element_size()) for weight in weights if weight.ndim == 4), default=0)
+
+
+def _itemsize(network: Any) -> int:
+    return int(network.dtype.itemsize)
+
+
+def check_room(pipe: Any, size: Size | None, batch: int, free: int, step: int) -> None:
+    """Raise NotEnoughMemory, with the numbers and what would fit, for a picture that certainly takes more than is free."""
+    if size is None or (needed := working(pipe, size, batch).least) * _SURE <= free:
+        return
+    fits = largest(pipe, size, batch, int(free * _SURE), step)
+    numbers = f"needs about {needed / (1 << 30):.1f} GiB beside the model's own, {free / (1 << 30):.1f} GiB are free"
+    what = "unload other models" if fits is None else f"{fits[0]}x{fits[1]} fits"
+    raise NotEnoughMemory(f"a picture of {size[0]}x{size[1]} {numbers}: {what}")
+
+
+def largest(pipe: Any, size: Size, batch: int, free: int, step: int) -> Size | None:
+    """The largest size of about the same shape that fits; None when not even one cell of the grid does."""
+    scale = math.sqrt(min(1.0, free / max(1, working(pipe, size, batch).least)))
+    width, height = (max(step, int(side * scale) // step * step) for side in size)
+    while working(pipe, (width, height), batch).least > free:
+        if (width, height) == (step, step):
+            return None
+        width, height = max(step, width - step), max(step, height - step)
+    return width, height

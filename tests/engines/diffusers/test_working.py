@@ -1,0 +1,94 @@
+"""What drawing takes beside the weights, compared with what was measured of networks of these configurations."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from serow.engines.diffusers.working import check_room, largest, working
+from serow.errors import NotEnoughMemory
+
+MIB = 1 << 20
+FLOAT32 = SimpleNamespace(itemsize=4)
+VAE = {"block_out_channels": [128, 256, 512, 512], "latent_channels": 4}
+UNET = {"block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2}
+
+
+def part(config: dict[str, Any], **more: Any) -> Any:
+    return SimpleNamespace(config=SimpleNamespace(**config), dtype=FLOAT32, **more)
+
+
+def stable_diffusion(**more: Any) -> Any:
+    return SimpleNamespace(unet=part(UNET), vae=part(VAE, **more), vae_scale_factor=8)
+
+
+@pytest.mark.parametrize(("side", "mib"), [(256, 310), (512, 1188)])
+def test_decoding_takes_what_was_measured(side: int, mib: int) -> None:
+    assert working(stable_diffusion(), (side, side), 1).decode == pytest.approx(mib * MIB, rel=0.15)
+
+
+@pytest.mark.parametrize(("width", "mib"), [(3072, 130), (3840, 191)], ids=["FLUX", "Z-Image"])
+def test_a_step_of_a_transformer_takes_what_was_measured_between_two_sizes(width: int, mib: int) -> None:
+    pipe = SimpleNamespace(transformer=part({"dim": width, "patch_size": 2}), vae=None, vae_scale_factor=8)
+    more = working(pipe, (512, 512), 1).step - working(pipe, (256, 256), 1).step
+    assert more == pytest.approx(mib * MIB, rel=0.2)
+
+
+def test_twice_the_pixels_take_twice_as_much_and_guidance_doubles_a_step() -> None:
+    pipe = stable_diffusion()
+    one, twice, guided = working(pipe, (512, 512), 1), working(pipe, (512, 1024), 1), working(pipe, (512, 512), 2)
+    assert twice.step == pytest.approx(2 * one.step) and twice.decode == pytest.approx(2 * one.decode)
+    assert guided.step == pytest.approx(2 * one.step) and guided.decode == one.decode
+
+
+def test_what_can_be_decoded_in_tiles_needs_only_a_tile() -> None:
+    whole, tiled = (working(each, (4096, 4096), 1) for each in (stable_diffusion(), stable_diffusion(enable_tiling=None)))
+    assert tiled.tiled < 4 << 30 < whole.decode == whole.tiled
+
+
+def test_a_picture_that_can_not_fit_is_refused_with_numbers_and_a_size_that_fits() -> None:
+    pipe = stable_diffusion()
+    check_room(pipe, (512, 512), 2, 2 << 30, 8)
+    with pytest.raises(
+        NotEnoughMemory, match=r"^a picture of 2048x1024 needs about 9\.\d GiB .*, 2\.0 GiB are free: (\d+)x(\d+) fits$"
+    ) as refused:
+        check_room(pipe, (2048, 1024), 2, 2 << 30, 8)
+    width, height = map(int, str(refused.value).split(": ")[1].split(" ")[0].split("x"))
+    assert width == pytest.approx(2 * height, abs=16) and width % 8 == height % 8 == 0
+    check_room(pipe, (width, height), 2, 2 << 30, 8)
+
+
+def test_where_nothing_fits_that_is_said() -> None:
+    pipe = stable_diffusion()
+    assert largest(pipe, (512, 512), 1, 1 << 20, 8) is None
+    with pytest.raises(NotEnoughMemory, match="unload other models"):
+        check_room(pipe, (512, 512), 1, 1 << 20, 8)
+
+
+@pytest.mark.parametrize(
+    "pipe",
+    [
+        SimpleNamespace(),
+        SimpleNamespace(transformer=part({}), vae=part({})),
+        SimpleNamespace(unet=part({}), vae=None),
+        SimpleNamespace(transformer=part({"num_attention_heads": "x", "attention_head_dim": None}), vae=part({"base_dim": 96})),
+    ],
+)
+def test_what_is_not_known_is_never_refused(pipe: Any) -> None:
+    check_room(pipe, (4096, 4096), 2, 64 << 20, 8)
+    check_room(stable_diffusion(), None, 2, 0, 8)
+
+
+@pytest.mark.parametrize(
+    ("config", "vae", "tokens"),
+    [
+        ({"num_attention_heads": 24, "attention_head_dim": 128, "in_channels": 64, "patch_size": 1}, 16, 1024),  # FLUX
+        ({"num_attention_heads": 24, "attention_head_dim": 128, "in_channels": 64, "patch_size": 2}, 16, 1024),  # Qwen-Image
+        ({"dim": 3072, "all_patch_size": (2,), "in_channels": 16}, 16, 1024),  # Z-Image
+        ({"num_attention_heads": 24, "attention_head_dim": 128, "in_channels": 16, "patch_size": 1}, 16, 4096),
+    ],
+)
+def test_tokens_of_a_transformer_are_counted_by_its_patches(config: dict[str, Any], vae: int, tokens: int) -> None:
+    pipe = SimpleNamespace(transformer=part(config), vae=part({"latent_channels": vae}), vae_scale_factor=8)
+    reference = SimpleNamespace(transformer=part({"dim": 3072, "patch_size": 1}), vae=None, vae_scale_factor=8)
+    assert working(pipe, (512, 512), 1).step == pytest.approx(working(reference, (512, 512), 1).step * tokens / 4096)
