@@ -13,6 +13,7 @@ from diffusers import (
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     DDIMScheduler,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
@@ -21,6 +22,7 @@ from diffusers import (
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
     ZImagePipeline,
     ZImageTransformer2DModel,
@@ -28,6 +30,7 @@ from diffusers import (
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPTokenizer,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -52,7 +55,7 @@ def vae(latent_channels: int, **more: Any) -> Any:
     return AutoencoderKL(block_out_channels=[8, 8], latent_channels=latent_channels, sample_size=32, **_VAE, **more)
 
 
-def clip(tokenizer: Any) -> Any:
+def clip(tokenizer: Any, kind: Any = CLIPTextModel, **more: Any) -> Any:
     """CLIP's text encoder."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -63,8 +66,9 @@ def clip(tokenizer: Any) -> Any:
         max_position_embeddings=77,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        **more,
     )
-    return CLIPTextModel(config)
+    return kind(config)
 
 
 def qwen_tokenizer() -> Any:
@@ -76,23 +80,58 @@ def qwen_tokenizer() -> Any:
     return tokenizer
 
 
-def stable_diffusion(tokenizer: Any) -> Any:
-    """Stable Diffusion: UNet, one CLIP."""
-    unet = UNet2DConditionModel(
+def unet(**more: Any) -> Any:
+    """A UNet of two blocks."""
+    return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=[8, 8],
         layers_per_block=1,
         norm_num_groups=4,
-        cross_attention_dim=16,
-        attention_head_dim=2,
         down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"],
         up_block_types=["CrossAttnUpBlock2D", "UpBlock2D"],
+        **more,
     )
-    return StableDiffusionPipeline(
+
+
+def stable_diffusion(tokenizer: Any) -> Any:
+    """Stable Diffusion: UNet, one CLIP."""
+    return _stable_diffusion(tokenizer, clip(tokenizer), unet(cross_attention_dim=16, attention_head_dim=2))
+
+
+def stable_diffusion_2(tokenizer: Any) -> Any:
+    """Stable Diffusion 2: attention with linear layers, OpenCLIP's activation."""
+    drawn = unet(cross_attention_dim=16, attention_head_dim=[2, 4], use_linear_projection=True)
+    return _stable_diffusion(tokenizer, clip(tokenizer, hidden_act="gelu"), drawn)
+
+
+def stable_diffusion_xl(tokenizer: Any) -> Any:
+    """Stable Diffusion XL: two text encoders, of which the second has a projection."""
+    drawn = unet(
+        cross_attention_dim=32,
+        attention_head_dim=[2, 4],
+        use_linear_projection=True,
+        transformer_layers_per_block=[1, 2],
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 16,
+    )
+    return StableDiffusionXLPipeline(
         vae=vae(4),
         text_encoder=clip(tokenizer),
+        text_encoder_2=clip(tokenizer, CLIPTextModelWithProjection, hidden_act="gelu", projection_dim=16),
         tokenizer=tokenizer,
-        unet=unet,
+        tokenizer_2=tokenizer,
+        unet=drawn,
+        scheduler=EulerDiscreteScheduler(),
+    )
+
+
+def _stable_diffusion(tokenizer: Any, encoder: Any, drawn: Any) -> Any:
+    return StableDiffusionPipeline(
+        vae=vae(4),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        unet=drawn,
         scheduler=DDIMScheduler(clip_sample=False),
         safety_checker=None,
         feature_extractor=None,
@@ -228,7 +267,7 @@ def main(tokenizer: str, out: str) -> None:
     """Save every pipeline to a folder of its name."""
     torch.manual_seed(1)
     shared = CLIPTokenizer.from_pretrained(tokenizer)
-    for build in (stable_diffusion, flux, z_image, klein, qwen_image):
+    for build in (stable_diffusion, stable_diffusion_2, stable_diffusion_xl, flux, z_image, klein, qwen_image):
         build(shared).save_pretrained(Path(out) / build.__name__)
 
 

@@ -4,11 +4,15 @@ DENOISER gets the UNet alone, its tensors without the prefix that they have in a
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
+
+_JOINED = re.compile(r"text_model\.encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)")
 
 _RESNET = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "norm2": "out_layers.0", "conv2": "out_layers.3",
@@ -16,7 +20,8 @@ _RESNET = {
 }  # fmt: skip
 _ENDS = {
     "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2", "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0", "conv_out": "out.2",
+    "conv_norm_out": "out.0", "conv_out": "out.2", "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
 }  # fmt: skip
 _ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
@@ -69,6 +74,48 @@ def vae(config: dict[str, Any], tensors: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def open_clip(tensors: dict[str, Any]) -> dict[str, Any]:
+    """A text encoder's tensors under OpenCLIP's names, queries, keys and values in one."""
+    found = {}
+    for name, tensor in _whole_names(tensors).items():
+        if match := _JOINED.fullmatch(name):
+            if match[2] == "q":
+                parts = [_whole_names(tensors)[name.replace("q_proj", f"{each}_proj")] for each in "qkv"]
+                found[f"transformer.resblocks.{match[1]}.attn.in_proj_{match[3]}"] = torch.cat(parts)
+            continue
+        new = name.replace("text_model.encoder.layers.", "transformer.resblocks.").replace("layer_norm1", "ln_1")
+        new = new.replace("layer_norm2", "ln_2").replace("mlp.fc1", "mlp.c_fc").replace("mlp.fc2", "mlp.c_proj")
+        new = new.replace("self_attn.out_proj", "attn.out_proj").replace("text_model.final_layer_norm", "ln_final")
+        new = new.replace("text_model.embeddings.token_embedding", "token_embedding")
+        new = new.replace("text_model.embeddings.position_embedding.weight", "positional_embedding")
+        is_projection = name == "text_projection.weight"
+        found["text_projection" if is_projection else new] = tensor.T.contiguous() if is_projection else tensor
+    return found
+
+
+def _whole_names(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Transformers' names as they are in older files."""
+    return {
+        name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}": tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def text(folder: Path, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The text encoders, where each family has them: `cond_stage_model`, or `conditioner.embedders`."""
+    first = _whole_names(parts["text_encoder"])
+    if "text_encoder_2" in parts:
+        second = open_clip(parts["text_encoder_2"])
+        return _below("conditioner.embedders.0.transformer.", first) | _below("conditioner.embedders.1.model.", second)
+    if json.loads((folder / "text_encoder/config.json").read_bytes())["hidden_act"] == "gelu":
+        return _below("cond_stage_model.model.", open_clip(parts["text_encoder"]))
+    return _below("cond_stage_model.transformer.", first)
+
+
+def _below(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
 def renamed(name: str, places: dict[str, str]) -> str:
     """A name whose beginning is another one."""
     for old, new in sorted(places.items(), key=lambda pair: -len(pair[0])):
@@ -87,12 +134,12 @@ def renamed_in(name: str, places: dict[str, str]) -> str:
 
 def main(folder: Path, out: Path, denoiser: Path | None) -> None:
     """Write the files."""
-    parts = {part: load_file(next((folder / part).glob("*.safetensors"))) for part in ("unet", "vae", "text_encoder")}
+    parts = {path.parent.name: load_file(path) for path in folder.glob("*/*.safetensors")}
     configs = {part: json.loads((folder / part / "config.json").read_bytes()) for part in parts}
     drawn = unet(configs["unet"], parts["unet"])
     whole = {f"model.diffusion_model.{name}": tensor for name, tensor in drawn.items()}
     whole |= {f"first_stage_model.{name}": tensor for name, tensor in vae(configs["vae"], parts["vae"]).items()}
-    whole |= {f"cond_stage_model.transformer.{name}": tensor for name, tensor in parts["text_encoder"].items()}
+    whole |= text(folder, parts)
     save_file(whole, out)
     if denoiser is not None:
         save_file(drawn, denoiser)

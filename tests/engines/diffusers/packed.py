@@ -7,10 +7,23 @@ fill blocks of the kind stay as 32-bit numbers, as converters leave them.
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 from safetensors.numpy import load_file, save_file
+
+from serow.library.conversion.ggml import BLOCKS, F32, Ggml
+
+
+def pack(tensor: Any, kind: gguf.GGMLQuantizationType) -> Any:
+    """Rows as blocks of a kind, of which Python's library can't write all: those come from the engine's own."""
+    if not kind.name.endswith("_K"):
+        return gguf.quants.quantize(tensor, kind)
+    BLOCKS.setdefault(kind.value, gguf.GGML_QUANT_SIZES[kind])
+    rows, columns = tensor.shape
+    data = Ggml().convert(tensor.tobytes(), F32, kind.value, rows, columns)
+    return np.frombuffer(data, np.uint8).reshape(rows, -1)
 
 
 def main(source: Path, folder: Path, part: str, out: Path, kinds: list[str]) -> None:
@@ -24,7 +37,7 @@ def main(source: Path, folder: Path, part: str, out: Path, kinds: list[str]) -> 
             tensor = tensor.astype(np.float32)
             plain = tensor
             if tensor.ndim == 2 and tensor.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0] == 0:
-                packed = gguf.quants.quantize(tensor, kind)
+                packed = pack(tensor, kind)
                 plain = gguf.quants.dequantize(packed, kind).reshape(tensor.shape).astype(np.float32)
                 writer.add_tensor(name, packed, raw_dtype=kind)
             else:

@@ -18,7 +18,7 @@ from tests.pictures import SHAPES, create_pipeline, needs_packages
 pytestmark = [needs_packages, pytest.mark.timeout(600)]
 
 RED = ImageRequest(prompt="a red circle", width=64, height=64, steps=4, seeds=(12,), guidance=4.0)
-KINDS = ("Q8_0", "Q4_0", "BF16")
+KINDS = ("Q8_0", "Q4_0", "BF16", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,22 @@ def test_a_checkpoint_a_denoiser_and_gguf_draw_what_the_folder_with_the_same_num
     assert (alone / "vae" / "diffusion_pytorch_model.safetensors").is_file()
     shapes, *others = drawn(SHAPES, whole, alone, *packed, *(files / kind for kind in KINDS), request=RED)
     assert others[:2] == [shapes, shapes]
-    assert others[2:5] == others[5:] and len(set(others)) == 4
+    count = len(KINDS)
+    assert others[2 : 2 + count] == others[2 + count :] and len(set(others)) == 1 + count
+
+
+@pytest.mark.req("PIC-02")
+def test_checkpoints_of_later_families_draw_what_their_folders_draw(
+    store: Store, folders: Path, drawn: Drawn, tmp_path: Path
+) -> None:
+    names = ("stable_diffusion", "stable_diffusion_2", "stable_diffusion_xl")
+    made = []
+    for name in names:
+        run("original.py", folders / name, tmp_path / f"{name}.safetensors")
+        made.append(make(store, name.replace("_", "-"), tmp_path / f"{name}.safetensors", folders / name))
+        assert [path.parent.name for path in made[-1].glob("*/*.safetensors")] == [SINGLE]
+    results = drawn(*(folders / name for name in names), *made)
+    assert results[:3] == results[3:] and len({*results}) == 3 and all(len(each) == 64 for each in results)
 
 
 @pytest.mark.req("PIC-02")
