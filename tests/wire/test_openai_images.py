@@ -132,6 +132,31 @@ def test_a_form_is_what_the_sdks_send() -> None:
     assert edited(image=["data:image/png;base64,eA=="]).ask.prompt == Picture("p", images=("data:image/png;base64,eA==",))
 
 
+@pytest.mark.req("PIC-09")
+def test_what_programs_send_beside_openais_own_fields_is_used_in_json_and_in_forms() -> None:
+    form_of = {"steps": b"3", "seed": b"4", "guidance": b"2.5", "negative_prompt": b"17 cats", "strength": b"0.5"}
+    parts = [(f'name="{name}"', value) for name, value in {"model": b"m", "prompt": b"p", **form_of}.items()]
+    fields = {"steps": 3, "seed": 4, "guidance": 2.5, "negative_prompt": "17 cats", "strength": 0.5}
+    for request in (decoded(**fields), edited(**fields), of_form(*parts, ('name="image"; filename="a.png"', b"x"))):
+        assert isinstance(request.ask.prompt, Picture) and (request.ask.prompt.steps, request.ask.warnings) == (3, ())
+        expected = {"seed": 4, "guidance": 2.5, "negative_prompt": "17 cats", "strength": 0.5}
+        assert dict(request.ask.options) == expected
+    assert decoded(guidance=3, options={"guidance": 2, "negative_prompt": "x"}).ask.options == {
+        "guidance": 3,
+        "negative_prompt": "x",
+    }
+
+
+@pytest.mark.req("PIC-09")
+@pytest.mark.parametrize(
+    "fields", [{"guidance": 101}, {"guidance": "much"}, {"strength": 2}, {"negative_prompt": 5}, {"steps": 0}, {"steps": 1001}]
+)
+def test_what_programs_send_beside_is_refused_by_its_name_when_it_is_none(fields: dict[str, Any]) -> None:
+    with pytest.raises(RequestError) as refused:
+        decoded(**fields)
+    assert refused.value.param == next(iter(fields))
+
+
 @pytest.mark.req("IMG-02")
 @pytest.mark.parametrize(
     "body",

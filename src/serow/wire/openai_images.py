@@ -12,14 +12,14 @@ from serow.images import FORMATS
 from serow.inference.ask import Ask, Picture
 from serow.inference.events import Chosen, Done, Step
 from serow.inference.events import Picture as Drawn
-from serow.options import LARGEST_SIDE
+from serow.options import LARGEST_SIDE, MOST_STEPS
 from serow.wire import server_sent
 from serow.wire.fields import Fields
 from serow.wire.fold import Fold
 from serow.wire.multipart import FormPart, parse_form
 from serow.wire.openai_answer import error_body, warnings_body
 from serow.wire.openai_chat import choices_of
-from serow.wire.sampling import keep_alive_of, own_options_of
+from serow.wire.sampling import keep_alive_of, option_of, own_options_of
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 
@@ -27,7 +27,9 @@ MOST_PICTURES = 10
 MOST_PARTIAL = 3
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _NOT_USED = ("quality", "style", "background", "moderation", "input_fidelity")
+_OWN = ("negative_prompt", "guidance", "strength")  # options that are fields, too: programs send them (PIC-09)
 _NUMBERS = ("n", "seed", "output_compression", "partial_images", "steps")
+_DECIMALS = ("guidance", "strength")
 _FLAGS = ("stream",)
 _FORMATS: dict[str, OutputFormat] = {"png": "png", "jpeg": "jpeg", "jpg": "jpeg", "webp": "webp"}
 
@@ -79,6 +81,8 @@ def _form_value(name: str, data: bytes) -> Any:
     text = data.decode("utf-8", "replace").strip()
     if name in _FLAGS and text.lower() in ("true", "false"):
         return text.lower() == "true"
+    if name in _DECIMALS and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{0,18})?", text):
+        return float(text)
     return int(text) if name in _NUMBERS and re.fullmatch(r"-?[0-9]{1,18}", text) else text
 
 
@@ -87,6 +91,8 @@ def _decode(fields: Fields, *, is_edit: bool) -> PictureRequest:
     images = _images(fields) if is_edit else ()
     width, height = _size(fields)
     options = own_options_of(fields)
+    for name in _OWN:
+        options |= option_of(fields, name)
     seed = fields.integer("seed")
     if seed is not None:
         options["seed"] = seed
@@ -95,7 +101,7 @@ def _decode(fields: Fields, *, is_edit: bool) -> PictureRequest:
     number = fields.integer("n", 1, MOST_PICTURES) or 1
     output_format = _output_format(fields)
     compression = fields.integer("output_compression", 0, 100)
-    picture = Picture(prompt, width, height, fields.integer("steps", 1), images)
+    picture = Picture(prompt, width, height, fields.integer("steps", 1, MOST_STEPS), images)
     stream, keep_alive = fields.flag("stream"), keep_alive_of(fields)
     partial_images = _partial_images(fields) if stream else 0
     if partial_images:

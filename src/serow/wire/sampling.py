@@ -29,7 +29,7 @@ def options_of(fields: Fields, *lengths: str, may_be_empty: bool = False) -> dic
     for name in _OWN_NAMES:
         if TABLE[name][0] is int:
             fields.integer(name)
-        options |= _option(fields, name)
+        options |= option_of(fields, name)
     if "logit_bias" in fields:
         _check_biases(fields, options["logit_bias"])
     if stop := stop_of(fields, "stop"):
@@ -55,12 +55,13 @@ def own_options_of(fields: Fields) -> dict[str, Any]:
 def _all_known(inner: Fields) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name in Options.__struct_fields__:
-        options |= _option(inner, name)
+        options |= option_of(inner, name)
     inner.warn_of_unread()
     return options
 
 
-def _option(fields: Fields, name: str) -> dict[str, Any]:
+def option_of(fields: Fields, name: str) -> dict[str, Any]:
+    """The option of that name, where a field gives it."""
     value = fields.value(name)
     if value is None:
         return {}
