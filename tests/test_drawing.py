@@ -153,6 +153,18 @@ def test_the_same_seed_gives_the_same_picture_streamed_or_not(client: httpx.Clie
 
 
 @needs_packages
+@pytest.mark.req("PIC-06", "PIC-09", "IMG-01")
+def test_the_same_seed_gives_the_same_picture_alone_in_a_batch_and_by_openais_route(client: httpx.Client) -> None:
+    options = {"guidance": 3.0, "negative_prompt": "a (blue:1.2) square"}
+    alone = [generate(client, steps=3, options={**options, "seed": seed}).json()["image"] for seed in (5, 6, 7)]
+    batch = generate(client, steps=3, options={**options, "seed": 5, "n": 3}).json()
+    body = {"model": "shapes", "prompt": "a red circle", "steps": 3, "seed": 5, "n": 3, **options}
+    by_openai = client.post("/v1/images/generations", json=body).json()
+    assert batch["images"] == alone == [each["b64_json"] for each in by_openai["data"]] and len(set(alone)) == 3
+    assert "warnings" not in by_openai
+
+
+@needs_packages
 @pytest.mark.req("GEN-18")
 def test_text_parameters_and_rounded_sizes_are_named_in_warnings(client: httpx.Client) -> None:
     record = generate(client, steps=1, width=61, system="x", format={"type": 5}, options={"top_k": 1, "odd": 1}).json()

@@ -40,9 +40,9 @@ def of_form(*parts: tuple[str, bytes]) -> PictureRequest:
 
 @pytest.mark.req("IMG-01")
 def test_a_description_is_a_picture_for_each_choice() -> None:
-    request = decoded(n=2, seed=4, size="64x32", output_format="webp", quality="auto")
+    request = decoded(n=2, seed=4, size="64x32", output_format="webp", quality="auto", stream=True)
     assert request.ask.prompt == Picture("p", 64, 32)
-    assert [ask.options["seed"] for ask in request.asks] == [4, 5]
+    assert [ask.options for ask in request.asks] == [{"seed": 4}, {"seed": 5}]
     assert (request.output_format, request.ask.warnings) == ("webp", ())
     assert decoded(size="auto").ask.prompt == Picture("p")
 
@@ -130,6 +130,12 @@ def test_a_form_is_what_the_sdks_send() -> None:
     assert (len(request.asks), request.ask.stream, request.is_edit) == (2, True, True)
     assert request.ask.options["mask"] == base64.b64encode(b"m").decode() and request.ask.warnings == ()
     assert edited(image=["data:image/png;base64,eA=="]).ask.prompt == Picture("p", images=("data:image/png;base64,eA==",))
+
+
+@pytest.mark.req("PIC-06", "IMG-01")
+def test_pictures_that_are_not_streamed_are_asked_for_together() -> None:
+    assert [ask.options for ask in decoded(n=10, seed=4).asks] == [{"n": 8, "seed": 4}, {"n": 2, "seed": 12}]
+    assert [ask.options for ask in decoded(n=3).asks] == [{"n": 3}] and [ask.options for ask in decoded().asks] == [{}]
 
 
 @pytest.mark.req("PIC-09")

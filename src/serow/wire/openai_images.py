@@ -4,7 +4,7 @@ import base64
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from serow.errors import RequestError, SerowError
@@ -13,6 +13,7 @@ from serow.inference.ask import Ask, Picture
 from serow.inference.events import Chosen, Done, Step
 from serow.inference.events import Picture as Drawn
 from serow.options import LARGEST_SIDE, MOST_STEPS
+from serow.options import MOST_PICTURES as AT_ONCE
 from serow.wire import server_sent
 from serow.wire.fields import Fields
 from serow.wire.fold import Fold
@@ -116,7 +117,18 @@ def _decode(fields: Fields, *, is_edit: bool) -> PictureRequest:
     )
     size = f"{width}x{height}" if width else "auto"
     quality = 100 if compression is None else compression
-    return PictureRequest(choices_of(ask, number), output_format, quality, size, is_edit, partial_images)
+    return PictureRequest(_asks(ask, number), output_format, quality, size, is_edit, partial_images)
+
+
+def _asks(ask: Ask, number: int) -> tuple[Ask, ...]:
+    """Asks for so many pictures: one for each that a stream tells of when it is finished, else as few as can be."""
+    if ask.stream or number == 1:
+        return choices_of(ask, number)
+    options, seed = ask.options, ask.options.get("seed", -1)
+    return tuple(
+        replace(ask, options={**options, "n": min(AT_ONCE, number - begin), **({"seed": seed + begin} if seed >= 0 else {})})
+        for begin in range(0, number, AT_ONCE)
+    )
 
 
 def _required(fields: Fields, name: str) -> str:

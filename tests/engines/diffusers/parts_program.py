@@ -8,16 +8,24 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from PIL import Image
 from torch.nn import functional
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
+from serow.engines.base import ImageRequest
 from serow.engines.diffusers import decoding, pieces, preview
 from serow.engines.diffusers.decoding import BrokenPicture, Decoding
+from serow.engines.diffusers.encoding import Encoding, plain_texts, unread_weights
 from serow.engines.diffusers.leaving import Abandoned, Leaving
+from serow.engines.diffusers.pipeline import Pipeline
+from tests.engines.diffusers import folders
+from tests.pictures import SHAPES
 
 
 class Vae(torch.nn.Module):  # type: ignore[misc]
@@ -84,6 +92,12 @@ def check_a_batch_with_one_flat_picture_is_refused() -> None:
     assert "one flat colour" in refused(Vae(lambda _: torch.cat([GOOD, torch.zeros_like(GOOD)])))
 
 
+def check_each_picture_of_a_batch_is_decoded_by_itself() -> None:
+    vae = Vae(lambda _: GOOD + 0.0)
+    found = Decoding(vae)(torch.zeros(3, 4, 2, 2))
+    assert torch.equal(found[0], torch.cat([GOOD] * 3)) and len(vae.calls) == 3
+
+
 def check_a_decode_that_lacks_memory_is_done_in_tiles_and_told() -> None:
     vae = Vae(lambda _: GOOD, fits=False)
     made = Decoding(vae)
@@ -110,7 +124,7 @@ def check_pieces_are_equal_to_the_whole() -> None:
         return torch.randn(*shape, generator=seeded)
 
     query, key, value, mask = some(1, 2, 300, 16), some(1, 2, 300, 16), some(1, 2, 300, 16), some(300, 300)
-    pixels, wide, narrow, bias = some(2, 8, 65, 40), some(12, 8, 3, 3), some(12, 8, 1, 1), some(12)
+    pixels, wide, narrow, bias, eight = some(2, 8, 65, 40), some(12, 8, 3, 3), some(12, 8, 1, 1), some(12), some(8)
 
     def results() -> list[torch.Tensor]:
         attention, conv2d = functional.scaled_dot_product_attention, functional.conv2d
@@ -121,13 +135,22 @@ def check_pieces_are_equal_to_the_whole() -> None:
             conv2d(pixels, narrow, bias),
             conv2d(pixels, wide, bias, 2, 1),
             conv2d(pixels, wide, None, 1, "same"),
+            functional.group_norm(pixels, 4, eight, eight, 1e-6),
+            functional.group_norm(pixels, 2),
+            functional.silu(pixels),
+            functional.interpolate(pixels, scale_factor=2.0, mode="nearest"),
         ]
 
     whole = results()
-    pieces.LONGEST_PIECE = 100_000  # type: ignore[attr-defined]
+    pieces.LONGEST_PIECE, pieces.LARGEST_PIECE = 100_000, 5_000  # type: ignore[attr-defined]
     pieces.compute_in_pieces()
-    for one, other in zip(whole, results(), strict=True):
+    calls: list[torch.nn.Module] = []
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(lambda module, _: calls.append(module))
+    found = results()
+    hook.remove()
+    for one, other in zip(whole, found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    assert len(calls) > 100
 
 
 def check_who_leaves_ends_the_drawing_before_its_next_module_and_no_later_one() -> None:
@@ -156,6 +179,146 @@ def check_packed_latents_are_unpacked_for_a_preview() -> None:
         found = preview.latents_of(pipe, given, (48, 32))
         assert found is not None and torch.equal(found, cells * 2 + 1)
     assert preview.latents_of(pipe, packed, (64, 64)) is None
+
+
+def check_a_preview_of_flux_2_is_what_its_decoder_gets() -> None:
+    pipe = folders.klein(None)
+    norm = pipe.vae.bn
+    norm.running_mean.copy_(torch.linspace(-1, 1, 16))
+    norm.running_var.copy_(torch.linspace(0.5, 2, 16))
+    decoded, shown = list[torch.Tensor](), list[torch.Tensor | None]()
+
+    def decode(latents: torch.Tensor, **_: object) -> tuple[torch.Tensor]:
+        decoded.append(latents)
+        return (torch.zeros(1, 3, 64, 128),)
+
+    def look(pipe: Any, step: int, _: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        shown.append(preview.latents_of(pipe, kwargs["latents"], (128, 64)))
+        return kwargs
+
+    pipe.vae.decode = decode
+    pipe(prompt="a", width=128, height=64, num_inference_steps=2, callback_on_step_end=look)
+    assert shown[-1] is not None
+    torch.testing.assert_close(shown[-1], decoded[0])
+
+
+def pictures_of(pipeline: Pipeline, *seeds: int, size: int = 32) -> list[bytes]:
+    """PNG bytes."""
+    request = ImageRequest("a (red:1.2) circle", seeds, size, size, 3, guidance=3.0)
+    return list(pipeline.draw(request, lambda *_: None)[0])
+
+
+def check_the_same_seed_draws_the_same_picture_whatever_the_batch() -> None:
+    tokenizer = CLIPTokenizer.from_pretrained(SHAPES / "tokenizer")
+    shapes = StableDiffusionPipeline.from_pretrained(SHAPES, local_files_only=True, use_safetensors=True)
+    made = (folders.stable_diffusion, stable_diffusion_xl, folders.flux, folders.klein, folders.z_image, folders.qwen_image)
+    torch.manual_seed(1)
+    for pipe in (shapes, *(build(tokenizer) for build in made)):
+        pipe.set_progress_bar_config(disable=True)
+        pipeline, size, seeds = Pipeline(pipe, "cpu"), 64, (5, 6, 7, 8, 9, 10)
+        calls = list[int]()
+        network = getattr(pipe, "unet", None) or pipe.transformer
+        network.register_forward_pre_hook(lambda _, given, calls=calls: calls.append(1))
+        alone = [pictures_of(pipeline, seed, size=size)[0] for seed in seeds]
+        each = len(calls)
+        together = pictures_of(pipeline, *seeds, size=size)
+        assert together == alone, type(pipe).__name__
+        assert len(set(alone)) == len(seeds)
+        if pipeline._together._unlike:
+            continue
+        assert len(calls) - each == each * 2 // len(seeds), type(pipe).__name__  # a batch of four, and one of two
+
+
+def check_a_batch_that_would_change_its_pictures_is_drawn_in_turn() -> None:
+    pipe = folders.stable_diffusion(CLIPTokenizer.from_pretrained(SHAPES / "tokenizer"))
+    pipe.set_progress_bar_config(disable=True)
+    forward = pipe.unet.forward
+    pipe.unet.forward = lambda sample, *args, **kwargs: (forward(sample, *args, **kwargs)[0] + len(sample) * 1e-6,)
+    pipeline = Pipeline(pipe, "cpu")
+    steps: list[int] = []
+    request = ImageRequest("a", (1, 2), 32, 32, 3, guidance=3.0)
+    images, _ = pipeline.draw(request, lambda completed, *_: steps.append(completed))
+    assert list(images) == [pipeline.draw(replace(request, seeds=(seed,)), lambda *_: None)[0][0] for seed in (1, 2)]
+    assert steps == list(range(7)) and pipeline._together._unlike
+
+
+def text_pipeline(build: Callable[[Any], Any]) -> tuple[Any, Any, list[int]]:
+    """A tiny pipeline, its own `encode_prompt`, and the numbers of tokens that its first text encoder has read since."""
+    pipe, read = build(CLIPTokenizer.from_pretrained(SHAPES / "tokenizer")), list[int]()
+    own = pipe.encode_prompt
+    Encoding(pipe)
+    pipe.text_encoder.register_forward_pre_hook(lambda _, given: read.append(given[0].shape[1]))
+    return pipe, own, read
+
+
+def check_a_weighted_piece_lies_so_many_times_as_far_from_an_empty_description() -> None:
+    for build in (folders.stable_diffusion, stable_diffusion_xl):
+        pipe, own, _ = text_pipeline(build)
+        given = {"device": "cpu", "num_images_per_prompt": 1, "do_classifier_free_guidance": True, "negative_prompt": "[b]"}
+        with torch.inference_mode():
+            whole, away, *pooled = own("a red circle", **{**given, "negative_prompt": "b"})
+            empty, nothing, *_ = own("", **{**given, "negative_prompt": ""})
+            for weight in (0.0, 1.5, -1.0):
+                found, less, *others = pipe.encode_prompt(f"a (red:{weight}) circle", **given)
+                expected = whole.clone()
+                expected[:, 2] = empty[:, 2] + (whole[:, 2] - empty[:, 2]) * weight
+                torch.testing.assert_close(found, expected)
+                assert torch.equal(found[:, [0, 1, *range(3, 77)]], whole[:, [0, 1, *range(3, 77)]])
+                torch.testing.assert_close(less[:, 1], nothing[:, 1] + (away[:, 1] - nothing[:, 1]) / 1.1)
+                assert all(map(torch.equal, others, pooled))
+            for text in ("a red circle", "a (red:1) circle"):
+                assert torch.equal(pipe.encode_prompt(text, **given)[0], whole)
+
+
+def check_a_description_is_read_once_and_again_when_adapters_change() -> None:
+    pipe, own, read = text_pipeline(folders.stable_diffusion)
+    with torch.inference_mode():
+        first = pipe.encode_prompt("a", "cpu", 1, True)
+        first[0].zero_()  # as a pipeline might
+        assert torch.equal(pipe.encode_prompt("a", "cpu", 1, True)[0], own("a", "cpu", 1, True)[0])
+        assert len(read) == 4
+        pipe.encode_prompt.forget()
+        pipe.encode_prompt("a", "cpu", 1, True)
+        assert len(read) == 6
+        for number in range(9):
+            pipe.encode_prompt(str(number), "cpu", 1, True)
+        assert len(pipe.encode_prompt._remembered) == 4
+
+
+def check_weights_that_the_encoder_does_not_know_are_told() -> None:
+    flux: Any = SimpleNamespace(text_encoder=SimpleNamespace(), encode_prompt=print)
+    for pipe, told in ((flux, 2), (SimpleNamespace(text_encoder=None), 2)):
+        texts = {"prompt": "a (red:1.4) circle", "negative_prompt": "(b:2)"}
+        assert plain_texts(pipe, texts) == texts
+        assert len(unread_weights(pipe, texts)) == told and not unread_weights(pipe, {"prompt": "a (red) circle"})
+
+
+def stable_diffusion_xl(tokenizer: Any) -> Any:
+    """Stable Diffusion XL: a UNet that is told sizes, two CLIPs, of which one has a summary."""
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=[8, 8],
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=32,
+        attention_head_dim=2,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=16 + 6 * 4,
+        down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"],
+        up_block_types=["CrossAttnUpBlock2D", "UpBlock2D"],
+    )
+    second = folders.clip(tokenizer)
+    second.config.projection_dim = 16
+    return StableDiffusionXLPipeline(
+        vae=folders.vae(4),
+        text_encoder=folders.clip(tokenizer),
+        text_encoder_2=CLIPTextModelWithProjection(second.config),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=DDIMScheduler(clip_sample=False),
+    )
 
 
 def outcome(check: Callable[[], None]) -> str:

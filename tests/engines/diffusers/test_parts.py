@@ -30,7 +30,7 @@ def outcomes() -> dict[str, str]:
     return found
 
 
-@pytest.mark.req("PIC-07", "LIFE-05")
+@pytest.mark.req("PIC-06", "PIC-07", "LIFE-05")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_check_of_a_part_passes(outcomes: dict[str, str], name: str) -> None:
     assert outcomes[name] == ""

@@ -98,6 +98,25 @@ async def test_a_negative_prompt_and_guidance_change_the_picture(shapes: ImageRu
     assert len({(await drawn(shapes, replace(RED, **change))).images for change in changes}) == 3  # type: ignore[arg-type]
 
 
+async def test_weights_in_a_description_change_the_picture_and_a_weight_of_one_does_not(shapes: ImageRunner) -> None:
+    async def image(prompt: str, **change: object) -> bytes:
+        last = await drawn(shapes, replace(RED, prompt=prompt, **change))  # type: ignore[arg-type]
+        assert last.warnings == ()
+        with Image.open(io.BytesIO(last.images[0])) as picture:
+            assert picture.info["parameters"].splitlines()[0] == prompt
+            return picture.tobytes()
+
+    plain, one = await image("a red circle"), await image("a (red:1) circle")
+    weighted = {
+        await image(prompt) for prompt in ("a (red:1.4) circle", "a [red] circle", "a ((red)) circle", "a (red:0) circle")
+    }
+    away = {await image("a red circle", negative_prompt=negative) for negative in ("a blue square", "a (blue:1.5) square")}
+    assert plain == one and len({plain, *weighted, *away}) == 7
+    for change in ({"prompt": "(red:11)"}, {"negative_prompt": "(" * 99}):
+        with pytest.raises(RequestError, match=r"the weight of a text must be|brackets may stand within"):
+            await drawn(shapes, replace(RED, **change))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("seed", [-(2**63), -2, 0, 2**63 - 1])
 async def test_every_seed_that_a_request_can_hold_is_one(shapes: ImageRunner, seed: int) -> None:
     assert (await drawn(shapes, replace(RED, steps=1, seeds=(seed,)))).images

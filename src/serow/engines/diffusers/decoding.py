@@ -30,7 +30,14 @@ class Decoding:
         vae.decode = self
 
     def __call__(self, latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """What the autoencoder returns; raises BrokenPicture."""
+        """What the autoencoder returns; raises BrokenPicture. Each picture by itself, to the bit as where there is one."""
+        if len(latents) == 1:
+            return self._checked(latents, *args, **kwargs)
+        found = [self._checked(each, *args, **kwargs) for each in latents.split(1)]
+        pixels = torch.cat([each[0] for each in found])
+        return (pixels,) if isinstance(found[0], tuple) else type(found[0])(pixels)
+
+    def _checked(self, latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if not torch.isfinite(latents).all():
             raise BrokenPicture(_UNFINITE)
         found = self._in_memory(latents, *args, **kwargs)
@@ -46,7 +53,7 @@ class Decoding:
         except (RuntimeError, MemoryError) as error:
             if self._is_tiled or not hasattr(self._vae, "enable_tiling") or not is_out_of_memory(error):
                 raise
-        _give_back()
+        give_back()
         self.warnings.append("the picture was decoded in tiles: there was too little memory for the whole")
         self._vae.enable_tiling()
         try:
@@ -78,7 +85,8 @@ def check_flat(picture: Any) -> None:
         raise BrokenPicture(_FLAT)
 
 
-def _give_back() -> None:
+def give_back() -> None:
+    """Return memory that nothing uses any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 LONGEST_PIECE = 1 << 33  # multiplications of one operation, some tenths of a second on two cores
+LARGEST_PIECE = 1 << 25  # numbers that an operation goes through once, as long at most
 
 
 class Abandoned(Exception):

@@ -1,15 +1,16 @@
-"""Attentions and convolutions of large pictures, computed in pieces: one call of PyTorch for minutes could not be left.
+"""Operations on large pictures, computed in pieces: one call of PyTorch for minutes could not be left.
 
 Between two pieces stands a module of no effect, where a drawing that nobody waits for any more ends (`leaving`). What takes no
 longer than a piece is computed as ever. Only on a CPU: elsewhere nothing takes so long.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from serow.engines.diffusers.leaving import LONGEST_PIECE
+from serow.engines.diffusers.leaving import LARGEST_PIECE, LONGEST_PIECE
 
 _pause = torch.nn.Identity()
 
@@ -18,6 +19,8 @@ def compute_in_pieces() -> None:
     """Once for a process, before it draws."""
     functional.scaled_dot_product_attention = _Attention(functional.scaled_dot_product_attention)
     functional.conv2d = _Convolution(functional.conv2d)
+    for name, kind in (("group_norm", _Normalization), ("silu", _ByChannel), ("interpolate", _ByChannel)):
+        setattr(functional, name, kind(getattr(functional, name)))
 
 
 class _Attention:
@@ -32,16 +35,17 @@ class _Attention:
         if work <= LONGEST_PIECE or is_causal or query.device.type != "cpu":
             return self._whole(query, key, value, attn_mask, *args, **kwargs)
         rows = max(1, query.shape[-2] * LONGEST_PIECE // work)
-        found = [
-            self._whole(_pause(query[..., start : start + rows, :]), key, value, _rows(attn_mask, start, rows), *args, **kwargs)
-            for start in range(0, query.shape[-2], rows)
-        ]
-        return torch.cat(found, dim=-2)
+
+        def piece(start: int, stop: int) -> Any:
+            mask = _rows(attn_mask, start, stop)
+            return self._whole(_pause(query[..., start:stop, :]), key, value, mask, *args, **kwargs)
+
+        return _joined(piece, query.shape[-2], rows, -2)
 
 
-def _rows(mask: Any, start: int, rows: int) -> Any:
+def _rows(mask: Any, start: int, stop: int) -> Any:
     is_one_for_all = mask is None or mask.ndim < 2 or mask.shape[-2] == 1
-    return mask if is_one_for_all else mask[..., start : start + rows, :]
+    return mask if is_one_for_all else mask[..., start:stop, :]
 
 
 class _Convolution:
@@ -58,11 +62,69 @@ class _Convolution:
         if work <= LONGEST_PIECE or not is_plain or pixels.device.type != "cpu":
             return self._whole(pixels, weight, bias, stride, padding, dilation, groups)
         above, beside = _both(padding)
-        padded = functional.pad(pixels, (0, 0, above, above))
-        height, reach = padded.shape[-2] - weight.shape[-2] + 1, weight.shape[-2] - 1
-        rows = max(1, height * LONGEST_PIECE // work)
-        bands = (_pause(padded[..., start : min(start + rows, height) + reach, :]) for start in range(0, height, rows))
-        return torch.cat([self._whole(band, weight, bias, 1, (0, beside), 1, groups) for band in bands], dim=-2)
+        before, reach = pixels.shape[-2], weight.shape[-2] - 1
+        height = before + 2 * above - reach
+
+        def band(start: int, stop: int) -> Any:
+            first, last = start - above, stop + reach - above
+            edges = (0, 0, max(0, -first), max(0, last - before))
+            rows = functional.pad(_pause(pixels[..., max(0, first) : last, :]), edges)
+            return self._whole(rows, weight, bias, 1, (0, beside), 1, groups)
+
+        return _joined(band, height, max(1, height * LONGEST_PIECE // work), -2)
+
+
+class _Normalization:
+    """In pieces of its groups of channels."""
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+
+    def __call__(self, pixels: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+        if not _is_large(pixels):
+            return self._whole(pixels, num_groups, weight, bias, eps)
+        channels = pixels.shape[1] // num_groups
+
+        def piece(start: int, stop: int) -> Any:
+            scale, shift = (None if each is None else each[start:stop] for each in (weight, bias))
+            return self._whole(_pause(pixels[:, start:stop]), (stop - start) // channels, scale, shift, eps)
+
+        groups = max(1, num_groups * LARGEST_PIECE // pixels.numel())
+        return _joined(piece, pixels.shape[1], groups * channels, 1)
+
+
+class _ByChannel:
+    """In pieces of its channels, for what does the same to each of them."""
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+
+    def __call__(self, input: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _is_large(input):
+            return self._whole(input, *args, **kwargs)
+        channels = max(1, input.shape[1] * LARGEST_PIECE // input.numel())
+        return _joined(
+            lambda start, stop: self._whole(_pause(input[:, start:stop]), *args, **kwargs), input.shape[1], channels, 1
+        )
+
+
+def _is_large(pixels: Any) -> bool:
+    is_plain: bool = pixels.ndim == 4 and pixels.device.type == "cpu" and pixels.is_contiguous()
+    return is_plain and pixels.numel() > LARGEST_PIECE
+
+
+def _joined(piece: Callable[[int, int], Any], length: int, step: int, dim: int) -> Any:
+    """The pieces between 0 and `length` of one dimension, laid into one tensor as they come."""
+    found: Any = None
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        part = piece(start, stop)
+        if found is None:
+            shape = list(part.shape)
+            shape[dim] = length
+            found = part.new_empty(shape)
+        found.narrow(dim, start, stop - start).copy_(part)
+    return found
 
 
 def _both(value: Any) -> tuple[int, int]:

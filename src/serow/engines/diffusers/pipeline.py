@@ -4,7 +4,7 @@ Seen in diffusers 0.42: it checks little, cuts prompts in silence, and skips the
 and prompts are checked here, and a drawing is abandoned by an exception of our own.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from PIL import Image
 from serow.engines.base import ImageRequest
 from serow.engines.diffusers import sizes
 from serow.engines.diffusers.abilities import Forms
-from serow.engines.diffusers.decoding import Decoding, check_flat
+from serow.engines.diffusers.decoding import Decoding, check_flat, give_back
+from serow.engines.diffusers.encoding import Encoding, plain_texts, unread_weights
 from serow.engines.diffusers.guidance import guidance_arguments, meaning
 from serow.engines.diffusers.memory import hold_to_free_memory, is_out_of_memory, shortage
 from serow.engines.diffusers.png import described, png
@@ -22,11 +23,14 @@ from serow.engines.diffusers.preview import Projection, latents_of
 from serow.engines.diffusers.prompts import cut_prompts
 from serow.engines.diffusers.schedulers import Schedulers
 from serow.engines.diffusers.signature import parameters
+from serow.engines.diffusers.together import Together, Unlike
 from serow.engines.diffusers.working import check_room
-from serow.errors import LoadError, RequestError
+from serow.errors import LoadError, NotEnoughMemory, RequestError
 
 OnStep = Callable[[int, int, bytes | None], None]  # steps done, steps in all, a preview
 _NEEDED = {"prompt", "num_inference_steps", "generator", "callback_on_step_end"}
+MOST_TOGETHER = 4  # pictures of a batch
+LARGEST_BATCH = 1 << 18  # pixels of all its pictures: where more are to be computed, a batch is no faster
 _BLACKENED = "the model's own safety checker blackened the picture"
 
 
@@ -52,11 +56,13 @@ class Pipeline:
         self._name = name
         self._free = 0
         self._pipe = pipe
+        self._encodings: list[Encoding] = []
         self._forms = Forms(pipe)
         self._schedulers = Schedulers(pipe)
         self._adapters = dict(adapters or {})
         self._applied = dict(self._adapters)
         vae = getattr(pipe, "vae", None)
+        self._together = Together()
         self._decoding = Decoding(vae) if hasattr(vae, "decode") else None
         self._projection = Projection(vae) if hasattr(vae, "encode") else None
 
@@ -71,14 +77,15 @@ class Pipeline:
         if self._decoding is not None:
             self._decoding.warnings = warnings
         self._free = hold_to_free_memory(self._device)
-        check_room(plan.pipe, plan.canvas.size, _batch(plan), self._free, sizes.grid(plan.pipe))
-        count, steps = len(request.seeds), _expected_steps(plan)
-        on_step(0, count * steps, None)
-        images = []
-        for number, seed in enumerate(request.seeds):
-            picture = self._draw(plan, seed, self._callback(plan, request, on_step, number, count), warnings)
-            images.append(png(picture, self._described(plan, request, seed, picture.size)))
-        return tuple(images), tuple(dict.fromkeys(warnings))
+        self._check_room(plan, 1)
+        progress = _Progress(len(request.seeds), on_step)
+        progress.tell(0, _expected_steps(plan))
+        pictures: list[Image.Image] = []
+        for begin in range(0, len(request.seeds), MOST_TOGETHER):
+            pictures += self._draw_group(plan, request, begin, progress, warnings)
+        drawn = zip(pictures, request.seeds, strict=True)
+        images = tuple(png(picture, self._described(plan, request, seed, picture.size)) for picture, seed in drawn)
+        return images, tuple(dict.fromkeys(warnings))
 
     def explain_shortage(self, error: BaseException) -> str:
         """A sentence with the numbers when an exception says that memory did not suffice, else ""."""
@@ -94,6 +101,8 @@ class Pipeline:
 
     def _plan(self, request: ImageRequest, warnings: list[str]) -> _Plan:
         pipe = self._forms.of(request)
+        if hasattr(pipe, "encode_prompt") and not isinstance(pipe.encode_prompt, Encoding):
+            self._encodings.append(Encoding(pipe))
         self._schedulers.put(pipe, request.scheduler)
         canvas = sizes.canvas(pipe, request, warnings)
         arguments = {
@@ -101,28 +110,70 @@ class Pipeline:
             **guidance_arguments(pipe, request, warnings),
             "prompt": request.prompt,
         }
-        warnings += cut_prompts(pipe, arguments)
+        warnings += unread_weights(pipe, arguments)
+        warnings += cut_prompts(pipe, plain_texts(pipe, arguments))
         return _Plan(pipe, canvas, arguments)
 
-    def _draw(self, plan: _Plan, seed: int, callback: Any, warnings: list[str]) -> Image.Image:
-        generator = torch.Generator("cpu").manual_seed(seed)  # its numbers are the same on every device
+    def _draw_group(
+        self, plan: _Plan, request: ImageRequest, begin: int, progress: "_Progress", warnings: list[str]
+    ) -> list[Image.Image]:
+        """Some of the pictures: as a batch, or one after the other where that changes them, brings nothing or lacks memory."""
+        seeds = request.seeds[begin : begin + MOST_TOGETHER]
+        if len(seeds) > 1 and self._may_batch(plan, request, len(seeds)):
+            try:
+                return self._draw(plan, request, seeds, progress.after(begin), warnings)
+            except Unlike:
+                pass
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                give_back()
+        return [
+            picture
+            for number, seed in enumerate(seeds, begin)
+            for picture in self._draw(plan, request, (seed,), progress.after(number), warnings)
+        ]
+
+    def _may_batch(self, plan: _Plan, request: ImageRequest, count: int) -> bool:
+        width, height = plan.canvas.size or sizes.own(plan.pipe)
+        is_small = 0 < count * width * height <= LARGEST_BATCH
+        if request.images or not is_small or not self._together.may(plan.pipe, (plan.canvas.size, count)):
+            return False
+        try:
+            self._check_room(plan, count)
+        except NotEnoughMemory:
+            return False
+        return True
+
+    def _check_room(self, plan: _Plan, count: int) -> None:
+        """Raise NotEnoughMemory where so many pictures at once would take too much."""
+        check_room(plan.pipe, plan.canvas.size, count * _batch(plan), self._free, sizes.grid(plan.pipe))
+
+    def _draw(
+        self, plan: _Plan, request: ImageRequest, seeds: Sequence[int], progress: "_Progress", warnings: list[str]
+    ) -> list[Image.Image]:
+        """The picture of each seed, in one call of the pipeline."""
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]  # the same numbers on every device
+        arguments = {**plan.arguments, "callback_on_step_end": self._callback(plan, request, progress, len(seeds))}
         with torch.inference_mode():
-            result = plan.pipe(**plan.arguments, callback_on_step_end=callback, generator=generator)
-        picture: Image.Image = result.images[0]
+            if len(seeds) == 1:
+                result = plan.pipe(**arguments, generator=generators[0])
+            else:
+                result = self._together.draw(plan.pipe, (plan.canvas.size, len(seeds)), arguments, generators)
         if any(getattr(result, "nsfw_content_detected", None) or ()):
             warnings.append(_BLACKENED)
-            return picture
-        check_flat(picture)
-        if plan.canvas.mask is not None and plan.canvas.pictures[0].size == picture.size:
-            return Image.composite(picture, plan.canvas.pictures[0], plan.canvas.mask)
-        return picture
+        hidden = getattr(result, "nsfw_content_detected", None) or [False] * len(seeds)
+        return [
+            picture if is_hidden else _finished(plan, picture) for picture, is_hidden in zip(result.images, hidden, strict=True)
+        ]
 
-    def _callback(self, plan: _Plan, request: ImageRequest, on_step: OnStep, number: int, count: int) -> Any:
+    def _callback(self, plan: _Plan, request: ImageRequest, progress: "_Progress", count: int) -> Any:
         def on_step_end(pipe: Any, step: int, _: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
             total = pipe.num_timesteps
             is_shown = request.preview and (step + 1) % request.preview == 0 and step + 1 < total
             preview = self._preview(plan, kwargs["latents"]) if is_shown else None
-            on_step(number * total + step + 1, count * total, preview)
+            for number in range(count):
+                progress.tell(step * count + number + 1, total, preview if number + 1 == count else None)
             return kwargs
 
         return on_step_end
@@ -130,7 +181,7 @@ class Pipeline:
     def _preview(self, plan: _Plan, latents: torch.Tensor) -> bytes | None:
         if self._projection is None:
             return None
-        size = plan.canvas.size or (0, 0)
+        size = plan.canvas.size or sizes.own(plan.pipe)
         cells = latents_of(plan.pipe, latents, size)
         return None if cells is None else self._projection.jpeg(cells)
 
@@ -146,6 +197,38 @@ class Pipeline:
         if wanted != self._applied:
             self._pipe.set_adapters(list(wanted), list(wanted.values()))
             self._applied = wanted
+            for encoding in self._encodings:
+                encoding.forget()
+
+
+def _finished(plan: _Plan, picture: Image.Image) -> Image.Image:
+    """What was drawn into a mask over the rest of what it began with; raises BrokenPicture."""
+    check_flat(picture)
+    if plan.canvas.mask is not None and plan.canvas.pictures[0].size == picture.size:
+        return Image.composite(picture, plan.canvas.pictures[0], plan.canvas.mask)
+    return picture
+
+
+class _Progress:
+    """Steps of all pictures of a request; each number is told once, though some are drawn again."""
+
+    def __init__(self, count: int, on_step: OnStep) -> None:
+        self._count = count
+        self._on_step = on_step
+        self._drawn = 0  # pictures
+        self._told = -1
+
+    def after(self, drawn: int) -> "_Progress":
+        """The same, when so many of the pictures are finished."""
+        self._drawn = drawn
+        return self
+
+    def tell(self, completed: int, total: int, preview: bytes | None = None) -> None:
+        """So many steps of those pictures that are drawn now; `total` of one of them."""
+        completed += self._drawn * total
+        if completed > self._told or preview is not None:
+            self._told = max(self._told, completed)
+            self._on_step(self._told, self._count * total, preview)
 
 
 def _batch(plan: _Plan) -> int:

@@ -54,6 +54,10 @@ def _with_one(cells: torch.Tensor) -> torch.Tensor:
 def latents_of(pipe: Any, latents: torch.Tensor, size: tuple[int, int]) -> torch.Tensor | None:
     """What a pipeline holds in the middle of a drawing as its autoencoder takes it; None for a layout that is not known."""
     config = pipe.vae.config
+    norm = getattr(pipe.vae, "bn", None)  # of FLUX.2: what is packed is normalized, each number of a token by itself
+    if norm is not None and latents.ndim == 3 and latents.shape[2] == len(norm.running_mean):
+        deviation = torch.sqrt(norm.running_var + config.batch_norm_eps)
+        return _unpacked(pipe, latents * deviation.to(latents) + norm.running_mean.to(latents), size)
     cells = _unpacked(pipe, latents, size)
     if cells is None:
         return None

@@ -1,16 +1,20 @@
 """A text-to-image pipeline in a child process of its own: the ImageRunner."""
 
+import asyncio
 import importlib.util
 import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 
-import aiohttp
+import httptools
 import msgspec
 
 from serow.engines.base import ImageChunk, ImageRequest, LoadRequest
 from serow.engines.diffusers.protocol import FAULT, HEARTBEAT, Event, ImageSpec
 from serow.engines.llamacpp.report import LoadReport
 from serow.engines.process import ChildProcess, explain_exit
+from serow.engines.stream import AnswerStream
 from serow.errors import EngineError, LoadError, NotEnoughMemory, RequestError
 from serow.settings import Settings
 
@@ -37,6 +41,7 @@ class ImageRunner:
         options = request.options
         self.report = LoadReport()
         self._name = request.model.name.display_shortest
+        self._stall_timeout = max(settings.stall_timeout, 2 * HEARTBEAT)
         spec = ImageSpec(
             folder=str(request.model.weights),
             num_gpu=options.num_gpu,
@@ -50,7 +55,7 @@ class ImageRunner:
             "serow.engines.diffusers.worker",
             spec,
             load_timeout=settings.load_timeout,
-            stall_timeout=max(settings.stall_timeout, 2 * HEARTBEAT),
+            stall_timeout=self._stall_timeout,
             explain=explain_load,
             hear=self.report.feed,
         )
@@ -86,27 +91,45 @@ class ImageRunner:
         await self._child.close()
 
     async def draw(self, request: ImageRequest) -> AsyncGenerator[ImageChunk, None]:
-        """Yield a chunk after every step, the last with the picture. Closing the iterator stops the work after its step.
+        """Yield a chunk after every step, the last with the picture. Closing the iterator stops the work in its step.
 
         Raises RequestError before the first chunk for what is the request's fault; NotEnoughMemory, EngineDied, EngineError.
         """
         if not self.is_alive:
             raise await self._child.gone()
+        async with self._errors(), self._child.stream("/draw", msgspec.json.encode(request)) as answer:
+            async for line in self._lines(answer):
+                chunk = self._chunk(msgspec.json.decode(line, type=Event))
+                yield chunk
+                if chunk.images:
+                    return
+        raise await self._child.gone()
+
+    async def _lines(self, answer: AnswerStream) -> AsyncIterator[bytes]:
+        """The lines of an answer, without the blank ones."""
+        rest, longest = bytearray(), self._stall_timeout if self._stall_timeout < math.inf else None
+        await asyncio.wait_for(answer.head(), longest)
+        while piece := await asyncio.wait_for(answer.read(), longest):
+            rest += piece
+            if len(rest) > _LONGEST_LINE:
+                raise EngineError("the engine sent a picture that is too large")
+            if b"\n" in piece:
+                *lines, rest = rest.split(b"\n")
+                for line in filter(None, lines):
+                    yield bytes(line)
+
+    @asynccontextmanager
+    async def _errors(self) -> AsyncIterator[None]:
+        """What goes wrong with the child's answer, in our words."""
         try:
-            async with self._child.session.post("/draw", data=msgspec.json.encode(request)) as response:
-                async for line in _lines(response.content):
-                    chunk = self._chunk(msgspec.json.decode(line, type=Event))
-                    yield chunk
-                    if chunk.images:
-                        return
+            yield
         except TimeoutError:
             self._child.kill("the engine does not answer")
             raise await self._child.gone() from None
-        except aiohttp.ClientError:
+        except ConnectionError:
             raise await self._child.gone() from None
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, httptools.HttpParserError):
             raise EngineError("the engine sent something that is not an answer") from None
-        raise await self._child.gone()
 
     def _chunk(self, event: Event) -> ImageChunk:
         if event.fault is not None:
@@ -117,19 +140,6 @@ class ImageRunner:
         if event.chunk is None:
             raise EngineError("the engine sent something that is not an answer")
         return event.chunk
-
-
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """The lines of an answer, without the blank ones."""
-    rest = bytearray()
-    async for piece in content.iter_any():
-        rest += piece
-        if len(rest) > _LONGEST_LINE:
-            raise EngineError("the engine sent a picture that is too large")
-        if b"\n" in piece:
-            *lines, rest = rest.split(b"\n")
-            for line in filter(None, lines):
-                yield bytes(line)
 
 
 def _device(request: LoadRequest) -> str:

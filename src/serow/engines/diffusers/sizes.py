@@ -105,12 +105,18 @@ def _rounded(name: str, side: int, step: int, low: int, warnings: list[str]) -> 
     return rounded
 
 
+def own(pipe: Any) -> Size:
+    """The size that a pipeline draws when it is told none; 0 where it does not say."""
+    side = getattr(pipe, "default_sample_size", None)
+    side = int(side) * int(getattr(pipe, "vae_scale_factor", 8)) if isinstance(side, int) else 0
+    return side, side
+
+
 def _usual(pipe: Any, sides: dict[str, int]) -> Size | None:
     """One given side and the other as long as the pipeline's own; None when none is given."""
     if not sides:
         return None
-    own = getattr(pipe, "default_sample_size", None)
-    other = int(own) * int(getattr(pipe, "vae_scale_factor", 8)) if isinstance(own, int) else next(iter(sides.values()))
+    other = own(pipe)[0] or next(iter(sides.values()))
     return sides.get("width", other), sides.get("height", other)
 
 

@@ -6,7 +6,8 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import AsyncGenerator, Callable
+from collections import deque
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
@@ -53,20 +54,20 @@ class Worker:
         return response
 
     async def _events(self, wanted: ImageRequest) -> AsyncGenerator[list[Event], None]:
-        """An event for each step, then the picture or a fault; an empty list when nothing happened for a while."""
-        loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[list[Event]] = asyncio.Queue()  # bounded by the number of steps
-        drawing = _Drawing(lambda events: loop.call_soon_threadsafe(queue.put_nowait, events))
+        """An event for each step, then the picture or a fault; an empty list when nothing happened for a while.
+
+        What is told is looked for here, now and then: the thread that draws wakes nobody.
+        """
+        loop, drawing = asyncio.get_running_loop(), _Drawing()
         future = loop.run_in_executor(self._thread, drawing.run, self._pipeline, wanted)
-        future.add_done_callback(lambda done: queue.put_nowait([self._outcome(done, wanted)]))
-        events: list[Event] = []
+        told_at = loop.time()
         try:
-            while not (events and events[-1].is_last):
-                try:
-                    events = await asyncio.wait_for(queue.get(), HEARTBEAT)
-                except TimeoutError:
-                    events = []
-                yield events
+            while not (await asyncio.wait({future}, timeout=INTERVAL))[0]:
+                events = drawing.untold()
+                if events or loop.time() - told_at > HEARTBEAT:
+                    told_at = loop.time()
+                    yield events
+            yield [*drawing.untold(), self._outcome(future, wanted)]
         finally:
             drawing.leaving.leave()
             future.cancel()
@@ -92,34 +93,29 @@ class Worker:
 class _Drawing:
     """One picture in the making: `run` in the thread, `leaving` ends it from outside."""
 
-    def __init__(self, post: Callable[[list[Event]], object]) -> None:
+    def __init__(self) -> None:
         self.leaving = Leaving()
-        self._post = post
         self._last = ImageChunk(0, 0)
-        self._untold: list[Event] = []
-        self._told_at = 0.0
+        self._untold: deque[Event] = deque()  # bounded by the number of steps
 
     def run(self, pipeline: "Pipeline", wanted: ImageRequest) -> ImageChunk:
-        """Draw; returns the last chunk, the others are posted."""
+        """Draw; returns the last chunk, the others are told on the way."""
         started = time.perf_counter_ns()
         try:
             images, warnings = pipeline.draw(wanted, self._on_step)
         finally:
             self.leaving.over()
         duration = time.perf_counter_ns() - started
-        self._tell()
         return ImageChunk(self._last.completed, self._last.total, images, warnings, duration)
+
+    def untold(self) -> list[Event]:
+        """The steps since the last call; from any thread."""
+        return [self._untold.popleft() for _ in range(len(self._untold))]
 
     def _on_step(self, completed: int, total: int, preview: bytes | None) -> None:
         self.leaving.check()
         self._last = ImageChunk(completed, total, preview=preview)
         self._untold.append(Event(chunk=self._last))
-        if time.monotonic() - self._told_at > INTERVAL:
-            self._tell()
-
-    def _tell(self) -> None:
-        self._post(self._untold)
-        self._untold, self._told_at = [], time.monotonic()
 
 
 def traced(error: BaseException, wanted: ImageRequest) -> str:
