@@ -17,7 +17,7 @@ from serow.scheduler.scheduler import Lease, LoadedModel, Scheduler
 from serow.settings import Settings
 from serow.store.model import Model
 from serow.store.store import Store
-from tests.conftest import create
+from tests.conftest import create, pulled
 from tests.devices.rpc import VARIABLE, Sized, servers
 from tests.engines.llamacpp.engines import chat, completion, text_of
 
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE
 DIRECTORY = Path(os.environ.get(VARIABLE, ""))
 MIB = 1 << 20
 DEADLINE = 120  # seconds
+PULLED = ("smollm2:135m", "qwen2.5-coder:0.5b", "gemma3:270m")
 SMALL = LoadOptions(num_ctx=1024, num_thread=1)
 
 
@@ -107,13 +108,13 @@ async def test_a_model_lies_where_it_was_planned_and_says_the_same_text(
 
 
 @pytest.mark.req("DEV-02", "DEV-10")
-@pytest.mark.parametrize("name", ["zoo-think", "zoo-vision", pytest.param("smollm2", marks=pytest.mark.large)])
+@pytest.mark.parametrize("name", ["zoo-think", "zoo-vision", *(pytest.param(name, marks=pytest.mark.large) for name in PULLED)])
 @pytest.mark.parametrize(("num_ctx", "num_parallel"), [(512, 1), (512, 8), (1024, 1), (1024, 8), (2048, 1), (2048, 8)])
 async def test_the_estimate_is_within_a_tenth_of_what_is_taken(
-    devices: None, name: str, num_ctx: int, num_parallel: int, tmp_path: Path, zoo: Path, request: pytest.FixtureRequest
+    devices: None, name: str, num_ctx: int, num_parallel: int, tmp_path: Path, zoo: Path
 ) -> None:
     store = Store(tmp_path)
-    create(store, name, request.getfixturevalue(name) if name == "smollm2" else zoo / f"{name}.gguf")
+    create(store, name, pulled(name) if name in PULLED else zoo / f"{name}.gguf")
     placed = Placed(8192, 8192, num_parallel=num_parallel)
     async with placed.loaded(store.resolve(name), LoadOptions(num_ctx=num_ctx, num_thread=1)) as (loaded, _):
         planned = sum(use.size for use in loaded.request.uses)

@@ -51,7 +51,7 @@ def params_of(flags: dict[str, str], listen: str) -> Any:
         params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
         params.speculative.ngram_simple.size_n = int(flags["--spec-ngram-simple-size-n"])
         params.speculative.ngram_simple.size_m = int(flags["--spec-ngram-simple-size-m"])
-    if FAULT == "rope":
+    if FAULT == "rope" or (FAULT == "splits" and int(flags.get("--n-gpu-layers", 0))):
         params.rope_freq_scale = 0.5
     return params
 

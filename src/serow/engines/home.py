@@ -16,7 +16,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,7 @@ _NAMES = {
     "lost+found",
 }  # beside the engines
 _RECORD = "engine.json"
+LIBRARIES = "lib"  # the directory of what was fetched with an engine and is needed to run it
 BUILD_LOG = "build.log"
 _BUILT = re.compile(rf"{re.escape(BUILD_LOG)}|[0-9a-f]{{12}}|.+\.whl|.+\.tar\.gz")  # what builds put into their workplaces
 
@@ -57,6 +58,7 @@ class Build(Struct, frozen=True, kw_only=True):
     source: str  # the sdist: "ik_llama_cpp_python-0.1.5.tar.gz"
     built_at: str  # RFC 3339
     backends: tuple[str, ...] = ()  # beside the CPU: "cuda", "vulkan" …
+    libraries: tuple[str, ...] = ()  # that lie beside it
 
 
 # Turns an OSError of the engines' disk into a StoreError without a path.
@@ -178,13 +180,20 @@ class EngineHome:
         """Raise RequestError where somebody keeps work of his own in the place of an engine or its build."""
         engine, place = self.directory(name), self.workplace(name)
         names = _names(engine)
-        if names - {EXECUTABLE, _RECORD} or (names and _RECORD not in names):
+        if names - {EXECUTABLE, _RECORD, LIBRARIES} or (names and _RECORD not in names):
+            raise _others(engine)
+        build = self.build_of(name)
+        if _names(engine / LIBRARIES) - set(build.libraries if build else ()):
             raise _others(engine)
         if any(not _BUILT.fullmatch(each) for each in _names(place)):
             raise _others(place)
 
-    def install(self, name: str, executable: Path, build: Build) -> None:
-        """Move an executable into the place of the engine that is there, which stays as it is until then; raises StoreError."""
+    def install(self, name: str, executable: Path, build: Build, libraries: Sequence[Path] = ()) -> None:
+        """Move an executable into the place of the engine that is there, which stays as it is until then; raises StoreError.
+
+        The libraries that it needs are moved beside it.
+        """
+        build = msgspec.structs.replace(build, libraries=tuple(library.name for library in libraries))
         target = self.directory(name)
         with disk_errors():
             self.claim()
@@ -194,6 +203,9 @@ class EngineHome:
             with executable.open("rb") as file:
                 os.fsync(file.fileno())
             executable.replace(new / EXECUTABLE)
+            for library in libraries:
+                (new / LIBRARIES).mkdir(mode=0o700, exist_ok=True)
+                library.replace(new / LIBRARIES / library.name)
             blobs.write_atomic(new / _RECORD, msgspec.json.format(msgspec.json.encode(build), indent=1), 0o600)
             if target.exists():
                 target.rename(old)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serow.engines.build import backends, toolchain, zig
+from serow.engines.build import backends, cuda, toolchain, zig
 from serow.engines.build.backends import Gpu, find_gpu
 from serow.engines.build.edit import BuildError
 from serow.engines.build.sources import Backend
@@ -207,6 +207,7 @@ def test_a_compiler_without_a_gpu_is_not_enough(path: Path) -> None:
 
 def test_a_gpu_without_a_compiler_is_not_enough(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "_has_nvidia", lambda: True)
+    monkeypatch.setattr(cuda, "is_here", lambda: False)
     assert find_gpu() == Gpu("none: an NVIDIA GPU is here, nvcc is not")
 
 

@@ -19,6 +19,7 @@ from serow.engines.kinds import IK, KINDS, LLAMA_CPP, WHEEL, Engine, FlagSet
 from serow.errors import LoadError, RequestError
 from serow.settings import Settings
 from serow.store.guesser import Guesser
+from serow.store.layers import Layers
 from serow.store.model import Model
 from tests.engines import fake_server
 from tests.engines.check.test_checks import result as known
@@ -123,6 +124,18 @@ async def test_a_smaller_model_has_to_guess_right_too(
     engine = fake(tmp_path, FlagSet(num_parallel=2, draft_model=True))
     (result,) = await results_of(replace(engine, kind=replace(engine.kind, draft_flags=())), model)
     assert result.reason == reason
+
+
+@pytest.mark.req("DEV-08")
+@pytest.mark.parametrize(("fault", "reason"), [("", ""), ("splits", "with 2 of 5 layers on devices: the log-probabilities")])
+async def test_an_engine_with_a_device_is_tried_with_some_layers_there_and_with_none(
+    zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
+) -> None:
+    monkeypatch.setenv("LLAMA_FAKE_FAULT", fault)
+    engine = replace(fake(tmp_path, ONE_SLOT), has_gpu=True)
+    model = replace(think(zoo), layers=Layers((1,) * 4, 1, 1, (1,) * 4, (0,) * 4))
+    (result,) = await results_of(engine, model)
+    assert result.reason.startswith(reason) and result.passed is not bool(reason)
 
 
 @pytest.mark.parametrize(

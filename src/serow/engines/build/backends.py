@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from serow.engines.build import cuda
 from serow.engines.build.sources import Backend
+from serow.registries.package_index.distribution import Distribution
 
 _CUDA, _ROCM = "/usr/local/cuda", "/opt/rocm"  # where their packages put them
 
@@ -20,6 +22,7 @@ class Gpu:
     told: str
     backend: Backend | None = None
     options: tuple[str, ...] = ()
+    wheels: tuple[Distribution, ...] = ()  # that its toolkit comes in
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class _Candidate:
         """What keeps it from being built, "" when there is no trace of it."""
         if self.compiler:
             return f"{self.toolchain} is here, {self.device} is not"
+        if self.has_device and self.backend is Backend.CUDA and cuda.is_here():
+            return cuda.too_old()
         return f"{self.device} is here, {self.toolchain} is not" if self.has_device else ""
 
 
@@ -55,6 +60,8 @@ def find_gpu() -> Gpu:
     for candidate in candidates:
         if candidate.compiler and candidate.has_device:
             return candidate.gpu
+        if candidate.has_device and candidate.backend is Backend.CUDA and cuda.is_here() and not cuda.too_old():
+            return Gpu(cuda.TOLD, Backend.CUDA, cuda.OPTIONS, cuda.WHEELS)
     missing = [candidate.missing for candidate in candidates if candidate.missing]
     return Gpu(f"none: {'; '.join(missing)}" if missing else "none")
 

@@ -19,6 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 import psutil
 
+from serow.engines.build import cuda
 from serow.engines.build.command import run
 from serow.engines.build.edit import BuildError
 from serow.engines.build.sources import Recipe
@@ -62,7 +63,7 @@ class Plan:
     @property
     def downloads(self) -> tuple[Distribution, ...]:
         """What is fetched for it."""
-        return (self.recipe.sdist, *self.toolchain.wheels.values())
+        return (self.recipe.sdist, *self.toolchain.wheels.values(), *self.toolchain.gpu.wheels)
 
     @property
     def options(self) -> list[str]:
@@ -81,7 +82,8 @@ class Plan:
         """Changes with all that goes into the objects, but the CPU: that is ninja's to see."""
         compiler = self.toolchain.compiler
         told = (compiler.c, compiler.cxx, compiler.version, compiler.target and compiler.target.system)
-        parts = (self.recipe, told, self.toolchain.installed, self.toolchain.wheels, self.options)
+        fetched = self.toolchain.wheels, self.toolchain.gpu.wheels
+        parts = (self.recipe, told, self.toolchain.installed, fetched, self.options)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
@@ -105,6 +107,7 @@ class Workshop:
         self._source = self._work / "source"
         self._objects = self._work / "objects"
         self._compiler = self._work / "compiler"
+        self._cuda = self._work / "cuda"
         self.log = self._place / BUILD_LOG
 
     @contextmanager
@@ -145,6 +148,8 @@ class Workshop:
             if target := self._plan.toolchain.compiler.target:
                 yield Progress("preparing the compiler, a minute or two")
                 await self._prepare_zig(target, log)
+            if parts := self._cuda_parts:
+                await asyncio.to_thread(cuda.lay_out, [part.directory for part in parts], self._cuda)
             yield Progress("configuring")
             await self._configure(log)
             async with aclosing(self._build(log)) as steps:
@@ -163,7 +168,12 @@ class Workshop:
         parts += [
             _Part(wheels[tool.name], tool.subtree, self._work / tool.name) for tool in (*TOOLS, ZIG) if tool.name in wheels
         ]
+        parts += self._cuda_parts
         return [part for part in parts if not part.directory.exists()]
+
+    @property
+    def _cuda_parts(self) -> list[_Part]:
+        return [_Part(wheel, cuda.SUBTREE, self._work / wheel.project) for wheel in self._plan.toolchain.gpu.wheels]
 
     def _unpack(self, part: _Part) -> None:
         partial = part.directory.with_suffix(".partial")
@@ -193,7 +203,8 @@ class Workshop:
         """The options that the plan leaves out."""
         toolchain = self._plan.toolchain
         target = toolchain.compiler.target
-        return (*toolchain.compiler_options(self._compiler), *(target.cpu_options if target else ()))
+        gpu_options = cuda.options(self._cuda) if toolchain.gpu.wheels else ()
+        return (*toolchain.compiler_options(self._compiler), *(target.cpu_options if target else ()), *gpu_options)
 
     async def _build(self, log: BinaryIO) -> AsyncGenerator[Progress, None]:
         ninja = self._plan.toolchain.tool(NINJA, self._work)
@@ -233,7 +244,8 @@ class Workshop:
             built_at=datetime.now(UTC).isoformat(timespec="seconds"),
             backends=(backend.value,) if backend else (),
         )
-        self._home.install(self._plan.name, self.made, build)
+        libraries = cuda.runtime(self._cuda) if self._plan.toolchain.gpu.wheels else ()
+        self._home.install(self._plan.name, self.made, build, libraries)
         self._clear({self.log.name})
 
     async def _finish(self, argv: list[str], log: BinaryIO) -> None:
@@ -262,6 +274,7 @@ class Workshop:
         there = sum(path.stat().st_size for path in self._place.rglob("*") if path.is_file())
         toolchain = self._plan.toolchain
         more = _GPU_DISK * bool(toolchain.gpu.backend) + _ZIG_DISK * bool(toolchain.compiler.target)
+        more += cuda.DISK * bool(toolchain.gpu.wheels)
         needed = self._plan.recipe.disk + more - there
         free = shutil.disk_usage(self._place).free
         if free < needed:

@@ -137,6 +137,9 @@ async def _try(request: LoadRequest, wheel: TextRunner, baseline: Baseline, sett
                 races.append(await race(wheel, runner, baseline, number))
                 tell(request.flags, len(TRIALS) + number + 1, NUM_STEPS)
             disturbance = others.share
+        for layers in _placements(request):
+            begun = f"with {layers} of {request.model.layers.count} layers on devices"
+            await _try_placed(request, layers, wheel, baseline, settings)
     except (EngineError, RequestError) as error:
         if not wheel.is_alive:
             raise
@@ -150,6 +153,21 @@ async def _try(request: LoadRequest, wheel: TextRunner, baseline: Baseline, sett
         wheel=measured.wheel,
         disturbance=disturbance,
     )
+
+
+def _placements(request: LoadRequest) -> tuple[int, ...]:
+    """How many layers devices hold at other times than when they hold all: some, and none."""
+    count = request.model.layers.count
+    return (count // 2, 0) if request.engine.has_gpu and count > 1 else ()
+
+
+async def _try_placed(request: LoadRequest, layers: int, wheel: TextRunner, baseline: Baseline, settings: Settings) -> None:
+    """The texts once more with so many layers on devices; raises EngineError."""
+    placed = replace(request, options=msgspec.structs.replace(request.options, num_gpu=layers))
+    async with _loaded(placed, settings) as runner:
+        bench = Bench(placed, wheel, runner, settings.stall_timeout / 2, baseline)
+        async with within(_LONGEST_TRIAL * settings.stall_timeout, "it was not done"):
+            await TRIALS["texts"](bench)
 
 
 @asynccontextmanager
