@@ -267,7 +267,7 @@ VARIABLES = (
     ),
     Variable("ENGINE_CHECK", "engine_check", _flag, "0 lets the server check no engine by itself while nobody asks"),
     Variable("LLAMA_SERVER", "llama_server", _path, "a llama-server executable for every model; ENGINE says of what kind"),
-    Variable("DRAFTS", "drafts", _flag, "0 lets no engine guess at a text that repeats itself, though a check saw it pay"),
+    Variable("DRAFTS", "drafts", _flag, "0 lets no engine guess ahead, though a check saw it pay"),
     Variable("SPREAD", "spread", _flag, "1 splits each model over all GPUs, though one would do"),
     Variable("GPU_OVERHEAD", "gpu_overhead", _size, "memory that stays free on each GPU, as 500MiB"),
     Variable("SLOTS", "slots", _path, "directory for prompts while their model is out of memory; slots in the user's cache"),

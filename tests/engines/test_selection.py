@@ -210,9 +210,22 @@ def test_the_death_of_an_old_build_does_not_strike_off_the_new_one(place: Place,
     assert selection.choose(A, NOTHING).engine.build == "build 2"
 
 
+@pytest.mark.req("DEV-09")
 @pytest.mark.parametrize("engine", ["", "ik"])
-def test_an_engine_that_guesses_is_chosen_unless_the_user_says_no(place: Place, ik: Engine, engine: str) -> None:
-    guessing = FlagSet(True, drafts=True)
+@pytest.mark.parametrize(("speedup", "is_chosen"), [(2.0, False), (2.08, False), (2.2, True)])
+def test_a_packed_cache_is_chosen_where_it_is_worth_its_rounding(
+    place: Place, ik: Engine, engine: str, speedup: float, is_chosen: bool
+) -> None:
+    packed = FlagSet(True, cache_type="q8_0")
+    place.checks.put([result(), result(packed, speedup=speedup)])
+    assert place.chosen(engine=engine) == Choice(ik, packed if is_chosen else FLASH)
+
+
+@pytest.mark.parametrize("engine", ["", "ik"])
+@pytest.mark.parametrize("guessing", [FlagSet(True, drafts=True), FlagSet(True, draft_model=True)])
+def test_an_engine_that_guesses_is_chosen_unless_the_user_says_no(
+    place: Place, ik: Engine, engine: str, guessing: FlagSet
+) -> None:
     place.checks.put([result(guessing, speedup=3.0), result()])
     assert place.chosen(engine=engine) == Choice(ik, guessing)
     assert place.chosen(engine=engine, drafts=False) == Choice(ik, FLASH)

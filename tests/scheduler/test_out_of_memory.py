@@ -96,6 +96,22 @@ async def test_a_built_engine_that_ran_out_of_memory_is_not_struck_off() -> None
             assert len(selection.struck) == struck
 
 
+@pytest.mark.req("DEV-04")
+@virtual_time
+async def test_an_engine_that_is_found_dead_for_want_of_memory_is_not_struck_off_either() -> None:
+    here, selection = machine(), Forced()
+    async with here.scheduler(selection) as scheduler:
+        for log, struck in ((b"GGML_ASSERT failed\n", 1), (CUDA.encode(), 1)):
+            first = await Request(scheduler, layered("m")).begun()
+            here.engines[-1].report.feed(log)
+            here.engines[-1].is_alive = False
+            second = await Request(scheduler, layered("m")).begun()
+            assert len(selection.struck) == struck
+            await first.end()
+            await second.end()
+            await scheduler.unload(layered("m"))
+
+
 @pytest.mark.req("DEV-02", "DEV-03")
 @virtual_time
 async def test_memory_that_ends_in_a_picture_lets_the_parts_take_turns_the_next_time() -> None:

@@ -50,7 +50,7 @@ class Selection:
         used = self._home.used
         engines = [engine for engine in self._home.engines() if engine.can(needs) and used in ("", engine.name)]
         passed = [(check, engine) for engine in engines for check in self._passed(engine, model)]
-        best, engine = max(passed, key=lambda each: each[0].speedup, default=(None, WHEEL))
+        best, engine = max(passed, key=lambda each: each[0].merit, default=(None, WHEEL))
         is_worth_it = best and (used or best.speedup > 1)  # who has chosen an engine gets it though it is slower
         return Choice(engine, best.flags) if best and is_worth_it else WHEEL_CHOICE
 
@@ -83,7 +83,7 @@ class Selection:
     def _force(self, engine: Engine, model: Model, needs: frozenset[Feature]) -> Choice:
         """The engine that is forced, with the flags of its fastest check; without one, those that it bears best."""
         self._able(engine, needs, "unset SEROW_ENGINE and SEROW_LLAMA_SERVER")
-        best = max(self._passed(engine, model), key=lambda check: check.speedup, default=None)
+        best = max(self._passed(engine, model), key=lambda check: check.merit, default=None)
         return Choice(engine, best.flags if best else self._safest(engine))
 
     def _able(self, engine: Engine, needs: frozenset[Feature], hint: str = "") -> Engine:

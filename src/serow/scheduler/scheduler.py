@@ -366,9 +366,11 @@ class Scheduler:
 
     def _died(self, resident: Resident, error: EngineError) -> EngineError:
         """Use its engine no more for the model, where there is another one; the error that says so."""
+        is_told, spent = resident.is_leaving, resident.runner is not None and resident.runner.report.is_spent
         resident.retire()
-        if isinstance(error, OutOfMemory | NotEnoughMemory):  # no fault of the engine
-            self._hardware.learn_shortage(resident.request, error.asked if isinstance(error, OutOfMemory) else 0)
+        if spent or isinstance(error, OutOfMemory | NotEnoughMemory):  # no fault of the engine
+            if not is_told:
+                self._hardware.learn_shortage(resident.request, error.asked if isinstance(error, OutOfMemory) else 0)
             return error
         choice, model = Choice(resident.request.engine, resident.request.flags), resident.request.model
         if self._is_stopped or not self._selection.strike(choice, model, str(error)):

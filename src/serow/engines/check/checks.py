@@ -23,6 +23,7 @@ from serow.store.model import Model
 from serow.system.lock import FileLock
 
 _LARGEST_FILE = 16 << 20  # bytes
+_PACKED = 0.95  # of its speed that a packed cache is chosen by
 _QUIET = 0.1  # of all cores: what others may take before speeds are worth little
 _LOCK_TIMEOUT = 1.0  # seconds; who holds it writes one small file
 _log = logging.getLogger(__name__)
@@ -84,6 +85,11 @@ class Check(Struct, frozen=True, kw_only=True):
     def speedup(self) -> float:
         """How many times as fast as the wheel; 0 for what has not passed."""
         return self.speeds.over(self.wheel) if self.speeds and self.wheel and not self.reason else 0.0
+
+    @property
+    def merit(self) -> float:
+        """What a choice goes by: the speedup, held down where the cache is packed, which has to be worth its rounding."""
+        return self.speedup * (1.0 if self.flags.cache_type == "f16" else _PACKED)
 
     @property
     def is_disturbed(self) -> bool:

@@ -4,6 +4,7 @@ import logging
 import re
 
 from serow.engines.llamacpp.events import Fault
+from serow.engines.llamacpp.report import SPENT
 from serow.engines.process import explain_end as explain_exit_at_work
 from serow.engines.process import explain_exit
 from serow.errors import EngineDied, EngineError, FormatError, NotEnoughMemory, OutOfMemory, RequestError, SerowError
@@ -11,7 +12,6 @@ from serow.errors import EngineDied, EngineError, FormatError, NotEnoughMemory, 
 _log = logging.getLogger(__name__)
 
 _TOO_LITTLE = "there is not enough memory for the model"
-_SPENT = r"(cuda|hip|rocm)(Malloc failed|Error\w*| error): ?out of memory|out ?of ?device ?memory|failed to allocate \w+ buffer"
 _LAST_WORDS = 2000
 _MIB = 1 << 20
 _LOAD_REASONS = (  # the first that matches counts
@@ -45,7 +45,7 @@ def shortage(stderr: str) -> NotEnoughMemory | None:
 
 def explain_end(returncode: int, stderr: str) -> EngineDied:
     """The error for an engine that ended at work, from the end of its log."""
-    if not re.search(_SPENT, stderr, re.IGNORECASE):
+    if not SPENT.search(stderr.encode()):
         return explain_exit_at_work(returncode, stderr)
     _log.warning("the engine ran out of memory at work; its last words:\n%s", stderr[-_LAST_WORDS:])
     asked = [float(size) for size in re.findall(r"allocating ([\d.]{1,15}) MiB", stderr)]

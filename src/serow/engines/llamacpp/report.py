@@ -19,6 +19,10 @@ _BUFFER = re.compile(
     rb"(?:^|\s)([A-Za-z][\w.:\[\]-]{0,79}) +(?:(model|KV|RS|compute|output|LoRA) +)?buffer size = +([\d.]{1,15}) MiB"
 )
 _LAYERS = re.compile(rb"offloaded (\d{1,6})/(\d{1,6}) layers to GPU")
+SPENT = re.compile(  # what an engine says that ends for want of memory
+    rb"(cuda|hip|rocm)(Malloc failed|Error\w*| error): ?out of memory|out ?of ?device ?memory|failed to allocate \w+ buffer",
+    re.IGNORECASE,
+)
 _MIB = 1 << 20
 _LONGEST_LINE = 4096  # bytes
 _MOST = 4096  # buffers
@@ -33,12 +37,14 @@ class LoadReport:
         self._buffers: list[tuple[str, str, int]] = []  # name, part, bytes
         self.num_layers = 0  # on devices, as told first
         self.num_all = 0
+        self.is_spent = False  # it has said that memory did not suffice
 
     def feed(self, piece: bytes) -> None:
         """More of the log."""
         *lines, rest = (bytes(self._line) + piece).split(b"\n")
         self._line = bytearray(rest[-_LONGEST_LINE:])
         for line in lines:
+            self.is_spent = self.is_spent or bool(SPENT.search(line))
             self._read(line)
 
     def _read(self, line: bytes) -> None:
