@@ -9,17 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from serow.engines.kinds import Feature, FlagSet
 from serow.engines.llamacpp.runner import LlamaRunner
-from serow.engines.selection import Selection
+from serow.engines.selection import Choice, Selection
 from serow.options import LoadOptions
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, LoadedModel, Scheduler
 from serow.settings import Settings
 from serow.store.model import Model
+from serow.store.name import Name
+from serow.store.recipe import Recipe
 from serow.store.store import Store
 from tests.conftest import create, pulled
 from tests.devices.rpc import VARIABLE, Sized, servers
-from tests.engines.llamacpp.engines import chat, completion, text_of
+from tests.engines.llamacpp.engines import chat, chunks_of, completion, text_of
 
 pytestmark = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE} names no build with RPC devices")
 DIRECTORY = Path(os.environ.get(VARIABLE, ""))
@@ -48,10 +51,13 @@ def zoo_think(tmp_path: Path, zoo: Path) -> Model:
 class Placed:
     """A scheduler over two devices of so many MiB."""
 
-    def __init__(self, *memory: float, num_parallel: int = 1, **settings: object) -> None:
+    def __init__(
+        self, *memory: float, num_parallel: int = 1, selection: type[Selection] = Selection, **settings: object
+    ) -> None:
         self.inventory = Sized(DIRECTORY, *(round(size * MIB) for size in memory))
         self.settings = Settings(llama_server=DIRECTORY / "llama-server", num_parallel=num_parallel, **settings)  # type: ignore[arg-type]
         self.runners: list[LlamaRunner] = []
+        self.selection = selection(self.settings)
 
     def start(self, request: object) -> LlamaRunner:
         self.runners.append(LlamaRunner(request, self.settings))  # type: ignore[arg-type]
@@ -62,7 +68,7 @@ class Placed:
         async with (
             asyncio.timeout(DEADLINE),
             self.inventory,
-            Scheduler(self.settings, self.start, None, Selection(self.settings), self.inventory) as scheduler,
+            Scheduler(self.settings, self.start, None, self.selection, self.inventory) as scheduler,
         ):
             yield scheduler
 
@@ -119,6 +125,36 @@ async def test_the_estimate_is_within_a_tenth_of_what_is_taken(
     async with placed.loaded(store.resolve(name), LoadOptions(num_ctx=num_ctx, num_thread=1)) as (loaded, _):
         planned = sum(use.size for use in loaded.request.uses)
         assert planned == pytest.approx(sum(use.size for use in loaded.uses), rel=0.1)
+
+
+class Guessing(Selection):
+    """The engine that the settings name, with the smaller model of whichever model names one."""
+
+    def choose(self, model: Model, needs: frozenset[Feature]) -> Choice:
+        return Choice(super().choose(model, needs).engine, FlagSet(drafts=True, draft_model=True))
+
+
+@pytest.mark.req("DEV-02", "DEV-03", "DEV-05", "DEV-10")
+@pytest.mark.parametrize(
+    ("memory", "num_parallel", "layers"), [((64, 1), 1, {"RPC 0": 5}), ((128, 1), 8, {"RPC 0": 5}), ((20, 1), 1, {"RPC 0": 3})]
+)
+async def test_a_smaller_model_lies_beside_the_first_layers_and_is_planned_and_told_with_them(
+    devices: None, tmp_path: Path, zoo: Path, memory: tuple[float, ...], num_parallel: int, layers: dict[str, int]
+) -> None:
+    store = Store(tmp_path)
+    create(store, "small", zoo / "zoo-think.gguf")
+    for _ in store.create(Name.parse("m"), Recipe(source=Name.parse("small"), draft=Name.parse("small"))):
+        continue
+    placed = Placed(*memory, num_parallel=num_parallel, selection=Guessing)
+    async with placed.loaded(store.resolve("m")) as (loaded, _):
+        assert {use.name: use.layers for use in loaded.uses} == layers
+        planned, taken = (sum(use.size for use in uses) for uses in (loaded.request.uses, loaded.uses))
+        assert planned == pytest.approx(taken, rel=0.1)
+        assert placed.runners[-1].report.num_layers == sum(layers.values())
+        runner = placed.runners[-1]
+        wanted = completion(await runner.tokenize("one two three four " * 8, add_special=False), 40)
+        usage = (await chunks_of(runner, wanted))[-1].usage
+        assert usage and usage.draft_accepted_count > 0
 
 
 @pytest.mark.req("DEV-03", "DEV-10")
