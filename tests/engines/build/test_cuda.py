@@ -20,7 +20,8 @@ from serow.engines.home import EngineHome
 from serow.errors import RequestError
 from serow.registries.package_index.distribution import Distribution
 from tests.engines.build.test_build import built, near
-from tests.engines.build.test_toolchain import bare, path, stand_in
+from tests.engines.build.test_toolchain import bare
+from tests.engines.build.test_tools import path, stand_in
 from tests.engines.fake import make_sdist
 
 __all__ = ["bare", "path"]
