@@ -55,10 +55,11 @@ def this_machine() -> Target:
 
 
 def write_scripts(zig: Path, target: Target, directory: Path) -> None:
-    """Write what CMake calls: compilers for the target, and what makes archives."""
+    """Write what CMake calls: compilers for the target, and archivers. What they make names no place of this machine."""
     directory.mkdir(mode=0o700, exist_ok=True)
+    relative = f"-ffile-prefix-map={directory.parent}=."
     for name in _SCRIPTS.values():
-        aimed = ["-target", target.system, *_LINKED] if name in ("cc", "c++") else []
+        aimed = ["-target", target.system, relative, *_LINKED] if name in ("cc", "c++") else []
         path = directory / name
         path.write_text(f'#!/bin/sh\nexec {shlex.join([str(zig), name, *aimed])} "$@"\n')
         path.chmod(0o700)
