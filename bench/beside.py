@@ -102,6 +102,8 @@ async def stream(server: Server, body: dict[str, Any], counted: list[float]) -> 
         while line := await reader.readline():
             if line.startswith(b"{"):  # not what frames the records
                 counted.append(time.perf_counter())
+            if b'"done":true' in line or b'"error"' in line:
+                break
     finally:
         writer.close()
 

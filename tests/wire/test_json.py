@@ -127,7 +127,7 @@ def test_no_bytes_raise_anything_but_a_request_error(body: bytes) -> None:
 
 @pytest.mark.parametrize("size", [1, (256 << 10) - 1, 256 << 10, (600 << 10) + 5])
 def test_space_before_the_first_value_is_skipped_however_long_it_is(size: int) -> None:
-    assert decode_object(b" \n"[:1] * size + b'{"a": 1}') == {"a": 1}
+    assert decode_object(b" " * size + b'{"a": 1}') == {"a": 1}
     assert decode_object(b"\t" * size + b'{"a": 1}') == {"a": 1}
     with pytest.raises(RequestError, match="missing request body"):
         decode_object(b"\r" * size)

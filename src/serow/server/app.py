@@ -1,6 +1,7 @@
 """The application: routes, the guard before them, and what lives as long as the server does."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -198,6 +199,7 @@ class _Server(uvicorn.Server):
             scheme = "https" if self.config.is_ssl else "http"
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             name = f"[{host}]" if ":" in host else host
+            _keep_out_of_collections()
             log.announce(self._app.state.context.settings, f"{scheme}://{name}:{port}")
 
     async def on_tick(self, counter: int) -> bool:
@@ -226,6 +228,12 @@ class _Server(uvicorn.Server):
             end_by_second(self._app.stalls.delay)
         else:
             end_by_first(self.config.timeout_graceful_shutdown or 0)
+
+
+def _keep_out_of_collections() -> None:
+    """What is there by now stays for good: the collector of garbage, which stops all threads, need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def serve(settings: Settings, log_file: Path | None = None, start: RunnerFactory | None = None) -> None:

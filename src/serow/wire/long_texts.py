@@ -1,7 +1,7 @@
 """Long plain texts of a JSON body, such as pictures, taken out before it is parsed and put back afterwards.
 
-One letter beyond ASCII makes Python hold a whole body at two or four bytes a character, and a parser goes through that while
-everybody waits. Without the pictures little is left.
+A parser goes through a text while everybody waits, and one letter beyond ASCII makes Python hold a whole body at two or four
+bytes a character. Without the pictures little is left.
 """
 
 import secrets
@@ -25,10 +25,11 @@ class LongTexts:
         self._mark = f"serow-{secrets.token_hex(16)}-"
         self._texts: list[bytes] = []
         self.rest = body
-        if len(body) > _LARGE and not body.isascii():
+        if len(body) > _LARGE:
             if body.count(b'"') <= _MOST_QUOTES:
                 self.rest = b'"'.join(self._without_texts(body.split(b'"')))
-            bounds.LETTERS.check(len(self.rest), "the request body")
+            if not self.rest.isascii():
+                bounds.LETTERS.check(len(self.rest), "the request body")
 
     def _without_texts(self, parts: list[bytes]) -> Iterator[bytes]:
         """What stands between quotes, a mark in the place of each long text that is a value."""
