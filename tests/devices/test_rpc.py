@@ -134,6 +134,23 @@ class Guessing(Selection):
         return Choice(super().choose(model, needs).engine, FlagSet(drafts=True, draft_model=True))
 
 
+class Packing(Selection):
+    """The engine that the settings name, with keys and values of eight bits."""
+
+    def choose(self, model: Model, needs: frozenset[Feature]) -> Choice:
+        return Choice(super().choose(model, needs).engine, FlagSet(True, cache_type="q8_0"))
+
+
+@pytest.mark.req("DEV-02", "DEV-09", "DEV-10")
+@pytest.mark.parametrize("num_parallel", [1, 8])
+async def test_keys_and_values_of_eight_bits_take_what_is_planned(devices: None, zoo_think: Model, num_parallel: int) -> None:
+    placed = Placed(64, 1, num_parallel=num_parallel, selection=Packing)
+    async with placed.loaded(zoo_think) as (loaded, _):
+        planned, taken = (sum(use.cache for use in uses) for uses in (loaded.request.uses, loaded.uses))
+        assert planned == pytest.approx(taken, rel=0.02)
+        assert sum(use.size for use in loaded.request.uses) == pytest.approx(sum(use.size for use in loaded.uses), rel=0.1)
+
+
 @pytest.mark.req("DEV-02", "DEV-03", "DEV-05", "DEV-10")
 @pytest.mark.parametrize(
     ("memory", "num_parallel", "layers"), [((64, 1), 1, {"RPC 0": 5}), ((128, 1), 8, {"RPC 0": 5}), ((17, 1), 1, {"RPC 0": 4})]
