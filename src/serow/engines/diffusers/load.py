@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from serow.engines.diffusers.adapters import load_adapters
 from serow.engines.diffusers.memory import Plan, hold_to_free_memory, is_out_of_memory, plan, shortage
 from serow.engines.diffusers.parts import class_of, has_weights, load_network, load_settings
-from serow.engines.diffusers.pieces import compute_in_pieces
 from serow.engines.diffusers.pipeline import Pipeline
 from serow.engines.diffusers.protocol import ImageSpec
 from serow.errors import LoadError
@@ -39,7 +38,6 @@ def load(spec: ImageSpec, count: int) -> Pipeline:
     hold_to_free_memory(chosen.device)
     pipe = build(Path(spec.folder), chosen.dtype)
     pipe.set_progress_bar_config(disable=True)
-    compute_in_pieces()
     adapters = load_adapters(pipe, loras_of(Path(spec.folder)))
     _place(pipe, chosen)
     _tell(chosen.device)

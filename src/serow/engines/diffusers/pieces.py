@@ -4,23 +4,30 @@ Between two pieces stands a module of no effect, where a drawing that nobody wai
 longer than a piece is computed as ever. Only on a CPU: elsewhere nothing takes so long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from serow.engines.diffusers.leaving import LARGEST_PIECE, LONGEST_PIECE
 
+LARGE = 1 << 16  # pixels of a picture; what is smaller takes no such time, and looking at each operation takes some of it
 _pause = torch.nn.Identity()
+_functional: Any = torch.nn.functional
 
 
-def compute_in_pieces() -> None:
-    """Once for a process, before it draws."""
-    functional.scaled_dot_product_attention = _Attention(functional.scaled_dot_product_attention)
-    functional.conv2d = _Convolution(functional.conv2d)
-    for name, kind in (("group_norm", _Normalization), ("silu", _ByChannel), ("interpolate", _ByChannel)):
-        setattr(functional, name, kind(getattr(functional, name)))
+@contextmanager
+def in_pieces() -> Iterator[None]:
+    """Compute in pieces meanwhile, in whichever thread."""
+    whole = {name: getattr(_functional, name) for name in _KINDS}
+    for name, kind in _KINDS.items():
+        setattr(_functional, name, kind(whole[name]))
+    try:
+        yield
+    finally:
+        for name, own in whole.items():
+            setattr(_functional, name, own)
 
 
 class _Attention:
@@ -68,7 +75,7 @@ class _Convolution:
         def band(start: int, stop: int) -> Any:
             first, last = start - above, stop + reach - above
             edges = (0, 0, max(0, -first), max(0, last - before))
-            rows = functional.pad(_pause(pixels[..., max(0, first) : last, :]), edges)
+            rows = _functional.pad(_pause(pixels[..., max(0, first) : last, :]), edges)
             return self._whole(rows, weight, bias, 1, (0, beside), 1, groups)
 
         return _joined(band, height, max(1, height * LONGEST_PIECE // work), -2)
@@ -106,6 +113,15 @@ class _ByChannel:
         return _joined(
             lambda start, stop: self._whole(_pause(input[:, start:stop]), *args, **kwargs), input.shape[1], channels, 1
         )
+
+
+_KINDS = {
+    "scaled_dot_product_attention": _Attention,
+    "conv2d": _Convolution,
+    "group_norm": _Normalization,
+    "silu": _ByChannel,
+    "interpolate": _ByChannel,
+}
 
 
 def _is_large(pixels: Any) -> bool:

@@ -5,6 +5,7 @@ and prompts are checked here, and a drawing is abandoned by an exception of our 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from serow.engines.diffusers.decoding import Decoding, check_flat, give_back
 from serow.engines.diffusers.encoding import Encoding, plain_texts, unread_weights
 from serow.engines.diffusers.guidance import guidance_arguments, meaning
 from serow.engines.diffusers.memory import hold_to_free_memory, is_out_of_memory, shortage
+from serow.engines.diffusers.pieces import LARGE, in_pieces
 from serow.engines.diffusers.png import described, png
 from serow.engines.diffusers.preview import Projection, latents_of
 from serow.engines.diffusers.prompts import cut_prompts
@@ -81,8 +83,9 @@ class Pipeline:
         progress = _Progress(len(request.seeds), on_step)
         progress.tell(0, _expected_steps(plan))
         pictures: list[Image.Image] = []
-        for begin in range(0, len(request.seeds), MOST_TOGETHER):
-            pictures += self._draw_group(plan, request, begin, progress, warnings)
+        with in_pieces() if _is_large(plan) else nullcontext():
+            for begin in range(0, len(request.seeds), MOST_TOGETHER):
+                pictures += self._draw_group(plan, request, begin, progress, warnings)
         drawn = zip(pictures, request.seeds, strict=True)
         images = tuple(png(picture, self._described(plan, request, seed, picture.size)) for picture, seed in drawn)
         return images, tuple(dict.fromkeys(warnings))
@@ -199,6 +202,12 @@ class Pipeline:
             self._applied = wanted
             for encoding in self._encodings:
                 encoding.forget()
+
+
+def _is_large(plan: _Plan) -> bool:
+    """Whether an operation may take so long that it has to be left in its middle; also where the size is not known."""
+    width, height = plan.canvas.size or sizes.own(plan.pipe)
+    return not 0 < width * height <= LARGE
 
 
 def _finished(plan: _Plan, picture: Image.Image) -> Image.Image:

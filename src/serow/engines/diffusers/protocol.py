@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from serow.engines.base import ImageChunk
 
-INTERVAL = 0.1  # seconds; steps that come faster are told together, so that telling them takes nothing from the drawing
+INTERVAL = 0.2  # seconds; steps that come faster are told together, so that telling them takes nothing from the drawing
 HEARTBEAT = 15.0  # seconds of silence before a blank line; a step of a large model on a CPU takes minutes
 FAULT = "fault: "  # begins the line on the child's stderr that says why the pipeline could not be loaded
 
