@@ -111,6 +111,13 @@ async def test_what_stood_there_before_is_guessed_and_most_of_it_is_right(runner
     assert 0 < guessed.draft_count < 2 * guessed.draft_accepted_count
 
 
+async def test_a_request_says_how_many_tokens_are_guessed_at_once(runners: list[LlamaRunner]) -> None:
+    prompt = await runners[0].tokenize(COUNT, add_special=False)
+    asked: list[dict[str, Any]] = [{"draft_num_predict": 10**6}, {"num_draft": 2}, {"draft_num_predict": 0}]
+    as_ever, two, none = [await usage_of(runners[1], completion(prompt, 60, **options)) for options in asked]
+    assert none.draft_count == 0 < two.draft_count < as_ever.draft_count
+
+
 async def test_log_probabilities_are_told_of_every_token_so_nothing_is_guessed(runners: list[LlamaRunner]) -> None:
     wanted = replace(completion(await runners[0].tokenize(COUNT, add_special=False), 20), logprobs=True, top_logprobs=1)
     plain, guessed = [await chunks_of(each, wanted) for each in runners]
