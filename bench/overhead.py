@@ -29,7 +29,7 @@ from serow.store.store import Store
 from tests.compat.vllm.replicas import MODEL, replica
 
 PROMPTS = tuple(f"{count} things that everybody should know about the sea:" for count in range(3, 11))
-NUM_PREDICT = 64
+NUM_PREDICT = 40
 END = 2  # SmolLM2's token of the end, which must not come
 
 
@@ -125,7 +125,7 @@ def _store(root: Path, folder: Path, url: str) -> Store:
     return store
 
 
-async def compare(folder: Path, url: str, rounds: int) -> None:
+async def compare(folder: Path, url: str, rounds: int, streams: list[int]) -> None:
     """A row for each number of streams."""
     tokenizer = Tokenizer.from_file(str(folder / "smollm2" / "tokenizer.json"))
     print("| streams | vLLM, tokens/s | through Serow | part | Serow's CPU, µs a token |\n|---|---|---|---|---|")
@@ -134,7 +134,7 @@ async def compare(folder: Path, url: str, rounds: int) -> None:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         address, processes = await stack.enter_async_context(serowing(_store(root, folder / "smollm2", url), 1))
         engine, serow = [await stack.enter_async_context(aiohttp.ClientSession(each)) for each in (url, address)]
-        for num_streams in (1, 8):
+        for num_streams in streams:
             ways = {"bare": bare(engine, tokenizer), "serow": through_serow(serow)}
             await measure(ways, num_streams, 1)  # to warm up
             before = _cpu(processes)
@@ -153,8 +153,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--engine", default="", help="the URL of one that runs already")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8])
     given = parser.parse_args()
-    asyncio.run(compare(given.folder, given.engine, given.rounds))
+    asyncio.run(compare(given.folder, given.engine, given.rounds, given.streams))
 
 
 if __name__ == "__main__":

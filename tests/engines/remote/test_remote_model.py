@@ -19,6 +19,8 @@ from tests.support.vllm import FakeVllm, fake_vllm
 
 pytest.importorskip("tokenizers", reason="the extra serow[remote] is not installed")
 
+_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg=="
+
 
 class Door:
     """A server before one engine."""
@@ -127,6 +129,29 @@ async def test_what_the_engine_can_t_have_is_said(door: Door) -> None:
     assert (status, "holds 256 tokens" in text) == (400, True)
     found = await door.generate(keep_alive=0)
     assert (found["done_reason"], "not unloaded" in found["warnings"][0]) == ("unload", True)
+
+
+@pytest.mark.req("REM-04")
+async def test_pictures_are_refused_in_words_by_every_dialect(door: Door) -> None:
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_PNG}"}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": "what is it?"}, picture]}]
+    for path, body in (("/api/generate", {"prompt": "x", "images": [_PNG]}), ("/v1/chat/completions", {"messages": messages})):
+        status, text = await door.text(path, {"model": "m", **body})
+        assert (status, "does not support" in text) == (400, True), text
+    assert door.engine.requests == []
+
+
+@pytest.mark.req("REM-06")
+async def test_what_the_engine_tells_of_itself_is_shown(door: Door) -> None:
+    door.engine.script = ("a", go_on := asyncio.Event())
+    async with door.server.post({"model": "m", "prompt": "x"}) as client:
+        await client.begins()
+        async with door.server.session.get("/api/ps?verbose=1") as response:
+            (shown,) = (await response.json())["models"]
+        told = ("engine", "address", "healthy", "version", "num_running_there", "num_waiting_there")
+        address = door.engine.host.removeprefix("vllm://")
+        assert [shown[name] for name in told] == ["remote", address, True, "0.32.0", 1, 2]
+        go_on.set()
 
 
 @pytest.mark.req("REM-05")
