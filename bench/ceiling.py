@@ -7,13 +7,15 @@ time of Serow's processes is read.
 """
 
 import asyncio
+import itertools
 import json
+import logging
 import multiprocessing
 import socket
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -31,8 +33,9 @@ from serow.store.store import Store
 from tests.support import vllm
 
 # Serows, streams, tokens a second of each stream
-CASES = ((1, 1, 100), (1, 64, 100), (1, 256, 50), (1, 1000, 10), (1, 2000, 10), (2, 256, 50), (2, 2000, 10))
+CASES = ((1, 1, 100), (1, 64, 100), (1, 256, 50), (1, 1000, 10), (1, 2000, 5), (2, 256, 50), (2, 1000, 10))
 DURATION = 8  # seconds of each stream
+NUM_CLIENTS = 16  # with an address each: what one may have prepared at a time is bounded
 
 
 async def _complete(request: web.Request) -> web.StreamResponse:
@@ -61,6 +64,7 @@ async def _models(_: web.Request) -> web.Response:
 
 def run_engine(port: int, rate: float) -> None:
     """The engine's process."""
+    logging.disable()
     app = web.Application()
     app["rate"] = rate
     app.router.add_get("/v1/models", _models)
@@ -71,6 +75,7 @@ def run_engine(port: int, rate: float) -> None:
 
 def run_server(models: str, port: int) -> None:
     """One Serow of several on the port."""
+    logging.disable()
     settings = Settings(models=Path(models), num_parallel=4096, slot_cache=0, max_queue=4096, max_client_connections=4096)
     config = uvicorn.Config(create_app(settings), log_level="critical", access_log=False, http=bounded(settings), ws="none")
     with socket.socket() as listener:
@@ -138,6 +143,11 @@ async def _listening(url: str) -> None:
                 await asyncio.sleep(0.05)
 
 
+def _client(url: str, number: int) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0, local_addr=(f"127.0.1.{number + 1}", 0))
+    return aiohttp.ClientSession(url, connector=connector)
+
+
 async def _stream(session: aiohttp.ClientSession, num_predict: int) -> float:
     """Seconds to the first token."""
     body = {"model": "bench", "prompt": "Hi", "raw": True, "options": {"num_predict": num_predict}}
@@ -151,12 +161,13 @@ async def _stream(session: aiohttp.ClientSession, num_predict: int) -> float:
 
 async def measure(num_servers: int, num_streams: int, rate: float, num_predict: int) -> str:
     """A row of the table."""
-    async with running(num_servers, rate) as (url, processes):
-        async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as session:
-            await asyncio.gather(*(_stream(session, 2) for _ in range(8)))
-            before, started = _cpu(processes), time.perf_counter()
-            firsts = sorted(await asyncio.gather(*(_stream(session, num_predict) for _ in range(num_streams))))
-            took, cpu = time.perf_counter() - started, _cpu(processes) - before
+    async with running(num_servers, rate) as (url, processes), AsyncExitStack() as stack:
+        sessions = [await stack.enter_async_context(_client(url, number)) for number in range(NUM_CLIENTS)]
+        await asyncio.gather(*(_stream(session, 2) for session in sessions))
+        before, started = _cpu(processes), time.perf_counter()
+        streams = zip(itertools.cycle(sessions), range(num_streams), strict=False)
+        firsts = sorted(await asyncio.gather(*(_stream(session, num_predict) for session, _ in streams)))
+        took, cpu = time.perf_counter() - started, _cpu(processes) - before
         memory = sum(each.memory_info().rss for each in processes) >> 20
     tokens = num_streams * num_predict
     return (

@@ -15,6 +15,7 @@ from typing import cast
 
 from serow.constraints import Constraints, Verdict
 from serow.engines.base import ImageRunner, TextRunner
+from serow.engines.remote.vocabulary import CLIENT
 from serow.errors import Incapable, LoadError, ModelFileError
 from serow.images import MAX_PIXELS, Pictures
 from serow.inference import picture, text
@@ -111,6 +112,7 @@ class Inference:
         demand = Demand(task.model, options, task.needs, alone=task.options.deterministic)
         async with self._scheduler.lease(demand, task.ask.keep_alive, task.client) as lease:
             task.timeline.place(lease.load_duration)
+            CLIENT.set(task.client)  # in the task of this request, and with it gone
             yield lease
 
     async def _load_or_unload(self, task: Task) -> AsyncGenerator[Event, None]:

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from serow.engines.remote.vocabulary import CLIENT, Vocabulary
 from serow.settings import Settings
 from tests.support import vllm
 from tests.support.server import Running, running, until
@@ -139,6 +140,21 @@ async def test_pictures_are_refused_in_words_by_every_dialect(door: Door) -> Non
         status, text = await door.text(path, {"model": "m", **body})
         assert (status, "does not support" in text) == (400, True), text
     assert door.engine.requests == []
+
+
+@pytest.mark.req("REM-06")
+async def test_texts_are_tokenized_in_the_turn_of_the_client_that_asks(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = []
+    encode = Vocabulary.encode
+
+    async def told(vocabulary: Vocabulary, text: str, *, add_special: bool) -> list[int]:
+        clients.append(CLIENT.get())
+        return await encode(vocabulary, text, add_special=add_special)
+
+    monkeypatch.setattr(Vocabulary, "encode", told)
+    await door.chat()
+    first, *others = clients  # the first is the probe of the load
+    assert (first, set(others)) == ("", {"127.0.0.1"})
 
 
 @pytest.mark.req("REM-06")

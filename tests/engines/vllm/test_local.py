@@ -187,10 +187,11 @@ async def test_it_ends_with_a_server_that_is_killed(tmp_path: Path, settings: Se
 
 
 @pytest.mark.req("REM-07")
-async def test_what_is_left_of_one_that_dies_ends_and_the_next_request_starts_another(place: Place) -> None:
+@pytest.mark.parametrize("victim", ["vLLM", "its launcher"])
+async def test_what_is_left_of_one_that_dies_ends_and_the_next_request_starts_another(place: Place, victim: str) -> None:
     await place.generate()
     before = place.record["pids"]
-    os.kill(before[0], 9)
+    os.kill(before[0] if victim == "vLLM" else place.server.loaded.pid, 9)
     await until(lambda: not any(map(_runs, before)))
     status, found = await place.generate()
     assert (status, found["response"]) == (200, "Hello")

@@ -1,6 +1,7 @@
 """The vocabulary of a model whose weights are elsewhere: texts become ids in a worker, ids become bytes here (REM-02)."""
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 from serow.engines.remote.tokenizer import encode, token_bytes
@@ -9,6 +10,8 @@ from serow.workers.pool import Limits, Pool
 
 _ENCODE = Limits(cpu=10.0, memory=512 << 20)
 _READ = Limits(cpu=20.0, memory=512 << 20)
+
+CLIENT = ContextVar("CLIENT", default="")  # whose request this task answers: workers give each its turn
 
 
 class Vocabulary:
@@ -26,7 +29,7 @@ class Vocabulary:
     async def encode(self, text: str, *, add_special: bool) -> list[int]:
         """Token ids of a text. Raises RequestError for one that takes too long."""
         try:
-            return await self._pool.run(encode, self._path, text, add_special, limits=_ENCODE)
+            return await self._pool.run(encode, self._path, text, add_special, client=CLIENT.get(), limits=_ENCODE)
         except LimitExceeded as error:
             raise RequestError(f"the prompt can't be tokenized: it {error.reason}") from None
 
