@@ -101,6 +101,14 @@ async def test_of_a_prompt_that_is_far_too_long_only_the_ends_are_tokenized() ->
     assert record["warnings"] == ["the prompt was cut by about 99798 of 100000 tokens to fit a context of 256"]
 
 
+async def test_a_text_beside_pictures_that_is_too_long_reaches_no_engine(png: str) -> None:
+    engine = FakeEngine(["x"], num_ctx=256)
+    async with flow(engine, "completion", "vision") as asked:
+        with pytest.raises(RequestError, match="the prompt has at least 307 tokens, the context holds 256"):
+            await asked.generate("a" * 300, raw=True, images=[png])
+    assert not engine.prompts
+
+
 async def test_without_shift_an_answer_ends_where_the_context_does() -> None:
     engine = FakeEngine(["x"] * 300, num_ctx=256)
     async with flow(engine) as asked:

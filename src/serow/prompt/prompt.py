@@ -89,6 +89,8 @@ async def _single(wanted: Wanted, num_ctx: int, runner: TextRunner) -> Prompt:
     tokens = tokens or list(wanted.model.beginning)
     begun = wanted.tags.begun(text, raw=isinstance(ask.prompt, Raw)) if wanted.tags else None
     if wanted.images:
+        if len(tokens) >= num_ctx:  # an engine would find that out, too, but long after
+            raise PromptTooLong(len(tokens), num_ctx, is_least=True)
         before = (await _before(ask, runner)).replace(runner.media_marker, "")
         placed, images = with_media(text, wanted.images, runner.media_marker)
         engine = await _without_beginning(before + placed, runner)
