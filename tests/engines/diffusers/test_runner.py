@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -298,8 +299,13 @@ async def test_a_broken_autoencoder_gives_an_error_and_no_black_picture(tmp_path
             b'{"_class_name": "DDIMPipeline", "unet": ["diffusers", "UNet2DModel"]}',
             "the files of the part unet (UNet2DModel)",
         ),
+        (
+            "unet/config.json",
+            json.dumps({**json.loads((SHAPES / "unet/config.json").read_bytes()), "norm_num_groups": 0}).encode(),
+            "the files of the part unet (UNet2DConditionModel) can't be loaded: ZeroDivisionError",
+        ),
     ],
-    ids=["broken weights", "no configuration", "foreign code", "another kind of pipeline"],
+    ids=["broken weights", "no configuration", "foreign code", "another kind of pipeline", "settings of no network"],
 )
 async def test_a_folder_that_can_not_be_loaded_says_why(tmp_path: Path, name: str, data: bytes | None, message: str) -> None:
     runner = runner_of(damaged(tmp_path, name, data))

@@ -114,7 +114,7 @@ def forms_of(hints: Hints) -> Forms | None:
 
     Blocks: up to 0.2 s.
     """
-    denoiser = "transformer" if "transformer" in hints.index else "unet"
+    denoiser = "unet" if "unet" in hints.index else "transformer"
     parts = {denoiser: hints.denoiser, **({"scheduler": hints.scheduler} if hints.scheduler_kind else {})}
     pipe = stand_in(hints.family, hints.index, **parts)
     return None if pipe is None else Forms(pipe, _standing_in)

@@ -21,7 +21,8 @@ from serow.errors import LoadError
 from serow.store.pipeline import Index, loras_of, read_index, single_of
 
 LOAD_ERRORS = (  # what loading files that are broken or do not fit together is known to raise
-    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, MemoryError, SafetensorError,
+    OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, MemoryError, ArithmeticError,
+    AssertionError, SafetensorError,
 )  # fmt: skip
 
 
