@@ -76,7 +76,7 @@ def canonical(name: str) -> str:
     """A scheduler's name as the table has it, also for the name of its class; raises RequestError that lists all."""
     found = _BY_PLAIN.get(_plain(name)) if len(name) < 100 else None
     if found is None:
-        raise RequestError(f'option "scheduler": {bounds.quoted(name)} is not known; known are {", ".join(SCHEDULERS)}')
+        raise RequestError(f'option "scheduler": "{bounds.quoted(name)}" is not known; known are {", ".join(SCHEDULERS)}')
     return found
 
 
