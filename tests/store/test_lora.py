@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 
 from serow.errors import ModelFileError
@@ -106,3 +108,10 @@ def test_a_lora_for_a_unet_of_another_text_encoder_is_refused(name: str) -> None
     with pytest.raises(ModelFileError, match="the model is a model whose text has 96 numbers a token"):
         check_fit("a.safetensors", lora, Changed("unet", "UNet2DConditionModel", {}, 96))
     check_fit("a.safetensors", lora, Changed("unet", "UNet2DConditionModel", {}, 2048))
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (0, 0, 0)])
+def test_a_half_of_no_sides_is_left_to_the_loading(shape: tuple[int, ...]) -> None:
+    lora = {"unet.down_blocks.0.attn2.to_k.lora_A.weight": shape}
+    with contextlib.suppress(ModelFileError):
+        check_fit("a.safetensors", lora, Changed("unet", "UNet2DConditionModel", {}, 96))

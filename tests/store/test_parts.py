@@ -109,3 +109,9 @@ def test_rows_of_a_table_that_are_there_to_pad_it_are_no_fault() -> None:
 def test_weights_of_other_settings_are_refused_by_the_part() -> None:
     with pytest.raises(ModelFileError, match=r"^the part text_encoder \(CLIPTextModel\) does not fit its config.json"):
         checked(rows={"embeddings.token_embedding.weight": (752, 768)})
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"_class_name": "DDIM'], ids=["empty", "list", "cut"])
+def test_settings_of_a_scheduler_that_are_not_whole_are_refused(data: bytes) -> None:
+    with pytest.raises(ModelFileError, match=r"scheduler/scheduler_config.json is broken"):
+        checked({"scheduler/scheduler_config.json": data})

@@ -81,7 +81,8 @@ def _check_family(path: str, kind: str, stems: list[str]) -> None:
 
 def _check_text(path: str, model: Changed, halves: list[tuple[str, str, tuple[int, ...]]]) -> None:
     """Refuse one for a UNet that reads another text encoder."""
-    found = next((shape[1] for stem, half, shape in halves if _FROM_TEXT.search(stem) and half in ("A", "down")), None)
+    first = [shape for stem, half, shape in halves if half in ("A", "down") and len(shape) > 1 and _FROM_TEXT.search(stem)]
+    found = first[0][1] if first else None
     if model.denoiser != "unet" or None in (found, model.text_width) or found == model.text_width:
         return
     made_for, has = (

@@ -43,12 +43,21 @@ def check(
         ending = next((each for each in _SETTINGS if kind.endswith(each)), None)
         if ending is None:
             _check_network(part, kind, files, read, shapes, has_weights=part not in other)
-        elif _SETTINGS[ending] and not any(f"{part}/{name}" in files for name in _SETTINGS[ending]):
-            raise ModelFileError(f"the part {part} ({kind}) has no {_SETTINGS[ending][0]}")
-        elif ending.startswith("Tokenizer"):
+        elif not ending.startswith("Tokenizer"):
+            _check_settings(part, kind, files, _SETTINGS[ending], read)
+        else:
             encoder = part.replace("tokenizer", "text_encoder")
             rows = _rows(encoder, paths, shapes) if encoder in parts and encoder not in other else 0
             vocabulary.check(part, files, read, rows)
+
+
+def _check_settings(part: str, kind: str, files: Collection[str], names: Collection[str], read: Read) -> None:
+    """A part without weights has one of these files, and each that it has is whole."""
+    found = [path for name in names if (path := f"{part}/{name}") in files]
+    if not found:
+        raise ModelFileError(f"the part {part} ({kind}) has no {next(iter(names))}")
+    for path in found:
+        decode(read(path), dict[str, Any], path)
 
 
 def _check_network(part: str, kind: str, files: Collection[str], read: Read, shapes: Shapes, *, has_weights: bool) -> None:
