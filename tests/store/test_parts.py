@@ -115,3 +115,9 @@ def test_weights_of_other_settings_are_refused_by_the_part() -> None:
 def test_settings_of_a_scheduler_that_are_not_whole_are_refused(data: bytes) -> None:
     with pytest.raises(ModelFileError, match=r"scheduler/scheduler_config.json is broken"):
         checked({"scheduler/scheduler_config.json": data})
+
+
+def test_a_text_encoder_of_another_width_than_the_unet_reads_is_refused() -> None:
+    config = {**json.loads(FILES["text_encoder/config.json"].read_bytes()), "hidden_size": 16}
+    with pytest.raises(ModelFileError, match="the unet reads 96 numbers for a token of text, the text encoder writes 16"):
+        checked({"text_encoder/config.json": config}, rows={})

@@ -49,6 +49,25 @@ def check(
             encoder = part.replace("tokenizer", "text_encoder")
             rows = _rows(encoder, paths, shapes) if encoder in parts and encoder not in other else 0
             vocabulary.check(part, files, read, rows)
+    _check_text(parts, read)
+
+
+def _check_text(parts: Mapping[str, tuple[str, str]], read: Read) -> None:
+    """A UNet takes as many numbers for a token of text as CLIP's encoders have together."""
+    encoders = [part for part in ("text_encoder", "text_encoder_2") if part in parts]
+    are_clip = all(parts[part][1].startswith("CLIPTextModel") for part in encoders)
+    if not encoders or not are_clip or parts.get("unet", ("", ""))[1] != "UNet2DConditionModel":
+        return
+    unet, *texts = (decode(read(f"{part}/config.json"), dict[str, Any], part) for part in ("unet", *encoders))
+    wanted, found = (
+        unet.get("cross_attention_dim"),
+        [size for text in texts if isinstance(size := text.get("hidden_size"), int)],
+    )
+    if unet.get("encoder_hid_dim") or not isinstance(wanted, int) or len(found) < len(texts):
+        return
+    if sum(found) != wanted:
+        what = f"the unet reads {wanted} numbers for a token of text, the text encoder writes {sum(found)}"
+        raise ModelFileError(f"the parts {' and '.join(('unet', *encoders))} do not fit each other: {what}")
 
 
 def _check_settings(part: str, kind: str, files: Collection[str], names: Collection[str], read: Read) -> None:
