@@ -121,3 +121,9 @@ def test_a_text_encoder_of_another_width_than_the_unet_reads_is_refused() -> Non
     config = {**json.loads(FILES["text_encoder/config.json"].read_bytes()), "hidden_size": 16}
     with pytest.raises(ModelFileError, match="the unet reads 96 numbers for a token of text, the text encoder writes 16"):
         checked({"text_encoder/config.json": config}, rows={})
+
+
+def test_a_number_of_heads_that_no_model_has_is_refused() -> None:
+    config = {**json.loads(FILES["unet/config.json"].read_bytes()), "num_attention_heads": 10**9}
+    with pytest.raises(ModelFileError, match="num_attention_heads is 1000000000, which no model has"):
+        checked({"unet/config.json": config})

@@ -30,7 +30,7 @@ _MOST_BLOCKS = 100
 _COUNTS = re.compile(r"layers|depth|num_blocks|num_hidden|n_refiner", re.IGNORECASE)
 _LARGEST_SIDE = 1 << 20  # numbers in a row
 _SIDES = re.compile(
-    r"(?:hidden|intermediate|embed|inner)_?(?:size|dim)|channels|cross_attention_dim|d_model|d_ff", re.IGNORECASE
+    r"(?:hidden|intermediate|embed|inner|head)_?(?:size|dim)|channels|cross_attention_dim|d_model|d_ff|heads", re.IGNORECASE
 )
 
 
