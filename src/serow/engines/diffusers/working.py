@@ -17,9 +17,7 @@ _PIXEL = 4.0, 1.5  # for a pixel, of the channels of the last block but one, and
 _TILE = 512  # pixels on a side of what is decoded at once in tiles, where the autoencoder does not say it
 _PICTURE = 16.0  # numbers for a pixel of a finished picture: as they come, stitched, and as bytes
 _SURE = 0.9  # of an estimate: what is refused does not fit for certain, and what is offered does
-_ANY = (
-    48 << 20
-)  # bytes that a drawing of any size takes: libraries' own plans and buffers; and the largest weight, laid out anew
+_ANY = 48 << 20  # bytes that a drawing of any size takes, beside the largest weight: libraries' own plans and buffers
 
 
 @dataclass(frozen=True)
