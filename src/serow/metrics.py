@@ -13,7 +13,8 @@ from prometheus_client.registry import Collector
 
 from serow import __version__
 from serow.inference.timeline import BOUNDS, Timeline
-from serow.scheduler.scheduler import LoadedModel, Scheduler
+from serow.scheduler.loaded import LoadedModel
+from serow.scheduler.scheduler import Scheduler
 
 _REQUEST_BOUNDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)  # seconds
 _WAIT_BOUNDS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)

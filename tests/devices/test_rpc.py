@@ -13,8 +13,9 @@ from serow.engines.kinds import Feature, FlagSet
 from serow.engines.llamacpp.runner import LlamaRunner
 from serow.engines.selection import Choice, Selection
 from serow.options import LoadOptions
+from serow.scheduler.loaded import LoadedModel
 from serow.scheduler.resident import Demand
-from serow.scheduler.scheduler import Lease, LoadedModel, Scheduler
+from serow.scheduler.scheduler import Lease, Scheduler
 from serow.settings import Settings
 from serow.store.model import Model
 from serow.store.name import Name

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from serow.engines.base import LoadRequest
 from serow.errors import NotEnoughMemory, RequestError
 from serow.options import LoadOptions
-from serow.scheduler.scheduler import LoadedModel, Scheduler
+from serow.scheduler.loaded import LoadedModel
+from serow.scheduler.scheduler import Scheduler
 from serow.store.layers import Layers
 from serow.store.model import Model
 from tests.scheduler.machine import GIB, MIB, Cards, Machine, Request, model

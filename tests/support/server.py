@@ -21,8 +21,9 @@ import psutil
 import uvicorn
 from starlette.applications import Starlette
 
+from serow.scheduler.loaded import LoadedModel
 from serow.scheduler.resident import Resident, State
-from serow.scheduler.scheduler import LoadedModel, RunnerFactory, Scheduler
+from serow.scheduler.scheduler import RunnerFactory, Scheduler
 from serow.server.app import create_app
 from serow.settings import Settings
 

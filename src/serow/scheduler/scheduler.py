@@ -12,14 +12,12 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Self
 
 from serow.devices.device import Device
 from serow.devices.inventory import Inventory
-from serow.devices.use import Use as DeviceUse
 from serow.engines.base import LoadRequest, Runner
 from serow.engines.selection import Choice, Selection
 from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, OutOfMemory, RequestError, SerowError, Unavailable
@@ -27,6 +25,7 @@ from serow.scheduler.backoff import Backoff
 from serow.scheduler.counts import Counts
 from serow.scheduler.devices import Devices
 from serow.scheduler.hardware import Hardware
+from serow.scheduler.loaded import LoadedModel, is_told
 from serow.scheduler.notices import Notices
 from serow.scheduler.plan import Decision, Load, Machine, Measure, Refuse, Use, Wait, plan
 from serow.scheduler.queue import Waiter, WaitQueue
@@ -37,7 +36,6 @@ from serow.store.model import Model
 
 RunnerFactory = Callable[[LoadRequest], Runner]  # creates, does not load
 
-_FOR_EVER = (2**63 - 1) / 1e9  # seconds: Go's longest duration, 292 years
 _SHUTTING_DOWN = "the server is shutting down"
 _QUEUE_FULL = "server busy, please try again: the queue is full"
 
@@ -53,30 +51,6 @@ class Lease:
     num_parallel: int
     load_duration: int  # ns between the place and the loaded model
     notices: Notices = field(default_factory=Notices)  # what is to be said of where it runs
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model in memory, as /api/ps tells it. Sizes in bytes."""
-
-    request: LoadRequest
-    size: int
-    size_vram: int
-    expires_at: datetime
-    num_running: int
-    num_waiting: int
-    runner: Runner
-    uses: tuple[DeviceUse, ...] = ()
-
-    @property
-    def model(self) -> Model:
-        """Whose name it was loaded by."""
-        return self.request.model
-
-    @property
-    def pid(self) -> int:
-        """Process id of its engine, 0 where that is not ours."""
-        return self.runner.pid
 
 
 class Scheduler:
@@ -195,27 +169,9 @@ class Scheduler:
 
     def loaded(self) -> list[LoadedModel]:
         """What is in memory, the longest to stay first."""
-        ready = [
-            resident
-            for resident in self._residents
-            if resident.state is State.READY and not resident.is_dead and (resident.num_running or not resident.is_remote)
-        ]
-        return sorted(map(self._describe, ready), key=lambda loaded: loaded.expires_at, reverse=True)
-
-    def _describe(self, resident: Resident) -> LoadedModel:
-        assert resident.runner is not None
-        left = resident.keep_alive if resident.num_running else resident.expires_at - _now()
-        size, size_vram = resident.sizes(resident.runner)
-        return LoadedModel(
-            request=resident.request,
-            size=size,
-            size_vram=size_vram,
-            expires_at=datetime.now(UTC) + timedelta(seconds=min(left, _FOR_EVER)),
-            num_running=resident.num_running,
-            num_waiting=self._queue.count(resident.key),
-            runner=resident.runner,
-            uses=resident.uses,
-        )
+        now = _now()
+        told = [LoadedModel.of(each, now, self._queue.count(each.key)) for each in self._residents if is_told(each)]
+        return sorted(told, key=lambda loaded: loaded.expires_at, reverse=True)
 
     def _of(self, model: Model) -> list[Resident]:
         """The model in memory, to complete texts or to embed them."""

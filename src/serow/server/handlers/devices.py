@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serow.devices.device import Device
-from serow.scheduler.scheduler import LoadedModel
+from serow.scheduler.loaded import LoadedModel
 from serow.server.context import context
 from serow.server.responses import json_response
 from serow.wire.devices import DeviceModel, DeviceRow, Devices
