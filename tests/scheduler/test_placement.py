@@ -5,7 +5,7 @@ from time import thread_time
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serow.devices.device import Kind
@@ -154,6 +154,7 @@ def test_no_device_is_ever_over_committed(need: Need, rooms: list[Room], others:
 
 @pytest.mark.req("DEV-03")
 @settings(deadline=None)
+@example(Need(weights=(1, 1), cache=(0, 0), compute=0), [room("a", 0), room("b", 2)], [{"a": 1}], Wish(spread=True))
 @given(NEEDS, ROOMS, OTHERS, WISHES)
 def test_as_few_leave_as_can_be(need: Need, rooms: list[Room], others: list[dict[str, int]], wish: Wish) -> None:
     residents = [idle(f"m{number}", **held) for number, held in enumerate(others)]

@@ -44,7 +44,8 @@ def place(need: Need, rooms: Sequence[Room], residents: Sequence[Resident], wish
     `main_gpu` there is only that device.
 
     1. All on one device: the one with the least room that suffices. `spread` skips this.
-    2. All on the fewest devices of one backend, split by their free memory; with `spread` on as many as there are.
+    2. All on the fewest devices of one backend, split by their free memory; with `spread` on as many as there are
+       with room: nobody leaves for a wider split.
     3. Idle models leave if that makes 1 or 2 true: on the device where the fewest have to, the least recently used first,
        and none that could have stayed.
     4. As many layers as fit, the rest on the CPU.
@@ -55,6 +56,8 @@ def place(need: Need, rooms: Sequence[Room], residents: Sequence[Resident], wish
         return Placement()  # 5
     if uses := _whole(need, rooms, number, spread=wish.spread):
         return Placement(uses)  # 1, 2
+    if wish.spread and (fewer := Placement(as_many(need, rooms, number))).layers == number:
+        return fewer  # 2
     if found := _after_others(need, rooms, residents, number, wish):
         return found  # 3
     return Placement(as_many(need, rooms, number))  # 4, 5
