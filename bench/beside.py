@@ -4,7 +4,8 @@
     python -m bench.beside --model smollm2:135m --models ~/.ollama/models --kind schemas
 
 Two clients, told apart by their addresses (127.0.0.1 and .2, so this runs on Linux). One streams; the other sends requests of
-one kind, several at once, or nothing: in turn, each for some seconds. Medians of tokens a second, and what is left of them.
+one kind, several at once, or nothing: in turn, each for some seconds. They ask for one token each, so that it is not the share of
+the engine that is measured, which any client has. Medians of tokens a second, and what is left of them.
 """
 
 import argparse
@@ -115,7 +116,8 @@ async def measured(server: Server, model: str, kind: str, numbers: Iterator[int]
 
     def requests() -> Iterator[bytes]:
         for number in numbers:
-            wanted = {"model": model, "prompt": "x", "stream": False, **KINDS[kind](number)}
+            one = {"model": model, "prompt": "x", "stream": False, "options": {"num_predict": 1}}
+            wanted = {**one, **KINDS[kind](number)}
             yield post("POST", "/api/generate", json.dumps(wanted).encode()).bytes_
 
     ready = iter(list(itertools.islice(requests(), 200)) if kind else [])  # not made while it is measured
