@@ -4,8 +4,8 @@
     python -m bench.beside --model smollm2:135m --models ~/.ollama/models --kind schemas
 
 Two clients, told apart by their addresses (127.0.0.1 and .2, so this runs on Linux). One streams; the other sends requests of
-one kind, several at once, or nothing: in turn, each for some seconds. They ask for one token each, so that it is not the share of
-the engine that is measured, which any client has. Medians of tokens a second, and what is left of them.
+one kind, several at once, or nothing: in turn, each for some seconds. They ask for one token each: the share of the
+engine, which any client has, is not what is measured. Medians of tokens a second, and what is left of them.
 """
 
 import argparse
