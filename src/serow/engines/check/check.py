@@ -27,7 +27,7 @@ Tell = Callable[[FlagSet | None, int, int], None]
 
 _ROUNDS = 3  # of races
 NUM_STEPS = len(TRIALS) + _ROUNDS  # of a set of flags
-LONGEST = 600.0  # seconds for a model, where nobody says otherwise; a quiet machine takes two to four minutes
+LONGEST = 600.0  # seconds for a model, where nobody says otherwise; a quiet machine takes four or five minutes
 _HANGS = 60.0  # seconds without progress, after which an engine is given up
 _LONGEST_TRIAL = 10  # times as long may a whole trial take
 _SMALLEST_CONTEXT = 512  # tokens; one prompt fills it, so it is kept small
