@@ -203,7 +203,7 @@ class Pool:
     async def _call(self, call: Call, limits: Limits, client: str) -> tuple[Kind, bytes]:
         """The reply of a process that has imported what it needs by then, so that only the work itself has limits."""
         kind = client, call.name
-        credit = min(self._shares.credit(kind), limits.cpu / 2)  # what takes longer is seldom what people need
+        credit = self._shares.credit(kind)
         worker = self._free_worker(is_slow=credit <= 0)
         self._busy.add(worker)
         try:
