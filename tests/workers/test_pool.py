@@ -180,7 +180,7 @@ async def test_a_client_that_had_much_done_lately_gets_what_others_leave(pool: P
     first = await pool.run(jobs.nap, 0.0, client="much", limits=LIMITS)
     pool._shares.charge(("much", "nap"), share.CREDIT + 60)
     behind = await pool.run(jobs.nap, 0.3, client="much", limits=LIMITS)
-    assert first != behind and psutil.Process(behind).nice() == 19
+    assert first != behind and psutil.Process(behind).nice() == 15
     assert await pool.run(jobs.nap, 0.0, client="much", limits=LIMITS) == behind
     assert await pool.run(jobs.nap, 0.0, client="little", limits=LIMITS) == first
     assert await pool.run(jobs.process_id, client="much", limits=LIMITS) == first
@@ -201,7 +201,7 @@ async def test_what_works_for_long_goes_behind_all_others_and_a_warm_one_follows
     monkeypatch.setattr(share, "CREDIT", 0.05)
     first = await pool.run(jobs.process_id, limits=LIMITS)
     assert await pool.run(jobs.work, 0.2, limits=LIMITS) == first
-    assert psutil.Process(first).nice() == 19
+    assert psutil.Process(first).nice() == 15
     await until(lambda: len(workers_of()) == 2 and pool._replacing is None)
     second = await pool.run(jobs.process_id, client="another", limits=LIMITS)
     assert second != first and psutil.Process(second).nice() == 0
@@ -214,7 +214,7 @@ async def test_a_session_of_its_own_gives_a_slow_process_no_share_of_its_own(
     monkeypatch.setattr(share, "CREDIT", 0.0)
     slow = await pool.run(jobs.nap, 0.3, limits=LIMITS)
     said = await asyncio.to_thread(Path(f"/proc/{slow}/autogroup").read_text)
-    assert said.split()[-2:] == ["nice", "19"]
+    assert said.split()[-2:] == ["nice", "15"]
 
 
 async def test_the_time_in_which_a_process_starts_is_not_the_call_s(pool: Pool) -> None:

@@ -10,7 +10,7 @@ from serow.system.limits import clean_environment, lower_priority, measure
 from serow.workers.frames import HEAD, LENGTH, Call, Kind
 
 _MODULE = "serow.workers.child"
-_NICE = 19  # three of them on two cores take a twentieth from who has these cores for himself, at 15 a tenth
+_NICE = 15  # four of them on two cores take less than a tenth from who has these cores for himself
 _MOST_REPLIED = 1 << 30  # bytes
 _TOO_SLOW = -signal.SIGPROF if sys.platform != "win32" else None
 
