@@ -76,7 +76,7 @@ class _Failure(Struct):
 
 
 class CompletionsRunner(ABC):
-    """A model in an engine that speaks OpenAI's HTTP. `load_vocabulary` and `look` come before all else."""
+    """A model in an engine that speaks OpenAI's HTTP. `_load_vocabulary` and `_look` come before all else."""
 
     media_marker = ""
     num_draft = 0
@@ -209,9 +209,7 @@ class CompletionsRunner(ABC):
 
     async def health(self) -> dict[str, Any]:
         """What the engine tells of itself now: `healthy`, and its version and requests where it tells them."""
-        names = ("/health", "/version", "/metrics")
-        answers = await asyncio.gather(*(self._told(path) for path in names))
-        health, version, metrics = answers
+        health, version, metrics = await asyncio.gather(*map(self._told, ("/health", "/version", "/metrics")))
         address = {"address": self._address} if self._address else {}
         return {**address, "healthy": health is not None, **told(version or b"", metrics or b"")}
 
