@@ -50,7 +50,7 @@ def test_no_patience_is_endless_patience_as_the_peer_has_it(name: str, text: str
     [
         ("SEROW_KEEPALIVE", "SEROW_KEEPALIVE is no setting of this server; is SEROW_KEEP_ALIVE meant?"),
         ("SEROW_NONSENSE", "SEROW_NONSENSE is no setting of this server"),
-        ("OLLAMA_FLASH_ATTENTION", "OLLAMA_FLASH_ATTENTION is not used here"),
+        ("OLLAMA_NEW_ENGINE", "OLLAMA_NEW_ENGINE is not used here"),
         ("OLLAMA_KEEPALIVE", "OLLAMA_KEEPALIVE is not used here; is SEROW_KEEP_ALIVE meant?"),
     ],
 )
@@ -103,3 +103,25 @@ def test_keys_are_not_shown_with_the_settings() -> None:
 
 def test_every_row_of_the_table_lands_in_a_field() -> None:
     assert {variable.field for variable in VARIABLES} <= set(Settings.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(("text", "cache_type"), [("q8_0", "q8_0"), ("Q4_0", "q4_0"), ("f16", "f16"), ("", "")])
+def test_the_cache_type_is_one_of_the_peers(text: str, cache_type: str) -> None:
+    assert load({"OLLAMA_KV_CACHE_TYPE": text}).kv_cache_type == cache_type
+
+
+@pytest.mark.parametrize("text", ["q8", "8", "f32", "q8_0,q4_0", "none"])
+def test_another_cache_type_is_refused_with_those_that_there_are(text: str) -> None:
+    with pytest.raises(SettingError, match=r"SEROW_KV_CACHE_TYPE='.*' does not fit: one of f16, q8_0, q4_0"):
+        load({"SEROW_KV_CACHE_TYPE": text})
+
+
+@pytest.mark.parametrize(("text", "is_on"), [("1", True), ("0", False), ("", None)])
+def test_flash_attention_is_on_off_or_the_engines_to_decide(text: str, is_on: bool | None) -> None:
+    assert load({"OLLAMA_FLASH_ATTENTION": text}).flash_attention is is_on
+
+
+def test_a_packed_cache_without_flash_attention_is_refused_by_both_names() -> None:
+    with pytest.raises(SettingError, match=r"SEROW_KV_CACHE_TYPE=q8_0 takes flash attention, and OLLAMA_FLASH_ATTENTION"):
+        load({"SEROW_KV_CACHE_TYPE": "q8_0", "OLLAMA_FLASH_ATTENTION": "0"})
+    assert load({"SEROW_KV_CACHE_TYPE": "f16", "OLLAMA_FLASH_ATTENTION": "0"}).flash_attention is False

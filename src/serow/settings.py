@@ -11,21 +11,22 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import platformdirs
 
 from serow.duration import parse_keep_alive
 from serow.errors import RequestError
 
+CacheType = Literal["f16", "q8_0", "q4_0"]  # of keys and values
+
 DEFAULT_PORT = 11434
 _LONGEST_TIMEOUT = 86400.0  # seconds
 _OTHERS = ("SEROW_API_KEY", "OLLAMA_API_KEY", "SEROW_NOHISTORY", "SEROW_FUZZ_EXAMPLES")  # of the command line and of tests
 _TESTS = "SEROW_TEST_"
 _PEERS = (  # what Ollama reads and we do not: what it is for is chosen here by measuring, or does not exist
-    "AUTH", "DEBUG", "DEBUG_LOG_REQUESTS", "EDITOR", "FLASH_ATTENTION", "INTEL_GPU", "KV_CACHE_TYPE",
-    "LIBRARY_PATH", "LLM_LIBRARY", "MAX_VRAM", "MULTIUSER_CACHE", "NEW_ENGINE", "NO_CLOUD", "RUNNERS_DIR",
-    "TMPDIR", "VULKAN",
+    "AUTH", "DEBUG", "DEBUG_LOG_REQUESTS", "EDITOR", "INTEL_GPU", "LIBRARY_PATH", "LLM_LIBRARY", "MAX_VRAM",
+    "MULTIUSER_CACHE", "NEW_ENGINE", "NO_CLOUD", "RUNNERS_DIR", "TMPDIR", "VULKAN",
 )  # fmt: skip
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -63,6 +64,8 @@ class Settings:
     engine_build: str = ""
     engine_check: bool = True
     drafts: bool = True
+    kv_cache_type: CacheType | Literal[""] = ""
+    flash_attention: bool | None = None
     spread: bool = False
     gpu_overhead: int = 0  # bytes that stay free on each GPU
     slots: Path | None = None  # None: in the user's cache
@@ -216,6 +219,12 @@ def expanded(text: str) -> Path:
         raise ValueError(f"there is no home of {text.partition('/')[0]}") from None
 
 
+def _cache_type(text: str) -> str:
+    if text.lower() not in get_args(CacheType):
+        raise ValueError(f"one of {', '.join(get_args(CacheType))}")
+    return text.lower()
+
+
 def _path(text: str) -> Path:
     return expanded(text)
 
@@ -268,6 +277,8 @@ VARIABLES = (
     Variable("ENGINE_CHECK", "engine_check", _flag, "0 lets the server check no engine by itself while nobody asks"),
     Variable("LLAMA_SERVER", "llama_server", _path, "a llama-server executable for every model; ENGINE says of what kind"),
     Variable("DRAFTS", "drafts", _flag, "0 lets no engine guess ahead, though a check saw it pay"),
+    Variable("KV_CACHE_TYPE", "kv_cache_type", _cache_type, "of keys and values: f16, q8_0 (half of it), q4_0; as checked"),
+    Variable("FLASH_ATTENTION", "flash_attention", _flag, "1 or 0 for every model; as the engine decides, or a check saw it"),
     Variable("SPREAD", "spread", _flag, "1 splits each model over all GPUs, though one would do"),
     Variable("GPU_OVERHEAD", "gpu_overhead", _size, "memory that stays free on each GPU, as 500MiB"),
     Variable("SLOTS", "slots", _path, "directory for prompts while their model is out of memory; slots in the user's cache"),
@@ -327,7 +338,13 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         else:
             values[variable.field] = value
     assert values.keys() <= {field.name for field in fields(Settings)}
-    return Settings(**values)
+    settings = Settings(**values)
+    if settings.flash_attention is False and settings.kv_cache_type not in ("", "f16"):
+        name, other = given("KV_CACHE_TYPE", environ)[0], given("FLASH_ATTENTION", environ)[0]
+        raise SettingError(
+            f"{name}={settings.kv_cache_type} takes flash attention, and {other} switches it off", hint=f"unset {other}"
+        )
+    return settings
 
 
 def given(name: str, environ: Mapping[str, str] = os.environ) -> tuple[str, str]:

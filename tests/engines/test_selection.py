@@ -231,6 +231,35 @@ def test_an_engine_that_guesses_is_chosen_unless_the_user_says_no(
     assert place.chosen(engine=engine, drafts=False) == Choice(ik, FLASH)
 
 
+PACKED = FlagSet(True, cache_type="q8_0")
+
+
+def test_a_cache_that_is_set_is_the_wheels_too(place: Place) -> None:
+    assert place.chosen(kv_cache_type="q8_0") == Choice(flags=PACKED)
+    assert place.chosen(flash_attention=False) == Choice(flags=FlagSet(False))
+    assert place.chosen(frozenset({Feature.EMBEDDINGS}), kv_cache_type="q8_0") == WHEEL_CHOICE  # which keeps nothing
+
+
+def test_only_what_was_checked_beside_a_wheel_with_the_cache_that_is_set_is_chosen(place: Place, ik: Engine) -> None:
+    place.checks.put([result(FLASH), result(PACKED, speedup=3.0)])
+    assert place.chosen(kv_cache_type="q8_0") == Choice(flags=PACKED)
+    place.checks.put([result(PACKED, wheel_flags=PACKED)])
+    assert place.chosen(kv_cache_type="q8_0") == Choice(ik, PACKED)
+    assert place.chosen().flags == PACKED  # chosen by itself, as before
+
+
+def test_an_engine_that_died_with_a_cache_that_is_set_is_struck_off_for_that(place: Place, ik: Engine) -> None:
+    place.checks.put([result(FLASH), result(PACKED, wheel_flags=PACKED)])
+    selection = place.selection(kv_cache_type="q8_0")
+    assert selection.strike(Choice(ik, PACKED), A, "it ended with signal 9")
+    assert place.chosen(kv_cache_type="q8_0") == Choice(flags=PACKED)
+    assert place.chosen() == Choice(ik, FLASH)
+
+
+def test_a_forced_engine_has_the_cache_that_is_set(place: Place, ik: Engine) -> None:
+    assert place.chosen(engine="ik", num_parallel=4, kv_cache_type="q4_0") == Choice(ik, FlagSet(True, cache_type="q4_0"))
+
+
 def test_the_wheel_and_an_engine_that_is_forced_are_never_struck_off(place: Place, ik: Engine) -> None:
     assert not place.selection().strike(WHEEL_CHOICE, A, "it ended with signal 9")
     assert not place.selection(engine="ik").strike(Choice(ik, FLASH), A, "it ended with signal 9")
@@ -241,6 +270,13 @@ def test_a_forced_engine_needs_no_check_and_gets_flags_that_it_bears(place: Plac
     assert place.chosen(engine="ik") == Choice(ik, ONE_SLOT)
     assert place.chosen(engine="ik", num_parallel=4) == Choice(ik, FlagSet(False))
     assert place.chosen(engine="wheel") == WHEEL_CHOICE
+
+
+def test_a_llama_server_of_ones_own_decides_about_flash_attention_by_itself(place: Place, tmp_path: Path) -> None:
+    executable = tmp_path / "llama-server"
+    executable.touch(0o700)
+    assert place.chosen(llama_server=executable).flags == FlagSet()
+    assert place.chosen(llama_server=executable, flash_attention=False).flags == FlagSet(False)
 
 
 def test_a_forced_engine_gets_the_flags_of_its_fastest_check(place: Place, ik: Engine) -> None:

@@ -14,7 +14,7 @@ from serow.scheduler.fitting import Room
 from serow.scheduler.need import cache_bytes, estimate
 from serow.scheduler.plan import Load, Machine, memory_needed, plan
 from serow.scheduler.resident import Demand
-from serow.settings import Settings
+from serow.settings import CacheType, Settings
 from serow.store.guesser import Guesser
 from serow.store.layers import Layers
 from serow.store.model import Model
@@ -52,11 +52,14 @@ def test_main_memory_is_planned_for_a_guesser_only_where_it_guesses(flags: FlagS
 
 
 @pytest.mark.req("DEV-02", "DEV-09")
-def test_keys_and_values_of_eight_bits_take_little_more_than_half() -> None:
-    packed = FlagSet(True, cache_type="q8_0")
-    assert cache_bytes(guessed_for(), packed) == (16 << 10) * 17 // 32
-    whole, half = (estimate(guessed_for(), OPTIONS, 4, 0, flags) for flags in (FlagSet(True), packed))
-    assert sum(half.cache) * 32 == sum(whole.cache) * 17
+@pytest.mark.parametrize(("cache_type", "part"), [("q8_0", 17), ("q4_0", 9)])
+def test_keys_and_values_of_eight_or_four_bits_take_little_more_than_a_half_or_a_quarter(
+    cache_type: CacheType, part: int
+) -> None:
+    packed = FlagSet(True, cache_type=cache_type)
+    assert cache_bytes(guessed_for(), packed) == (16 << 10) * part // 32
+    whole, less = (estimate(guessed_for(), OPTIONS, 4, 0, flags) for flags in (FlagSet(True), packed))
+    assert sum(less.cache) * 32 == sum(whole.cache) * part
 
 
 def _same(rooms: list[Room], model: Model, choice: Choice) -> list[Room]:

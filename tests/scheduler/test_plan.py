@@ -261,3 +261,9 @@ def test_options_for_devices_are_told_to_be_ignored_where_the_engine_has_none() 
     )
     for unasked in (UNSET, LoadOptions(num_gpu=0, main_gpu=0)):
         assert isinstance(plain := decide(options=unasked), Load) and not plain.warnings
+
+
+def test_what_is_said_of_a_choice_is_said_with_the_load() -> None:
+    decision = decide(choice=replace(WHEEL_CHOICE, warnings=("its cache is another one",)), options=LoadOptions(num_gpu=1))
+    assert isinstance(decision, Load)
+    assert decision.warnings[0] == "its cache is another one" and len(decision.warnings) == 2

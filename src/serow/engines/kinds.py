@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 from msgspec import Struct
 
@@ -17,6 +16,7 @@ from serow.engines.child import Listen
 from serow.engines.llamacpp.flags import ik_flags, llama_cpp_flags
 from serow.engines.llamacpp.spec import LlamaSpec
 from serow.errors import NotFound
+from serow.settings import CacheType
 
 MAX_SLOTS = 8  # eight batched streams give the best throughput on a CPU
 
@@ -27,9 +27,6 @@ class Feature(StrEnum):
     LLGUIDANCE = "hold the text to this format"
     VISION = "see pictures"
     EMBEDDINGS = "embed texts"
-
-
-CacheType = Literal["f16", "q8_0"]
 
 
 class FlagSet(Struct, frozen=True):
@@ -66,6 +63,7 @@ class Kind:
     lacks: frozenset[Feature] = frozenset()
     flag_sets: tuple[FlagSet, ...] = (DEFAULT_FLAGS,)  # those worth a check, what asks most of the engine first
     draft_flags: tuple[FlagSet, ...] = ()  # and, of a model that names a smaller one to guess for it, these before them
+    unchecked: tuple[FlagSet, ...] = (DEFAULT_FLAGS,)  # that it bears without a check, the best first
     has_unix_sockets: bool = True
     is_endless: bool = True  # whether it takes -1 tokens as without end
     # Tokens of prompts taken in at once on a CPU. An engine hears of a client that left between two batches; larger ones gain
@@ -73,13 +71,20 @@ class Kind:
     cpu_batch: int = 64
     takes_last_slot: bool = True  # for a new prompt, of slots that were never used; else the first
 
-    def next_to_try(self, tried: Mapping[FlagSet, bool], *, has_draft: bool = False) -> FlagSet | None:
+    def next_to_try(
+        self,
+        tried: Mapping[FlagSet, bool],
+        settle: Callable[[FlagSet], FlagSet] = lambda flags: flags,
+        *,
+        has_draft: bool = False,
+    ) -> FlagSet | None:
         """The next flag set that is worth a check, None when enough is known. `tried`: which were, and whether they passed.
 
-        `has_draft`: the model names a smaller one that can guess for it.
+        `settle` makes of each what the settings leave of it. `has_draft`: the model names a smaller one that can guess for it.
         """
         is_enough = any(tried.values())
-        left = (flags for flags in (*(self.draft_flags if has_draft else ()), *self.flag_sets) if flags not in tried)
+        wanted = dict.fromkeys(map(settle, (*(self.draft_flags if has_draft else ()), *self.flag_sets)))
+        left = (flags for flags in wanted if flags not in tried)
         return next((flags for flags in left if not (is_enough and flags.is_last_resort)), None)
 
 
@@ -104,6 +109,7 @@ IK = Kind(
         FlagSet(False),
         FlagSet(True, 1),
     ),
+    unchecked=(FlagSet(True, 1), FlagSet(False)),
     has_unix_sockets=False,
     is_endless=False,
     cpu_batch=128,

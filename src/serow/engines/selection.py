@@ -1,8 +1,9 @@
 """Which engine, with which flags, a model runs on: the fastest that a check has passed, or the one that the user forces."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from serow.engines.attention import settle, unsettled
 from serow.engines.check.checks import Check, Checks
 from serow.engines.home import EngineHome, forced
 from serow.engines.kinds import DEFAULT_FLAGS, REMOTE, VLLM, WHEEL, Engine, Feature, FlagSet
@@ -20,6 +21,7 @@ class Choice:
 
     engine: Engine = WHEEL
     flags: FlagSet = DEFAULT_FLAGS
+    warnings: tuple[str, ...] = ()  # what is to be said of it
 
 
 WHEEL_CHOICE = Choice()
@@ -41,10 +43,16 @@ class Selection:
         """The engine for requests with these needs; raises RequestError when the forced one lacks something."""
         if model.is_remote:
             return Choice(REMOTE)
+        if model.is_image:
+            return WHEEL_CHOICE
+        if Feature.EMBEDDINGS in needs:  # built engines are checked for texts only; of what is embedded nothing is kept
+            return Choice(WHEEL, settle(DEFAULT_FLAGS, replace(self._settings, kv_cache_type=""), model))
+        choice = self._for_texts(model, needs)
+        return replace(choice, warnings=unsettled(choice.flags, self._settings, model))
+
+    def _for_texts(self, model: Model, needs: frozenset[Feature]) -> Choice:
         if model.is_vllm:
             return Choice(self._able(environment.find(self._settings).engine, needs))
-        if model.is_image or Feature.EMBEDDINGS in needs:  # built engines are checked for texts only
-            return WHEEL_CHOICE
         if self._forced:
             return self._force(self._forced, model, needs)
         used = self._home.used
@@ -52,7 +60,10 @@ class Selection:
         passed = [(check, engine) for engine in engines for check in self._passed(engine, model)]
         best, engine = max(passed, key=lambda each: each[0].merit, default=(None, WHEEL))
         is_worth_it = best and (used or best.speedup > 1)  # who has chosen an engine gets it though it is slower
-        return Choice(engine, best.flags) if best and is_worth_it else WHEEL_CHOICE
+        return Choice(engine, best.flags) if best and is_worth_it else Choice(WHEEL, self._settled(DEFAULT_FLAGS, model))
+
+    def _settled(self, flags: FlagSet, model: Model) -> FlagSet:
+        return settle(flags, self._settings, model)
 
     def strike(self, choice: Choice, model: Model, reason: str) -> bool:
         """Use this engine no more for the model, with any flags like these; whether another one will be tried."""
@@ -64,7 +75,8 @@ class Selection:
         self._disproved.update(believed)
         _log.warning("the engine %s is struck off for %s: %s", choice.engine.name, model.name.display_shortest, reason)
         try:
-            self._checks.put([Check.of(choice.engine, choice.flags, model, reason=reason)])
+            wheel_flags = self._settled(DEFAULT_FLAGS, model)
+            self._checks.put([Check.of(choice.engine, choice.flags, model, reason=reason, wheel_flags=wheel_flags)])
         except StoreError as error:
             _log.warning("%s", error)
         return True
@@ -73,7 +85,7 @@ class Selection:
         """What counts of what was checked."""
         return [
             check
-            for check in self._checks.about(engine, model)
+            for check in self._checks.about(engine, model, self._settled(DEFAULT_FLAGS, model))
             if check.passed
             and check.flags.num_parallel >= self._num_parallel
             and (self._drafts or not check.flags.guesses)
@@ -84,7 +96,7 @@ class Selection:
         """The engine that is forced, with the flags of its fastest check; without one, those that it bears best."""
         self._able(engine, needs, "unset SEROW_ENGINE and SEROW_LLAMA_SERVER")
         best = max(self._passed(engine, model), key=lambda check: check.merit, default=None)
-        return Choice(engine, best.flags if best else self._safest(engine))
+        return Choice(engine, best.flags if best else self._settled(self._safest(engine), model))
 
     def _able(self, engine: Engine, needs: frozenset[Feature], hint: str = "") -> Engine:
         """The engine, unless it lacks something; raises RequestError."""
@@ -93,5 +105,5 @@ class Selection:
         return engine
 
     def _safest(self, engine: Engine) -> FlagSet:
-        """The last of its flags, which it bears best, that have the slots which are set."""
-        return max(reversed(engine.kind.flag_sets), key=lambda flags: min(flags.num_parallel, self._num_parallel))
+        """The first of the flags which it bears unchecked that have the slots which are set."""
+        return max(engine.kind.unchecked, key=lambda flags: min(flags.num_parallel, self._num_parallel))

@@ -15,13 +15,15 @@ import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from serow.engines.attention import settle
 from serow.engines.check.check import Tell, check
 from serow.engines.check.checks import Check, Checks, model_key
 from serow.engines.home import EngineHome, disk_errors
-from serow.engines.kinds import IK, WHEEL, Engine, Feature
+from serow.engines.kinds import DEFAULT_FLAGS, IK, WHEEL, Engine, Feature
 from serow.errors import SerowError
 from serow.settings import Settings
 from serow.store.model import Model
@@ -122,8 +124,10 @@ class Upkeep:
         )
 
     def _is_known(self, job: _Job) -> bool:
-        tried = {result.flags: result.passed for result in self._checks.about(job.engine, job.model)}
-        return job.engine.kind.next_to_try(tried, has_draft=job.model.can_be_guessed_for) is None
+        settled = partial(settle, settings=self._settings, model=job.model)
+        checks = self._checks.about(job.engine, job.model, settled(DEFAULT_FLAGS))
+        tried = {result.flags: result.passed for result in checks}
+        return job.engine.kind.next_to_try(tried, settled, has_draft=job.model.can_be_guessed_for) is None
 
     async def _try(self, job: _Job) -> bool:
         """Check until it is done or somebody asks for something; whether it is done."""

@@ -12,6 +12,7 @@ from itertools import accumulate
 
 from serow.devices.device import Kind
 from serow.devices.use import Use
+from serow.engines.attention import packed
 from serow.engines.kinds import DEFAULT_FLAGS, FlagSet
 from serow.engines.llamacpp.spec import DEFAULT_BATCH
 from serow.options import LoadOptions
@@ -164,12 +165,7 @@ def _guessing(model: Model, num_ctx: int, batch: int, flags: FlagSet) -> Need:
 def cache_bytes(model: Model, flags: FlagSet) -> int:
     """Bytes of keys and values for one token of context, those of a smaller model that guesses with them."""
     guessed = model.draft.kv_bytes if model.draft and flags.draft_model else 0
-    return _packed(model.kv_bytes + guessed, flags)
-
-
-def _packed(size: int, flags: FlagSet) -> int:
-    """What keys and values of so many bytes in 16 bits take: 32 numbers of 8 bits have 2 bytes more for their scale."""
-    return size * 17 // 32 if flags.cache_type == "q8_0" else size
+    return packed(model.kv_bytes + guessed, flags)
 
 
 def process_of(model: Model) -> int:
@@ -190,6 +186,6 @@ def _worked_in(layers: Layers, embedding_length: int, num_ctx: int, *, has_flash
 def _cache(layers: Layers, num_ctx: int, batch: int, flags: FlagSet) -> list[int]:
     """Bytes of each block's keys and values for one slot; what looks back over a window keeps that and a batch."""
     return [
-        _packed(size, flags) * (min(num_ctx, -(-(window + batch) // _BLOCK) * _BLOCK) if window else num_ctx)
+        packed(size, flags) * (min(num_ctx, -(-(window + batch) // _BLOCK) * _BLOCK) if window else num_ctx)
         for size, window in zip(layers.cache, layers.windows, strict=True)
     ]

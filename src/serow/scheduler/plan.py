@@ -171,9 +171,10 @@ def _load(wanted: _Wanted, own: list[Resident], residents: Sequence[Resident], m
     found = _make_room(wanted, _main(wanted, need, rooms, placed), [*own, *placed.after], residents, machine.free_memory())
     if not isinstance(found, Load):
         return found
-    if not rooms:
-        return replace(found, warnings=_in_vain(wanted))
-    return _on_devices(found, wanted, need, rooms, placed, lesson)  # 4
+    load = (  # 4
+        _on_devices(found, wanted, need, rooms, placed, lesson) if rooms else replace(found, warnings=_in_vain(wanted))
+    )
+    return replace(load, warnings=(*wanted.choice.warnings, *load.warnings))
 
 
 def _make_room(

@@ -10,6 +10,7 @@ from serow.store.gguf import Tensor
 
 _BLOCK = re.compile(r"(?:\w+\.)?blk\.(\d{1,5})\.")
 _INPUT = ("token_embd", "token_types", "position_embd", "per_layer_token_embd")
+_PACKED = 32  # numbers that share a scale
 _BYTES = {kind.name: (kind.block_size, kind.block_bytes) for kind in TENSOR_TYPES.values()}
 
 
@@ -27,6 +28,12 @@ class Layers:
     windows: tuple[int, ...] = ()
     width: int = 0  # numbers that one token of a prompt takes on its way through a block
     heads: int = 0  # of attention, the most of any block
+    head_sizes: tuple[int, ...] = ()  # numbers of a key, and of a value, of one head
+
+    @property
+    def packs_cache(self) -> bool:
+        """Whether keys and values can be kept in fewer bits: blocks of them, with a scale each, that heads don't share."""
+        return all(size % _PACKED == 0 for size in self.head_sizes)
 
     @property
     def count(self) -> int:
@@ -34,7 +41,14 @@ class Layers:
         return len(self.blocks) + 1 if self.blocks else 0
 
 
-def weigh(tensors: Iterable[Tensor], cache: Sequence[int], windows: Sequence[int], width: int = 0, heads: int = 0) -> Layers:
+def weigh(
+    tensors: Iterable[Tensor],
+    cache: Sequence[int],
+    windows: Sequence[int],
+    width: int = 0,
+    heads: int = 0,
+    head_sizes: Sequence[int] = (),
+) -> Layers:
     """The layers of a model whose blocks have such a cache; tensors of blocks that it does not count belong to the output."""
     blocks, output, embeddings = Counter[int](), 0, 0
     has_output = False
@@ -50,7 +64,7 @@ def weigh(tensors: Iterable[Tensor], cache: Sequence[int], windows: Sequence[int
             output += size
     tied = 0 if has_output else embeddings  # the output multiplies by the input's table: the device gets its own
     each = tuple(blocks[number] for number in range(len(cache)))
-    return Layers(each, output + tied, embeddings, tuple(cache), tuple(windows), width, heads)
+    return Layers(each, output + tied, embeddings, tuple(cache), tuple(windows), width, heads, tuple(head_sizes))
 
 
 def tensor_bytes(tensor: Tensor) -> int:

@@ -85,7 +85,7 @@ def describe(path: Path, others: Sequence[Path] = (), is_part: bool = False) -> 
         embedding_length=facts.length("embedding_length"),
         vocab_size=facts.length("vocab_size") or facts.num_tokens,
         kv_bytes=sum(facts.cache_bytes()),
-        layers=weigh(tensors, facts.cache_bytes(), facts.windows(), facts.width(), facts.heads()),
+        layers=weigh(tensors, facts.cache_bytes(), facts.windows(), facts.width(), facts.heads(), facts.head_sizes()),
         chat_template=facts.text("tokenizer.chat_template"),
         fim_tokens=facts.fim_tokens(path),
         beginning=facts.beginning(),
@@ -196,10 +196,13 @@ class _Facts:
             raise ModelFileError("the file claims more blocks than any model has")
         head_count = self._per_block("attention.head_count", block_count, [0] * block_count)
         head_count_kv = self._per_block("attention.head_count_kv", block_count, head_count)
-        most = max(head_count, default=0)
+        return [heads * sum(self.head_sizes()) * 2 for heads in head_count_kv]
+
+    def head_sizes(self) -> tuple[int, int]:
+        """Numbers of a key and of a value of one head."""
+        most = self.heads()
         width = self.length("embedding_length") // most if most else 0
-        numbers = self.length("attention.key_length", width) + self.length("attention.value_length", width)
-        return [heads * numbers * 2 for heads in head_count_kv]
+        return self.length("attention.key_length", width), self.length("attention.value_length", width)
 
     def heads(self) -> int:
         """How many heads of attention the block with the most of them has."""

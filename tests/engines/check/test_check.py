@@ -108,7 +108,7 @@ def test_a_smaller_model_is_tried_where_its_tokens_are_the_models_own(zoo: Path,
     request = load_request(zoo / "zoo-think.gguf", engine=Engine(kind), num_thread=1)
     drafting = replace(request.model, draft=Guesser(Path("small"), 1, refusal=refusal))
     tried, results = [], list[Check]()
-    for flags in _worth_a_try(replace(request, model=drafting), results):
+    for flags in _worth_a_try(replace(request, model=drafting), results, SETTINGS):
         tried.append(flags)
         results.append(known(flags))
     assert tried == expected
@@ -154,11 +154,18 @@ def test_half_as_many_threads_are_tried_as_long_as_they_are_faster(
     monkeypatch.setattr("serow.engines.check.check.physical_cores", lambda: 8)
     engine = Engine(replace(LLAMA_CPP, flag_sets=(TWO_SLOTS, THREE_SLOTS)))
     results: list[Check] = []
-    flag_sets = _worth_a_try(load_request(zoo / "zoo-think.gguf", engine=engine, num_thread=wished), results)
+    flag_sets = _worth_a_try(load_request(zoo / "zoo-think.gguf", engine=engine, num_thread=wished), results, SETTINGS)
     for flags, speedup in zip(flag_sets, speedups, strict=True):
         results.append(known(flags, speedup=speedup, reason="" if speedup else "texts"))
     assert [each.flags for each in results[:2]] == [TWO_SLOTS, THREE_SLOTS]
     assert [each.flags for each in results[2:]] == [FlagSet(num_parallel=2, num_thread=number) for number in tried]
+
+
+async def test_a_cache_that_is_set_is_tried_beside_a_wheel_that_has_it_too(zoo: Path, tmp_path: Path) -> None:
+    engine = fake(tmp_path, TWO_SLOTS, FlagSet(True, 2), FlagSet(False, 2))
+    (result,) = await results_of(engine, think(zoo), replace(SETTINGS, kv_cache_type="q8_0"))
+    assert result.flags == FlagSet(True, 2, cache_type="q8_0")  # all three come to that
+    assert (result.reason, result.wheel_flags) == ("", FlagSet(True, cache_type="q8_0"))
 
 
 @pytest.mark.parametrize(("passed", "tried"), [([True, True], [0, 1]), ([False, True], [0, 1]), ([False, False], [0, 1, 2, 3])])

@@ -57,7 +57,9 @@ def test_a_new_result_takes_the_place_of_the_old_one(tmp_path: Path, fields: dic
     assert checks.all() == (result(**fields),)
 
 
-@pytest.mark.parametrize("fields", [{"engine": "llama.cpp"}, {"model": "b"}, {"flags": IK.flag_sets[-1]}])
+@pytest.mark.parametrize(
+    "fields", [{"engine": "llama.cpp"}, {"model": "b"}, {"flags": IK.flag_sets[-1]}, {"wheel_flags": FLASH}]
+)
 def test_results_of_something_else_stay(tmp_path: Path, fields: dict[str, Any]) -> None:
     checks = Checks(tmp_path)
     checks.put([result()])
@@ -66,7 +68,14 @@ def test_results_of_something_else_stay(tmp_path: Path, fields: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
-    "fields", [{"engine": "llama.cpp"}, {"build": "build 2"}, {"model": "b"}, {"wheel_build": "older than what is here"}]
+    "fields",
+    [
+        {"engine": "llama.cpp"},
+        {"build": "build 2"},
+        {"model": "b"},
+        {"wheel_build": "older than what is here"},
+        {"wheel_flags": FlagSet(True, cache_type="q8_0")},
+    ],
 )
 def test_a_result_holds_for_one_build_one_model_and_the_wheel_that_is_here(tmp_path: Path, fields: dict[str, Any]) -> None:
     checks = Checks(tmp_path)

@@ -75,6 +75,7 @@ CHANGES: dict[str, Callable[[LoadRequest], LoadRequest]] = {
     "context": lambda request: load_request(request.model.weights, num_ctx=1024),
     "layers on the GPU": lambda request: load_request(request.model.weights, num_gpu=3),
     "flash attention": lambda request: replace(request, flags=FlagSet(flash_attention=False)),
+    "cache type": lambda request: replace(request, flags=FlagSet(cache_type="q8_0")),
 }
 
 

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 
+from serow.engines.attention import settle
 from serow.engines.base import LoadRequest, TextRunner
 from serow.engines.check.baseline import NUM_TEXTS, Baseline, listen
 from serow.engines.check.checks import Check
@@ -56,10 +58,11 @@ async def check(
         async with _until(deadline, limit):
             baseline = await listen(wheel, _batch(request), lambda done: tell(None, done, NUM_TEXTS))
         results: list[Check] = []
-        for flags in _worth_a_try(request, results):
+        for flags in _worth_a_try(request, results, settings):
             asked = replace(request, flags=flags, num_parallel=flags.num_parallel)
             async with _until(deadline, limit):
-                results.append(await _try(asked, wheel, baseline, patient, tell))
+                tried = await _try(asked, wheel, baseline, patient, tell)
+            results.append(msgspec.structs.replace(tried, wheel_flags=request.flags))
             yield results[-1]
 
 
@@ -89,21 +92,23 @@ def _refuse(engine: Engine, model: Model) -> None:
 
 
 def _request(engine: Engine, model: Model, settings: Settings) -> LoadRequest:
-    """The engine with the default flags, and a context that takes several batches."""
-    request = LoadRequest(model, LoadOptions(num_thread=settings.num_thread), DEFAULT_FLAGS.num_parallel, engine)
+    """The engine with the default flags as they are set, and a context that takes several batches."""
+    flags = settle(DEFAULT_FLAGS, settings, model)
+    request = LoadRequest(model, LoadOptions(num_thread=settings.num_thread), flags.num_parallel, engine, flags)
     num_ctx = max(_BATCHES * _batch(request), _SMALLEST_CONTEXT)
     options = LoadOptions(num_thread=settings.num_thread, num_ctx=min(num_ctx, model.context_length or num_ctx))
     return replace(request, options=options)
 
 
-def _worth_a_try(request: LoadRequest, results: Sequence[Check]) -> Iterator[FlagSet]:
+def _worth_a_try(request: LoadRequest, results: Sequence[Check], settings: Settings) -> Iterator[FlagSet]:
     """The flag sets of the engine; then the fastest with half as many threads, again and again, as long as that is faster.
 
     `results` grows by one for each that was tried. Decoding waits for the memory: threads beyond those that use all its
     bandwidth only wait for one another.
     """
     kind, has_draft = request.engine.kind, request.model.can_be_guessed_for
-    while flags := kind.next_to_try({result.flags: result.passed for result in results}, has_draft=has_draft):
+    settled = partial(settle, settings=settings, model=request.model)
+    while flags := kind.next_to_try({result.flags: result.passed for result in results}, settled, has_draft=has_draft):
         yield flags
     fastest, num_thread = max(results, key=lambda result: result.speedup), physical_cores()
     if request.options.num_thread or not fastest.passed:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from serow.engines.home import EngineHome, disk_errors
-from serow.engines.kinds import WHEEL, Engine, FlagSet
+from serow.engines.kinds import DEFAULT_FLAGS, WHEEL, Engine, FlagSet
 from serow.errors import StoreError
 from serow.store.blobs import write_atomic
 from serow.store.model import Model
@@ -53,6 +53,7 @@ class Check(Struct, frozen=True, kw_only=True):
     speeds: Speeds | None = None
     wheel: Speeds | None = None  # the wheel's, asked in turn with the engine: other moments are no measure
     wheel_build: str = WHEEL.build  # of the wheel that it was compared with
+    wheel_flags: FlagSet = DEFAULT_FLAGS  # how that was started: as the settings say
     checked_at: str = ""  # RFC 3339
     disturbance: float = 0.0  # share of all cores that other processes took while it was measured
 
@@ -66,6 +67,7 @@ class Check(Struct, frozen=True, kw_only=True):
         reason: str = "",
         speeds: Speeds | None = None,
         wheel: Speeds | None = None,
+        wheel_flags: FlagSet = DEFAULT_FLAGS,
         disturbance: float = 0.0,
     ) -> "Check":
         """The result of this moment."""
@@ -77,6 +79,7 @@ class Check(Struct, frozen=True, kw_only=True):
             reason=reason,
             speeds=speeds,
             wheel=wheel,
+            wheel_flags=wheel_flags,
             checked_at=datetime.now(UTC).isoformat(timespec="seconds"),
             disturbance=round(disturbance, 3),
         )
@@ -101,14 +104,15 @@ class Check(Struct, frozen=True, kw_only=True):
         """Whether models may run so by default."""
         return self.speedup > 0
 
-    def is_about(self, engine: Engine, model: Model) -> bool:
-        """Whether it holds for this build of the engine and this model, and was compared with the wheel that is here."""
-        named = self.engine, self.build, self.model, self.wheel_build
-        return named == (engine.name, engine.build, model_key(model), WHEEL.build)
+    def is_about(self, engine: Engine, model: Model, wheel_flags: FlagSet) -> bool:
+        """Whether it holds for this build of the engine and this model, and was compared with the wheel as it runs here."""
+        named = self.engine, self.build, self.model, self.wheel_build, self.wheel_flags
+        return named == (engine.name, engine.build, model_key(model), WHEEL.build, wheel_flags)
 
     def replaces(self, other: "Check") -> bool:
         """Whether it makes the other one obsolete: newer, of the same engine, model and flags; whichever build it was."""
-        return (self.engine, self.model, self.flags) == (other.engine, other.model, other.flags)
+        mine, others = ((each.engine, each.model, each.flags, each.wheel_flags) for each in (self, other))
+        return mine == others
 
 
 class _File(Struct, frozen=True):
@@ -145,9 +149,9 @@ class Checks:
             self._stamp, self._checks = stamp, self._read()
         return self._checks
 
-    def about(self, engine: Engine, model: Model) -> list[Check]:
-        """The results of this build of the engine with this model."""
-        return [check for check in self.all() if check.is_about(engine, model)]
+    def about(self, engine: Engine, model: Model, wheel_flags: FlagSet = DEFAULT_FLAGS) -> list[Check]:
+        """The results of this build of the engine with this model, beside a wheel that was started so."""
+        return [check for check in self.all() if check.is_about(engine, model, wheel_flags)]
 
     def put(self, new: Iterable[Check]) -> None:
         """Keep results in place of those that they replace; raises StoreError."""

@@ -114,6 +114,8 @@ def common_params(spec: LlamaSpec, listen: Listen) -> Any:
         modes = xllamacpp.llama_flash_attn_type
         on, off = modes.LLAMA_FLASH_ATTN_TYPE_ENABLED, modes.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.flash_attn_type = on if spec.flash_attention else off
+    if spec.cache_type != "f16":
+        params.cache_type_k = params.cache_type_v = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{spec.cache_type.upper()}")
     params.ctx_shift, params.use_jinja, params.fit_params = True, True, False
     params.cache_ram_mib = spec.prompt_cache
     params.ui, params.cors_origins, params.offline = False, "", True

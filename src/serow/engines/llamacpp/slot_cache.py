@@ -162,8 +162,8 @@ def _key(request: LoadRequest) -> str:
     """What has to be the same for slots to fit: the model file, the engine and the shape of its cache."""
     spec = describe(request)
     files = [_identity(path) for path in (spec.weights, spec.executable, *spec.adapters)]
-    shape = (spec.num_ctx, spec.num_parallel, spec.num_gpu, spec.flash_attention)  # llama.cpp's files hold the number of slots
-    parts = (spec.kind, request.engine.build, *files, *shape)
+    shape = (spec.num_ctx, spec.num_parallel, spec.num_gpu)  # llama.cpp's files hold the number of slots
+    parts = (spec.kind, request.engine.build, *files, *shape, spec.flash_attention, spec.cache_type)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

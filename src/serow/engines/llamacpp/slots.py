@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
+from serow.engines.attention import packed
 from serow.engines.base import LoadRequest
 from serow.engines.llamacpp.slot_cache import SlotPlace
 from serow.errors import EngineDied, SerowError
@@ -48,7 +49,7 @@ class SlotKeeper:
     def __init__(self, place: SlotPlace | None, request: LoadRequest, ask: Ask) -> None:
         self._place = place
         self._ask = ask
-        self._token_size = request.model.kv_bytes
+        self._token_size = packed(request.model.kv_bytes, request.flags)
         ids = range(request.num_parallel)
         self._ids = ids if request.engine.kind.takes_last_slot else ids[::-1]
         self._restored: dict[int, int] = {}  # tokens by slot, 0 where it failed
