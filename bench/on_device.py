@@ -1,11 +1,14 @@
 """Serow beside a bare llama-server on one card: cold load, and decoding at 1, 8 and 64 streams.
 
-`python -m bench.on_device LLAMA_SERVER MODEL.gguf` prints a line for each, with the ratio that is asked for. Nothing is built.
+`python -m bench.on_device LLAMA_SERVER MODEL.gguf` runs one after the other, ROUNDS times, and says what it saw as it goes: of
+a run that is cut short what was measured is known. The first of them warms up the driver and is not counted. At the end
+stands a line for each figure, the medians, with the ratio that is asked for. Nothing is built.
 """
 
 import asyncio
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,16 +20,19 @@ from typing import Any
 
 import aiohttp
 
+from serow.devices.device import Listed
+from serow.devices.listing import parse_listing
 from serow.store.name import Name
 from serow.store.recipe import Recipe
 from serow.store.store import Store
 from serow.store.weights import describe
 
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 STREAMS = tuple(int(number) for number in os.environ.get("STREAMS", "1 8 64").split())
 NUM_PREDICT = int(os.environ.get("NUM_PREDICT", "128"))
 NUM_CTX = 1024
 PROMPT = "The history of the city begins with"
-DEADLINE = 600.0  # seconds
+DEADLINE = 120.0  # seconds for a server to be there, and for each request: who has a card for minutes has to hear of it
 
 
 def free_port() -> int:
@@ -107,7 +113,6 @@ def put(model: str, store: str) -> None:
 
 async def ours(executable: str, model: str, store: str) -> dict[str, float]:
     """The same engine behind Serow."""
-    put(model, store)
     host = f"127.0.0.1:{free_port()}"
     settings = {
         "SEROW_HOST": host,
@@ -119,7 +124,9 @@ async def ours(executable: str, model: str, store: str) -> dict[str, float]:
     options = {"num_predict": NUM_PREDICT, "temperature": 0, "num_ctx": NUM_CTX, "logit_bias": endless}
     body = {"model": "bench", "prompt": PROMPT, "raw": True, "stream": False, "options": options}
     argv = [sys.executable, "-m", "serow", "serve"]
-    return await measured(argv, settings, f"http://{host}/api/version", f"http://{host}/api/generate", body)
+    return await measured(
+        argv, settings, f"http://{host}/api/version", f"http://{host}/api/generate", body, f"http://{host}/api/ps?verbose=1"
+    )
 
 
 def ends_of(model: str) -> list[int]:
@@ -127,25 +134,65 @@ def ends_of(model: str) -> list[int]:
     return sorted(describe(Path(model)).control_tokens)
 
 
-async def measured(argv: list[str], environ: Mapping[str, str], ready: str, url: str, body: dict[str, Any]) -> dict[str, float]:
-    """Seconds from the start to the first answer, then tokens a second by streams."""
+async def measured(
+    argv: list[str], environ: Mapping[str, str], ready: str, url: str, body: dict[str, Any], ps: str = ""
+) -> dict[str, float]:
+    """Seconds from the start to the first answer, then tokens a second by streams. `ps` tells whether it is on a card."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE)) as session:
         began = time.perf_counter()
         with running(argv, environ):
             await answers(session, ready)
-            if ready.endswith("/version"):  # it loads when it is asked, and was started long before
+            if ps:  # it loads when it is asked, and was started long before
                 began = time.perf_counter()
             await tokens(session, url, body, 1)
             found = {"cold": time.perf_counter() - began}
+            if ps:
+                await require_a_card(session, ps, environ["SEROW_LLAMA_SERVER"])
             for streams in STREAMS:
                 found[str(streams)] = await tokens(session, url, body, streams)
             return found
 
 
+async def require_a_card(session: aiohttp.ClientSession, ps: str, executable: str) -> None:
+    """Say where the model lies; end here where there is a card and it is not there as a whole: the bare engine is."""
+    async with session.get(ps) as response:
+        (model,) = (await response.json())["models"]
+    there = await asyncio.to_thread(devices_of, executable)
+    told = {name: model[name] for name in ("devices", "num_gpu", "num_layers", "size_vram", "flash_attention", "num_batch")}
+    say(f"  behind Serow: {told}")
+    if there and model["num_gpu"] < model["num_layers"]:
+        sys.exit("behind Serow the model is not on the card as a whole: nothing is compared")
+
+
+def devices_of(executable: str) -> tuple[Listed, ...]:
+    """What it could use."""
+    listed = subprocess.run([executable, "--list-devices"], capture_output=True, text=True, timeout=DEADLINE, check=False)
+    return parse_listing(listed.stdout)
+
+
+def say(text: str) -> None:
+    """A line that is there also when the run is cut short."""
+    print(text, flush=True)
+
+
+def medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Of each figure; the first run has warmed up."""
+    counted = runs[1:] or runs
+    return {name: statistics.median(run[name] for run in counted) for name in counted[0]}
+
+
 async def main(executable: str, model: str) -> None:
     """Print both, and the ratios."""
+    began = time.perf_counter()
+    both: tuple[list[dict[str, float]], list[dict[str, float]]] = [], []
     with tempfile.TemporaryDirectory() as store:
-        alone, behind = await bare(executable, model), await ours(executable, model, store)
+        put(model, store)
+        for number in range(ROUNDS + 1):
+            for runs, name in zip(both, ("alone", "behind Serow"), strict=True):
+                runs.append(await (bare(executable, model) if name == "alone" else ours(executable, model, store)))
+                figures = ", ".join(f"{key} {value:.2f}" for key, value in runs[-1].items())
+                say(f"round {number}, {name}: {figures} (after {time.perf_counter() - began:.0f} s)")
+    alone, behind = map(medians, both)
     print(f"cold load and first answer: {alone['cold']:.2f} s alone, {behind['cold']:.2f} s behind Serow")
     print(f"  ratio {behind['cold'] / alone['cold']:.2f}, at most 1.15 asked")
     for streams in map(str, STREAMS):

@@ -44,7 +44,8 @@ def serve_bare(folder: str, size: int, steps: int) -> None:
     import torch
     from diffusers import DiffusionPipeline
 
-    pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
+    device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
+    pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True).to(device)
     pipe.set_progress_bar_config(disable=True)
     for line in sys.stdin:
         started = time.perf_counter()
