@@ -97,6 +97,19 @@ def test_a_device_that_no_driver_tells_of_is_one_all_the_same() -> None:
     assert [each.handles["llama.cpp"] for each in usable(devices, "llama.cpp")] == [rpc.name, other.name]
 
 
+@pytest.mark.req("DEV-01")
+@pytest.mark.parametrize(
+    "name", ["llvmpipe (LLVM 15.0.6, 256 bits)", "SwiftShader Device (Subzero)", "Microsoft Basic Render Driver"]
+)
+def test_a_card_that_is_the_cpu_is_told_as_such(name: str) -> None:
+    listing = Listing(engine="llama.cpp", devices=(Listed("Vulkan0", name, GIB, GIB), Listed("Vulkan1", "AMD GPU", GIB, GIB)))
+    real, emulated = match([], [listing], {})
+    assert (emulated.is_emulated, emulated.is_shared, real.is_emulated, real.reason) == (True, True, False, "")
+    assert emulated.handles == {"llama.cpp": "Vulkan0"} and emulated.reason.startswith(
+        "the CPU, which a driver gives out as a card"
+    )
+
+
 def test_a_second_graphics_card_is_not_taken_for_the_first() -> None:
     intel = Card(vendor="intel", name="Intel GPU", pci="0000:00:02.0", driver="i915")
     listing = Listing(engine="ik", devices=(Listed("Vulkan0", "Intel(R) UHD Graphics", GIB, GIB),))

@@ -90,6 +90,7 @@ class Cards(Inventory):
         self.others: dict[str, int] = {}
         self.delay = 0.0
         self.is_silent = False  # the driver does not answer
+        self.emulated: set[str] = set()  # those that are the CPU
         self.beside = 0  # bytes that it counts for a process beside what its engine says; 0: it does not tell of processes
         self.num_measured = 0
         self._held: list[tuple[Engine, str, int]] = []
@@ -116,6 +117,8 @@ class Cards(Inventory):
                 driver="a driver",
                 total=total,
                 free=self.free(name),
+                is_shared=name in self.emulated,
+                is_emulated=name in self.emulated,
                 handles={"wheel": f"CUDA{number}", "diffusers": f"cuda:{number}"},
                 used={engine.pid: size + self.beside for engine, other, size in self._held if other == name and self.beside},
             )

@@ -58,6 +58,30 @@ async def test_a_model_goes_to_the_card_where_it_fits_with_what_is_free_now() ->
         assert placed == {"m": {"b": 8}, "n": {"b": 3, "a": 1}}
 
 
+@pytest.mark.req("DEV-03", "DEV-06")
+@pytest.mark.parametrize(
+    ("cards", "options", "expected", "is_told"),
+    [
+        ({"pipe": 24}, LoadOptions(), {}, False),
+        ({"pipe": 24}, LoadOptions(num_gpu=3), {"pipe": 3}, True),
+        ({"pipe": 24}, LoadOptions(main_gpu=0), {"pipe": 8}, True),
+        ({"pipe": 24, "b": 8}, LoadOptions(), {"b": 8}, False),
+        ({"pipe": 24, "b": 8}, LoadOptions(num_gpu=8), {"b": 8}, False),
+        ({"pipe": 24, "b": 3}, LoadOptions(), {"b": 5}, True),
+    ],
+)
+@virtual_time
+async def test_a_card_that_is_the_cpu_holds_something_only_where_it_is_asked_for(
+    cards: dict[str, int], options: LoadOptions, expected: dict[str, int], is_told: bool
+) -> None:
+    here = machine(**cards)
+    assert here.cards
+    here.cards.emulated.add("pipe")
+    async with here.scheduler(num_parallel=1) as scheduler:
+        assert bool(await told(Request(scheduler, layered("m"), options=options))) is is_told
+        assert [where(each) for each in scheduler.loaded()] == [expected]
+
+
 @pytest.mark.req("DEV-06")
 @virtual_time
 async def test_a_model_that_fits_in_part_says_so_with_the_load_and_with_the_first_answer_only() -> None:

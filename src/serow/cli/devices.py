@@ -36,4 +36,4 @@ def _row(device: Any) -> tuple[str, ...]:
     engines = ", ".join(f"{engine}: {name}" for engine, name in device["engines"].items())
     models = ", ".join(f"{each['name']} {human_bytes(each['size'])}" for each in device["models"])
     sizes = human_bytes(device["free"]), human_bytes(device["total"])
-    return device["name"], device["kind"], *sizes, engines or device["reason"], models
+    return device["name"], device["kind"], *sizes, "; ".join(filter(None, (engines, device["reason"]))), models

@@ -64,7 +64,7 @@ class Listing(Struct, frozen=True, kw_only=True):
 
 
 class Device(Struct, frozen=True, kw_only=True):
-    """A card, with the name that each engine has for it; none: nobody uses it, and `reason` says why. Sizes in bytes."""
+    """A card, with the name that each engine has for it. `reason` says why nobody uses it, or not by itself. Sizes in bytes."""
 
     id: str  # the same for as long as the card stays where it is
     name: str
@@ -75,6 +75,7 @@ class Device(Struct, frozen=True, kw_only=True):
     total: int = 0
     free: int = 0
     is_shared: bool = False
+    is_emulated: bool = False  # a driver that computes on the CPU
     handles: dict[str, str] = {}  # by the engine's name: "CUDA0"
     used: dict[int, int] = {}  # bytes by process id
     reason: str = ""

@@ -148,7 +148,8 @@ class Inventory:
             return
         self._was_told = True
         for device in self.devices:
-            use = ", ".join(f"{engine} as {name}" for engine, name in device.handles.items()) or device.reason
+            handles = ", ".join(f"{engine} as {name}" for engine, name in device.handles.items())
+            use = "; ".join(filter(None, (handles, device.reason)))
             _log.info("device %s: %d of %d MiB free; %s", device.name, device.free >> 20, device.total >> 20, use)
         if self._reader.is_hung:
             _log.warning("the driver of a GPU does not answer: models run on what engines themselves find")

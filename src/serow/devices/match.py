@@ -17,6 +17,8 @@ _KIND_OF: dict[Vendor, Kind] = {"nvidia": "cuda", "amd": "rocm", "apple": "metal
 _LEAST, _MOST = 1 << 20, 1 << 45  # bytes that a card may claim to have
 _THERE = ("wheel", "diffusers", "vllm")  # what nobody builds
 _HUNG = "its driver does not answer"
+_EMULATED = re.compile("llvmpipe|lavapipe|softpipe|swiftshader|basic render", re.IGNORECASE)  # as their drivers are called
+_EMULATES = "the CPU, which a driver gives out as a card: used only where num_gpu or main_gpu asks for it"
 _NUMBER = re.compile(r"\d{1,3}$")
 _RANK: tuple[Kind, ...] = ("cuda", "rocm", "metal", "sycl", "vulkan", "rpc", "gpu")
 
@@ -42,7 +44,7 @@ def match(
             taken.add((kind, id(home)))
             home.seen.append((listing.engine, listed))
     devices = [_device(each, _HUNG if is_hung else _why_unused(each.card, listings, environ)) for each in found]
-    return tuple(sorted(devices, key=lambda each: (not each.handles, _RANK.index(each.kind))))
+    return tuple(sorted(devices, key=lambda each: (not each.handles, each.is_emulated, _RANK.index(each.kind))))
 
 
 def _home(listed: Listed, found: list[_Found], free: Sequence[_Found], environ: Mapping[str, str]) -> _Found:
@@ -95,6 +97,7 @@ def _device(found: _Found, reason: str) -> Device:
     kinds = [kind_of(listed.name) for _, listed in found.seen]
     told = found.seen[0][1] if found.seen else Listed("", "", 0, 0)
     card = found.card or Card(vendor="")
+    is_emulated = any(_EMULATED.search(listed.description) for _, listed in found.seen)
     total = card.total if _LEAST <= card.total <= _MOST else told.total
     free = card.free if total == card.total else min((listed.free for _, listed in found.seen), default=0)
     return Device(
@@ -106,10 +109,11 @@ def _device(found: _Found, reason: str) -> Device:
         driver=card.driver,
         total=max(0, total),
         free=max(0, min(free, total)),
-        is_shared=card.is_shared,
+        is_shared=card.is_shared or is_emulated,
+        is_emulated=is_emulated,
         handles=dict(reversed([(engine, listed.name) for engine, listed in found.seen])),  # the first that an engine names
         used=card.used,
-        reason="" if kinds else reason,
+        reason=_EMULATES if is_emulated else "" if kinds else reason,
     )
 
 

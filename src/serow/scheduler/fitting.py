@@ -23,6 +23,7 @@ class Room(Struct, frozen=True):
     total: int = 0  # bytes of the device
     context: int = 0  # bytes that the driver takes for a process
     is_shared: bool = False  # it is main memory
+    is_emulated: bool = False  # it is the CPU, and no faster
 
 
 def on_one(need: Need, rooms: Sequence[Room], number: int) -> tuple[Use, ...]:

@@ -87,6 +87,7 @@ class Hardware:
                 total=device.total,
                 context=self._lessons.context.get(device.kind, 0),
                 is_shared=device.is_shared,
+                is_emulated=device.is_emulated,
             )
             for device in usable(self.devices, engine)
         ]

@@ -144,6 +144,11 @@ class _Wanted:
     choice: Choice
     settings: Settings
 
+    @property
+    def names_devices(self) -> bool:
+        """Whether the request asks for some."""
+        return self.options.num_gpu > 0 or self.options.main_gpu >= 0
+
     def need(self, num_parallel: int, lesson: int) -> Need:
         """What it takes with so many slots."""
         return estimate(self.model, self.options, num_parallel, lesson, self.choice.flags)
@@ -156,6 +161,8 @@ class _Wanted:
 def _load(wanted: _Wanted, own: list[Resident], residents: Sequence[Resident], machine: Machine) -> Decision:
     lesson = machine.lesson(wanted.model, wanted.choice)
     rooms = _rooms(wanted, machine.rooms(wanted.model, wanted.choice), own, residents)
+    if rooms and all(each.is_emulated for each in rooms) and not wanted.names_devices:  # the CPU itself is faster
+        wanted = replace(wanted, options=msgspec.structs.replace(wanted.options, num_gpu=0))
     need = wanted.need(least_parallel(wanted.model, wanted.settings), lesson)
     others = by_leave(each for each in residents if each not in own)
     idle = [each for each in others if each.is_leaving or not each.num_running]
@@ -212,7 +219,8 @@ def _rooms(wanted: _Wanted, rooms: Sequence[Room], own: Sequence[Resident], resi
     if rooms and number >= len(rooms):
         names = ", ".join(f"{place} is {room.name or room.handle}" for place, room in enumerate(rooms))
         raise RequestError(f'option "main_gpu" is {number}, there is no such device: {names}')
-    chosen = [rooms[number]] if rooms and number >= 0 else rooms
+    real = [each for each in rooms if not each.is_emulated]
+    chosen = [rooms[number]] if rooms and number >= 0 else real or rooms
     return [
         msgspec.structs.replace(
             each,
@@ -260,6 +268,9 @@ def _device_slots(uses: Sequence[DeviceUse], there: dict[str, Room], choice: Cho
 
 def _words(wanted: _Wanted, need: Need, rooms: Sequence[Room], placed: Placement) -> tuple[str, ...]:
     """What is said of a model that a device could have held, and does not or not all of it, unless it was asked for so."""
+    used = {use.id for use in placed.uses}
+    if emulated := [room.name or room.handle for room in rooms if room.is_emulated and room.id in used]:
+        return (f"{wanted.model.name.display_shortest} runs on {emulated[0]}, which is the CPU: without num_gpu it is faster",)
     asked = need.count if wanted.options.num_gpu < 0 or wanted.model.is_vllm else min(wanted.options.num_gpu, need.count)
     if placed.layers >= asked:
         return ()
