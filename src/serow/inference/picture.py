@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from serow.engines.base import RANDOM_SEED, ImageRequest, ImageRunner
+from serow.engines.diffusers import installed
 from serow.engines.diffusers.abilities import forms_of
 from serow.engines.diffusers.runner import require_packages
 from serow.errors import PictureError, RequestError
@@ -17,7 +18,7 @@ from serow.inference.events import Event
 from serow.inference.task import DecodeImages, Task
 from serow.options import PICTURE_OPTIONS, LoadOptions, Options
 from serow.picture_schedulers import check_fit
-from serow.store.model import Model
+from serow.store.picture_defaults import Hints
 
 LARGEST_SEED = (1 << 64) - 1  # of a picture; torch takes 64 bits
 LARGEST_RANDOM = 1 << 32  # short enough to be typed again
@@ -40,18 +41,21 @@ async def prepare(task: Task, decode: DecodeImages) -> Task:
         mask=await _decode_mask(mask, decode) if mask else None,
         warnings=(*task.warnings, *unused(task.ask), *_unused_parts(task)),
     )
-    if not isinstance(task.ask.prompt, Nothing):
-        await asyncio.to_thread(_refuse, task.model, image_request(ready))
+    if task.model.picture_hints is not None:
+        wanted = None if isinstance(task.ask.prompt, Nothing) else image_request(ready)
+        await asyncio.to_thread(_refuse, task.model.picture_hints, wanted)
     return ready
 
 
-def _refuse(model: Model, request: ImageRequest) -> None:
-    """Refuse what the model's pipeline can't do, before it is loaded; a class that is not known here is asked when it is."""
-    hints = model.picture_hints
-    forms = None if hints is None else forms_of(hints)
+def _refuse(hints: Hints, request: ImageRequest | None) -> None:
+    """Refuse what the model's pipeline can't do, before it is loaded, and one that can't be loaded here; None: only this."""
+    installed.check(hints)
+    if request is None:
+        return
+    forms = forms_of(hints)
     if forms is not None:
         forms.of(request)
-    if hints is not None and request.scheduler and hints.scheduler_kind:
+    if request.scheduler and hints.scheduler_kind:
         check_fit(request.scheduler, hints.scheduler_kind)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
+from serow.engines.diffusers import installed
 from serow.library.conversion.work import convert, merge, quantize
 from serow.library.progress import Record
 from serow.store.create import Draft, Recipe
@@ -22,7 +23,7 @@ async def create(store: Store, name: Name, recipe: Recipe, warnings: list[str]) 
     digests = await in_thread(store.hold_recipe, recipe)
     made: list[str] = []
     try:
-        draft = await in_thread(store.draft, recipe)
+        draft = await in_thread(_draft, store, recipe)
         warnings += draft.warnings
         for status in draft.parsing:
             yield {"status": status}
@@ -35,6 +36,14 @@ async def create(store: Store, name: Name, recipe: Recipe, warnings: list[str]) 
                 yield record
     finally:
         await in_thread(lambda: store.release([*digests, *made], drop=made))
+
+
+def _draft(store: Store, recipe: Recipe) -> Draft:
+    """What a recipe makes; raises ModelFileError also for an image model that the installed packages can't load."""
+    draft = store.draft(recipe)
+    if draft.picture_hints is not None:
+        installed.check(draft.picture_hints)
+    return draft
 
 
 def _conversions(store: Store, recipe: Recipe, draft: Draft, made: list[str]) -> Iterator[AsyncGenerator[Record, None]]:

@@ -22,6 +22,7 @@ from serow.store.guesser import NO_VOCABULARY
 from serow.store.heads import Heads
 from serow.store.manifest import Config, Layer, encode, encode_config
 from serow.store.name import Name
+from serow.store.picture_defaults import Hints
 from serow.store.recipe import Recipe, as_stored
 from serow.store.remote import RemoteFiles
 
@@ -78,7 +79,7 @@ class Draft:
         if recipe.draft is not None and guesser is not None:
             draft._add_guesser(recipe.draft, media.decode_manifest(guesser))
         draft._add_texts(recipe)
-        draft._add_info(recipe)
+        draft._config = msgspec.structs.replace(draft._config, **recipe.said)
         if recipe.quantize and not draft.conversion:
             draft._check_quantizable(media.WEIGHTS, may_merge=recipe.merge)
         if recipe.draft_quantize:
@@ -89,6 +90,11 @@ class Draft:
     def layers(self) -> list[Layer]:
         """All layers, in order."""
         return [entry.layer for entry in self._entries]
+
+    @property
+    def picture_hints(self) -> Hints | None:
+        """What the settings of an image model say of it; None for a model of another kind."""
+        return self._maker.hints(self.layers) if self._all(media.PIPELINE_FILE) else None
 
     @property
     def parsing(self) -> list[str]:
@@ -175,7 +181,8 @@ class Draft:
             self._entries.append(Entry(layer, None, extra))
 
     def _add_files(self, files: Mapping[str, str], *, keeps_folder: bool) -> None:
-        if INDEX in files or self._is_picture(files):
+        paths = {path: self._blobs.path(self._present(digest, path)) for path, digest in files.items()}
+        if INDEX in files or picture.is_single(paths):
             self._add_pipeline(files)
             return
         if text_folder.is_one(files):
@@ -344,21 +351,12 @@ class Draft:
             kept = [{"role": message["role"].lower(), "content": message["content"]} for message in recipe.messages]
             self._replace(encode(kept), media.MESSAGES)
 
-    def _add_info(self, recipe: Recipe) -> None:
-        """What the recipe says of the model itself."""
-        self._config = msgspec.structs.replace(self._config, **recipe.said)
-
     def _add_pipeline(self, files: Mapping[str, str]) -> None:
         present = {path: self._present(digest, path) for path, digest in files.items()}
         made = self._maker.make(present)
         self._entries += (Entry(layer, made.data.get(layer.digest)) for layer in made.layers)
         self._config = made.config
         self.warnings += made.warnings
-
-    def _is_picture(self, files: Mapping[str, str]) -> bool:
-        """Whether files without an index are the weights of an image model."""
-        digests = {path: self._present(digest, path) for path, digest in files.items()}
-        return picture.is_single({path: self._blobs.path(digest) for path, digest in digests.items()})
 
     def _add_single(self, files: Mapping[str, str]) -> None:
         """A file over an image model that is here: its denoiser, or more of its parts."""

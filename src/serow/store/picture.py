@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from serow.store.heads import Heads
 from serow.store.lora import Changed, check_fit, name_of
 from serow.store.manifest import Config, Layer
 from serow.store.original import renamed
+from serow.store.picture_defaults import Hints
 from serow.store.safetensors import count_types
 from serow.store.vocabulary import LIMIT
 from serow.store.weights import human_count
@@ -89,13 +90,15 @@ class Maker:
         width = settings.get("cross_attention_dim")
         return Changed(denoiser, str(settings.get("_class_name", "")), tensors, width if isinstance(width, int) else None)
 
+    def hints(self, layers: Iterable[Layer]) -> Hints:
+        """What the settings of a model of these layers say of it."""
+        files = {layer.name: layer.digest for layer in layers if layer.media_type == media.PIPELINE_FILE}
+        return pipeline.hints(files, lambda name: self._read(files[name], media.CONFIG_LIMIT))
+
     def check_parameters(self, parameters: Mapping[str, Any], layers: Sequence[Layer]) -> None:
         """Raise RequestError for parameters that a model of these layers can't be drawn with."""
-        if wanted := parameters.get("scheduler"):
-            files = {layer.name: layer.digest for layer in layers if layer.media_type == media.PIPELINE_FILE}
-            found = pipeline.hints(files, lambda name: self._read(files[name], media.CONFIG_LIMIT))
-            if found.scheduler_kind:
-                check_fit_of_scheduler(canonical(wanted), found.scheduler_kind)
+        if (wanted := parameters.get("scheduler")) and (own := self.hints(layers).scheduler_kind):
+            check_fit_of_scheduler(canonical(wanted), own)
 
     def _folder(
         self, files: Mapping[str, str], single: _Types, path: str, checkpoint: Checkpoint | None = None, digest: str = ""

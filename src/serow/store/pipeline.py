@@ -80,7 +80,11 @@ class Index:
 
 def parse_index(data: bytes) -> Index:
     """Read a model_index.json, Ollama's too; raises ModelFileError for a part of a class that is not known to be harmless."""
-    entries = decode(data, dict[str, Any], INDEX)
+    return index_of(decode(data, dict[str, Any], INDEX))
+
+
+def index_of(entries: Mapping[str, Any]) -> Index:
+    """The same of what was read."""
     name = entries.get("_class_name", entries.get("architecture"))
     if not isinstance(name, str) or not _CLASS.fullmatch(name):
         raise ModelFileError(f"the model's {INDEX} is broken")

@@ -12,14 +12,16 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from PIL import Image
 from torch.nn import functional
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from serow.engines.base import ImageRequest
-from serow.engines.diffusers import decoding, pieces, preview
+from serow.engines.diffusers import decoding, installed, pieces, preview
 from serow.engines.diffusers.decoding import BrokenPicture, Decoding
 from serow.engines.diffusers.encoding import Encoding, plain_texts, unread_weights
 from serow.engines.diffusers.leaving import Abandoned, Leaving
@@ -245,6 +247,14 @@ def check_a_batch_that_would_change_its_pictures_is_drawn_in_turn() -> None:
     images, _ = pipeline.draw(request, lambda completed, *_: steps.append(completed))
     assert list(images) == [pipeline.draw(replace(request, seeds=(seed,)), lambda *_: None)[0][0] for seed in (1, 2)]
     assert steps == list(range(7)) and pipeline._together._unlike
+
+
+def check_the_sources_name_every_class_that_the_packages_have() -> None:
+    ends = "Model", "Tokenizer", "TokenizerFast", "Processor", "Scheduler", "Pipeline", "ForConditionalGeneration"
+    for package in (diffusers, transformers):
+        names = [name for name in dir(package) if name.endswith(ends)]
+        text = b"".join(path.read_bytes() for path in installed._sources(package.__name__))
+        assert len(names) > 300 and not [name for name in names if f'"{name.removesuffix("Fast")}"'.encode() not in text]
 
 
 def text_pipeline(build: Callable[[Any], Any]) -> tuple[Any, Any, list[int]]:

@@ -8,14 +8,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+from msgspec import UNSET
+
 from serow.engines.base import ImageRequest
 from serow.engines.diffusers.guidance import meaning
+from serow.engines.diffusers.installed import lacking
 from serow.engines.diffusers.signature import parameters
 from serow.engines.diffusers.stand_in import other_form, stand_in
 from serow.errors import RequestError
 from serow.picture_schedulers import fitting
 from serow.store.picture_defaults import Hints
-from serow.store.show import PictureAbilities
+from serow.store.show import PictureAbilities, ShowResponse
 
 _NEEDS_PICTURE = re.compile("Img2Img|Inpaint|Fill|Edit|I2I|Pix2Pix|Upscale|Depth2Img|ControlNet|Adapter|Refiner|Layered")
 _NEEDS_MASK = re.compile("Inpaint|Fill")
@@ -118,6 +122,15 @@ def forms_of(hints: Hints) -> Forms | None:
     parts = {denoiser: hints.denoiser, **({"scheduler": hints.scheduler} if hints.scheduler_kind else {})}
     pipe = stand_in(hints.family, hints.index, **parts)
     return None if pipe is None else Forms(pipe, _standing_in)
+
+
+def told(shown: ShowResponse, hints: Hints | None) -> ShowResponse:
+    """What is shown of a model, with what the installed packages say of its pipeline. Blocks: up to 0.5 s."""
+    if hints is None:
+        return shown
+    forms, warnings = forms_of(hints), [*(shown.warnings or ()), *lacking(hints)]
+    can = UNSET if forms is None else forms.abilities
+    return msgspec.structs.replace(shown, picture_abilities=can, warnings=warnings or UNSET)
 
 
 def _standing_in(pipe: Any, task: str) -> Any:

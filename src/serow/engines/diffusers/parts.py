@@ -16,6 +16,7 @@ import transformers
 from accelerate import init_empty_weights
 from accelerate.utils import set_module_tensor_to_device
 
+from serow.engines.diffusers.installed import RENAMED
 from serow.engines.diffusers.single import text_encoder_in, weights_in
 from serow.engines.diffusers.weights import Lazies, weights_of
 from serow.errors import LoadError
@@ -26,7 +27,6 @@ _QWEN_CHAT = (  # Qwen3's, for one turn: Ollama's image models come without it
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
-_RENAMED = {"CLIPFeatureExtractor": "CLIPImageProcessor"}  # what old folders name
 
 
 def class_of(part: str, library: str, name: str) -> Any:
@@ -35,7 +35,7 @@ def class_of(part: str, library: str, name: str) -> Any:
         module: Any = diffusers if library == "diffusers" else transformers
     else:
         module = _module(library)
-    found = getattr(module, _RENAMED.get(name, name), None)
+    found = getattr(module, RENAMED.get(name, name), None)
     if not isinstance(found, type):
         package = transformers if library == "transformers" else diffusers
         raise LoadError(f"the part {part} is a {name}, which {package.__name__} {package.__version__} does not have")

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from serow import bounds
 from serow.engines.base import LoadRequest
-from serow.engines.diffusers.abilities import forms_of
+from serow.engines.diffusers import abilities
 from serow.engines.llamacpp.params import describe
 from serow.engines.llamacpp.spec import batch_size, draft_sizes
 from serow.engines.remote.completions import CompletionsRunner
@@ -32,7 +32,7 @@ from serow.settings import parse_rate
 from serow.store.create import DROPPABLE, Recipe
 from serow.store.model import Model
 from serow.store.name import Name
-from serow.store.show import PictureAbilities, show
+from serow.store.show import show
 from serow.store.store import Store
 from serow.wire.json import convert, decode_object
 from serow.wire.models import Freed, PsModel, TagsModel
@@ -303,14 +303,8 @@ def _show(store: Store, wanted: ShowRequest, names_all: bool) -> Any:
             raise
         raise ModelNotFound(name.display_shortest) from None  # it was deleted meanwhile
     further = store.further_of(name)
-    return msgspec.structs.replace(
-        shown, store=msgspec.UNSET if further is None else str(further), picture_abilities=_abilities(model)
-    )
-
-
-def _abilities(model: Model) -> PictureAbilities | msgspec.UnsetType:
-    forms = None if model.picture_hints is None else forms_of(model.picture_hints)
-    return msgspec.UNSET if forms is None else forms.abilities
+    shown = msgspec.structs.replace(shown, store=msgspec.UNSET if further is None else str(further))
+    return abilities.told(shown, model.picture_hints)
 
 
 def _tags_model(model: Model) -> TagsModel:

@@ -1,0 +1,76 @@
+"""Classes that the installed packages lack are found by their sources; importing the packages takes seconds."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serow.engines.diffusers import installed, stand_in
+from serow.errors import ModelFileError
+from serow.store.picture_defaults import Hints
+from tests.pictures import SHAPES, needs_packages
+
+INDEX = json.loads((SHAPES / "model_index.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def forgetful() -> Iterator[None]:
+    """Nothing is remembered of other packages."""
+    yield
+    installed._is_lacking.cache_clear()
+    stand_in.is_pipeline.cache_clear()
+
+
+@needs_packages
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"_class_name": "NopePipeline"}, "the model is a NopePipeline, which diffusers"),
+        ({"_class_name": "UNet2DConditionModel"}, "the model is a UNet2DConditionModel, which diffusers"),
+        ({"unet": ["diffusers", "UNet9DModel"]}, "the part unet is a UNet9DModel, which diffusers"),
+        ({"text_encoder": ["transformers", "UNet2DConditionModel"]}, "UNet2DConditionModel, which transformers"),
+        ({"tokenizer": ["transformers", "NopeTokenizerFast"]}, "the part tokenizer is a NopeTokenizerFast, which transformers"),
+        ({"safety_checker": ["stable_diffusion", "Nope"]}, "the part safety_checker is a Nope, which diffusers"),
+        ({"safety_checker": ["kolors", "StableDiffusionSafetyChecker"]}, "StableDiffusionSafetyChecker, which diffusers"),
+    ],
+)
+def test_a_class_that_is_not_there_is_told_with_its_part_and_package(entry: dict[str, Any], told: str) -> None:
+    with pytest.raises(ModelFileError, match=told) as refused:
+        installed.check(Hints(index={**INDEX, **entry}))
+    assert "pip install --upgrade" in refused.value.hint
+    (said,) = installed.lacking(Hints(index={**INDEX, **entry}))
+    assert told in said
+
+
+@needs_packages
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        {"tokenizer": ["transformers", "CLIPTokenizerFast"], "text_encoder": ["transformers", "CLIPTextModelWithProjection"]},
+        {"tokenizer": ["transformers", "T5TokenizerFast"], "text_encoder": ["transformers", "T5EncoderModel"]},
+        {"feature_extractor": ["transformers", "CLIPFeatureExtractor"]},  # of old folders
+        {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]},
+        {"tokenizer": ["kolors", "ChatGLMTokenizer"], "_class_name": "KolorsPipeline"},
+        {"safety_checker": [None, None]},
+        {"_class_name": None, "architecture": "ZImagePipeline"},
+    ],
+)
+def test_a_class_that_is_there_is_never_refused(entry: dict[str, Any]) -> None:
+    assert installed.lacking(Hints(index={key: value for key, value in {**INDEX, **entry}.items() if value})) == []
+
+
+def test_of_packages_that_are_not_there_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    installed._is_lacking.cache_clear()
+    assert installed.lacking(Hints(index={**INDEX, "unet": ["diffusers", "UNet9DModel"]})) == []
+    assert installed.lacking(Hints(index={**INDEX, "_class_name": "NopePipeline"})) == []
+
+
+def test_of_packages_without_sources_nothing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(installed, "_sources", lambda _: iter(()))
+    monkeypatch.setattr(installed, "is_pipeline", lambda _: True)
+    installed._is_lacking.cache_clear()
+    assert installed.lacking(Hints(index={**INDEX, "unet": ["diffusers", "UNet9DModel"]})) == []
