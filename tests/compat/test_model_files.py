@@ -169,4 +169,5 @@ def test_a_template_without_end_is_bounded(wire: Wire, models: Path, zoo: Path) 
     assert wire.generate("endless", "2+3=", options, raw=True)["eval_count"] == 1
     status, error = wire.refusal("endless", "Hi", options)
     assert (status, "took too much" in error) == (400, True), error
+    wire.unload("endless")
     store.delete(Name.parse("endless"))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serow.engines.base import CompletionRequest
-from serow.errors import EngineDied, RequestError, TemplateError
+from serow.errors import EngineDied, ModelNotFound, RequestError, TemplateError
 from serow.store.model import Capability
 from tests.constraints.hostile import TEXTS
 from tests.support.engine import MEDIA_MARKER, FakeEngine
@@ -242,6 +242,19 @@ async def test_an_empty_prompt_loads_and_keep_alive_zero_unloads() -> None:
         (unloaded,) = await asked.generate(keep_alive=0)
         assert (unloaded["done_reason"], engine.is_alive) == ("unload", False)
     assert not engine.requests
+
+
+@pytest.mark.req("LIFE-04")
+async def test_a_model_whose_files_are_gone_is_unloaded_by_its_name() -> None:
+    engine = FakeEngine()
+    async with flow(engine) as asked:
+        await asked.generate()
+        asked.store.remove("m")
+        with pytest.raises(ModelNotFound):
+            await asked.generate("Hi", keep_alive=0)
+        assert ((await asked.generate(keep_alive=0))[0]["done_reason"], engine.is_alive) == ("unload", False)
+        with pytest.raises(ModelNotFound):
+            await asked.generate(keep_alive=0)
 
 
 async def test_the_prompt_alone_is_rendered_for_who_asks() -> None:

@@ -51,12 +51,17 @@ class Models:
             raise ModelNotFound(name)
         return found
 
+    def remove(self, name: str) -> None:
+        """A model's files are gone, whoever removed them."""
+        del self._models[Name.parse(name)]
+
 
 class Flow:
     """Asks the model `m` as /api/generate and /api/chat do, and gives the records that a client gets."""
 
-    def __init__(self, inference: Inference, scheduler: Scheduler) -> None:
+    def __init__(self, inference: Inference, scheduler: Scheduler, store: Models) -> None:
         self.inference = inference
+        self.store = store
         self.scheduler = scheduler
 
     async def records(self, prompt: str = "", **fields: Any) -> AsyncGenerator[dict[str, Any], None]:
@@ -109,4 +114,4 @@ async def flow(runner: Fake, *capabilities: Capability, **fields: Any) -> AsyncI
         capabilities = ("image",)
     store = Models(model("m", *capabilities, **fields))
     async with Pool() as pool, Scheduler(Settings(), starting(m=runner)) as scheduler:
-        yield Flow(Inference(store, scheduler, pool), scheduler)  # type: ignore[arg-type]
+        yield Flow(Inference(store, scheduler, pool), scheduler, store)  # type: ignore[arg-type]

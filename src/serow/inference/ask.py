@@ -192,6 +192,11 @@ class Ask:
                 return ""
 
     @property
+    def is_unload(self) -> bool:
+        """Whether nothing is asked for but that the model leave memory."""
+        return isinstance(self.prompt, Nothing) and self.keep_alive == 0
+
+    @property
     def has_pictures(self) -> bool:
         """Whether pictures are part of the prompt."""
         match self.prompt:

@@ -16,7 +16,7 @@ from typing import cast
 from serow.constraints import Constraints, Verdict
 from serow.engines.base import ImageRunner, TextRunner
 from serow.engines.remote.vocabulary import CLIENT
-from serow.errors import Incapable, LoadError, ModelFileError
+from serow.errors import Incapable, LoadError, ModelFileError, ModelNotFound
 from serow.images import MAX_PIXELS, Pictures
 from serow.inference import picture, text
 from serow.inference.ask import Ask, Inputs, Nothing, Picture
@@ -31,6 +31,8 @@ from serow.options import LoadOptions, Options, resolve_options
 from serow.prompt.templates import Rendering, Templates
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, Scheduler
+from serow.store.model import Model
+from serow.store.name import Name
 from serow.store.store import Store
 from serow.workers.pool import Pool
 
@@ -68,12 +70,26 @@ class Inference:
                 yield event
 
     async def _task(self, ask: Ask, client: str, timeline: Timeline) -> Task:
-        model = await self._store.find(ask.model)
-        if model.refusal:
-            raise ModelFileError(model.refusal)
+        model = await self._model(ask)
         options = resolve_options(ask.fallbacks, model.parameters, ask.options)
         timeline.model = model.name.display_shortest
         return Task(ask, model, options, client, timeline, ask.warnings, rendering=Rendering(self._templates, client))
+
+    async def _model(self, ask: Ask) -> Model:
+        """The model that is named; one that is only to be unloaded needs its files no more."""
+        try:
+            model = await self._store.find(ask.model)
+            if model.refusal:
+                raise ModelFileError(model.refusal)
+        except (ModelNotFound, ModelFileError):
+            if not (ask.model and ask.is_unload):
+                raise
+            name = Name.parse(ask.model)
+            loaded = next((each.model for each in self._scheduler.loaded() if each.model.name == name), None)
+            if loaded is None:
+                raise
+            return loaded
+        return model
 
     def _flow(self, task: Task) -> AsyncGenerator[Event, None]:
         _check_kind(task)
@@ -117,7 +133,7 @@ class Inference:
 
     async def _load_or_unload(self, task: Task) -> AsyncGenerator[Event, None]:
         """Nothing is asked but that the model be in memory, or not."""
-        if task.ask.keep_alive == 0:
+        if task.ask.is_unload:
             if task.model.is_remote:
                 yield Done(reason="unload", warnings=[*task.warnings, "an engine at an address is not unloaded from here"])
                 return
@@ -229,7 +245,7 @@ def _check_kind(task: Task) -> None:
     Any text model embeds, in a child started for it (EMB-05).
     """
     purpose = task.ask.purpose
-    if isinstance(task.ask.prompt, Nothing) and task.ask.keep_alive == 0:
+    if task.ask.is_unload:
         return
     if purpose != "embed" and "embedding" in task.model.capabilities:
         raise Incapable(task.ask.model, purpose)
