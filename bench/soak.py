@@ -260,8 +260,10 @@ async def until_quiet(server: Server) -> bool:
             is_idle = load["num_waiting"] == 0 and all(model["num_running"] == 0 for model in load["models"])
             if is_idle and not server.engines() and not list(server.temporary.glob("serow*/engine-*")):
                 return True
-            for model in load["models"]:
-                await session.post("/api/generate", json={"model": model["name"], "keep_alive": 0})
+            async with session.get("/api/tags") as response:
+                names = [model["name"] for model in (await response.json())["models"]]
+            for name in names:  # all of them: an engine that only counts tokens is told nowhere
+                await session.post("/api/generate", json={"model": name, "keep_alive": 0})
             await asyncio.sleep(0.2)
     return False
 

@@ -63,6 +63,22 @@ async def test_only_so_many_are_held_and_all_end_with_the_server(model: Model, s
     assert not any(engine.is_alive for engine in started)
 
 
+@pytest.mark.req("LIFE-04")
+async def test_an_unloaded_model_leaves_no_engine_that_counts_for_it(model: Model, started: list[FakeEngine]) -> None:
+    def start(_: LoadRequest) -> FakeEngine:
+        started.append(FakeEngine(["x"]))
+        return started[-1]
+
+    async with asyncio.timeout(DEADLINE), Tokenizers(start) as held:
+        for name in ("a", "b"):
+            async with held.of(named(model, name)):
+                await held.unload(named(model, "a"))
+        assert [engine.is_alive for engine in started] == [False, True], "b was counted with when a was unloaded"
+        await held.unload(named(model, "b"))
+        await held.unload(named(model, "b"))
+        assert not started[1].is_alive
+
+
 async def test_one_that_died_is_ended_by_the_next_sweep(
     model: Model, started: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:

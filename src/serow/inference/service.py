@@ -138,6 +138,8 @@ class Inference:
                 yield Done(reason="unload", warnings=[*task.warnings, "an engine at an address is not unloaded from here"])
                 return
             await self._scheduler.unload(task.model)
+            if self._tokenizers is not None:
+                await self._tokenizers.unload(task.model)
             yield Done(reason="unload", warnings=list(task.warnings))
             return
         if task.ask.purpose != "embed":

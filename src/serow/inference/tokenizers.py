@@ -28,6 +28,7 @@ class _Engine:
     runner: TextRunner
     used_at: float
     num_users: int = 0
+    is_unwanted: bool = False  # it goes with the next sweep that finds it idle
 
 
 class Tokenizers:
@@ -67,6 +68,16 @@ class Tokenizers:
             engine.num_users -= 1
             engine.used_at = time.monotonic()
 
+    async def unload(self, model: Model) -> None:
+        """End the engine that this model's prompts are counted with; one that is in use goes later."""
+        async with self._lock:
+            engine = self._engines.get(model.weights)
+            if engine is None:
+                return
+            engine.is_unwanted = True
+            if not engine.num_users:
+                await self._end(model.weights)
+
     async def _ready(self, model: Model) -> _Engine:
         engine = self._engines.get(model.weights)
         if engine is None or not engine.runner.is_alive:
@@ -97,11 +108,12 @@ class Tokenizers:
         del self._engines[weights]  # last: who is cancelled before leaves it for the next one to end
 
     async def _sweep(self) -> None:
-        """End what has died, and what nobody has used for a while."""
+        """End what has died, what was unloaded meanwhile, and what nobody has used for a while."""
         while True:
             await asyncio.sleep(_SWEEP)
             async with self._lock:
                 oldest = time.monotonic() - IDLE
                 for weights, engine in list(self._engines.items()):
-                    if not engine.num_users and (engine.used_at < oldest or not engine.runner.is_alive):
+                    is_over = engine.is_unwanted or engine.used_at < oldest or not engine.runner.is_alive
+                    if is_over and not engine.num_users:
                         await self._end(weights)

@@ -138,7 +138,7 @@ async def _lifespan(
         Scheduler(settings, start or partial(_start, settings, slots, templates, pool), inventory=inventory) as scheduler,
         Uploads(store.blobs) as uploads,
     ):
-        library = Library(store, settings, partial(_forget, scheduler, slots))
+        library = Library(store, settings, partial(_forget, scheduler, tokenizers, slots))
         await asyncio.to_thread(library.sweep)
         for notice in await asyncio.to_thread(lambda: list(library.notices())):
             logger.warning(notice)
@@ -158,9 +158,10 @@ async def _lifespan(
         await asyncio.to_thread(traces.close)
 
 
-async def _forget(scheduler: Scheduler, slots: SlotCache, model: Model) -> None:
+async def _forget(scheduler: Scheduler, tokenizers: Tokenizers, slots: SlotCache, model: Model) -> None:
     """Unload a model whose files have changed; what its users said goes with its weights."""
     scheduler.forget(model)
+    await tokenizers.unload(model)
     await asyncio.to_thread(slots.sweep)
 
 
