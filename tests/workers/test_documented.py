@@ -35,5 +35,5 @@ def test_the_limits_of_work_are_as_documented(what: str, limits: Limits) -> None
 
 def test_the_numbers_of_processes_are_as_documented() -> None:
     assert (pool.NUM_WORKERS, pool.NUM_HEAVY, pool.MOST_WAITING, pool.LONGEST_WAIT) == (4, 2, 256, 20.0)
-    assert (share.CREDIT, share.RATE) == (2.0, 1 / 20)
+    assert (share.CREDIT, share.RATE) == (1.0, 1 / 20)
     assert (images.LIGHT_PIXELS, templates.QUICK_STEPS) == (4_000_000, 1000)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,16 @@ async def test_a_client_that_had_much_done_lately_gets_what_others_leave(pool: P
     assert await pool.run(jobs.nap, 0.0, client="little", limits=LIMITS) == first
     assert await pool.run(jobs.process_id, client="much", limits=LIMITS) == first
     assert psutil.Process(first).nice() == 0
+
+
+async def test_more_of_the_same_is_done_one_after_the_other_and_soon_or_not_at_all(pool: Pool) -> None:
+    pool._shares.charge(("much", "nap"), share.CREDIT + 60)
+    impatient = replace(LIMITS, wait=0.2)
+    tasks = [asyncio.create_task(pool.run(jobs.nap, 1.0, client="much", limits=impatient)) for _ in range(3)]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(each, Unavailable) for each in results) == 2
+    tasks = [asyncio.create_task(pool.run(jobs.nap, 0.3, client="much", limits=LIMITS)) for _ in range(3)]
+    assert len(set(await asyncio.gather(*tasks))) == 1, "who may wait is served"
 
 
 async def test_a_slow_process_goes_when_it_has_nothing_to_do(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

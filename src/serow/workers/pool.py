@@ -5,7 +5,7 @@
 `function` is one of a module of ours that says what it returns; its module may name in `PRELOAD` what it imports late, so
 that our own process need not. What a call costs beyond its limits, the queue included, is paid by its client alone: the
 process is ended and replaced. A caller that is cancelled ends its call. Where a client had much
-done lately, more of the same takes what others leave of the cores.
+done lately, more of the same is done one after the other, with what others leave of the cores.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from serow.errors import LimitExceeded, SerowError, Unavailable
 from serow.system.limits import HAS_CPU_LIMIT, HAS_MEMORY_LIMIT
 from serow.workers import child
 from serow.workers.frames import Call, Kind
-from serow.workers.share import Shares
+from serow.workers.share import Shares, Work
 from serow.workers.worker import Ended, Worker
 
 NUM_WORKERS = 4
@@ -57,6 +57,7 @@ class Limits:
     cpu: float  # seconds
     memory: int  # bytes beside what the process holds anyway
     wall: float = 30.0  # seconds, since the machine may be busy
+    wait: float = LONGEST_WAIT  # seconds in the queue for a client that had much of the same done lately
 
     @property
     def is_heavy(self) -> bool:
@@ -69,9 +70,14 @@ _WARMING = Limits(cpu=10.0, memory=256 << 20, wall=60.0)  # a process starts, an
 
 @dataclass(eq=False)
 class _Ticket:
-    client: str
+    work: Work
     is_heavy: bool
     turn: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def client(self) -> str:
+        """Whose it is."""
+        return self.work[0]
 
 
 class Pool:
@@ -128,9 +134,10 @@ class Pool:
         if self._is_closed:
             raise Unavailable("the server is shutting down")
         call = Call(function.__module__, function.__name__, args, limits.cpu, limits.memory)
-        async with self._place(client, limits.is_heavy):
+        work = client, call.name
+        async with self._place(work, limits):
             self._modules[call.module] = None
-            kind, payload = await self._call(call, limits, client)
+            kind, payload = await self._call(call, limits, work)
         return _result(function, kind, payload)
 
     def call(self, function: Callable[[*Ts], T], *args: *Ts, client: str = "", limits: Limits) -> T:
@@ -140,16 +147,16 @@ class Pool:
         return asyncio.run_coroutine_threadsafe(self.run(function, *args, client=client, limits=limits), self._loop).result()
 
     @asynccontextmanager
-    async def _place(self, client: str, is_heavy: bool) -> AsyncIterator[None]:
+    async def _place(self, work: Work, limits: Limits) -> AsyncIterator[None]:
         """Wait for a process, one call of each client after the other."""
-        ticket = _Ticket(client, is_heavy)
-        queue = self._waiting.setdefault(client, deque())
+        ticket = _Ticket(work, limits.is_heavy)
+        queue = self._waiting.setdefault(ticket.client, deque())
         if len(queue) >= MOST_WAITING:
             raise Unavailable("server busy, please try again: too much of this client's is being prepared")
         queue.append(ticket)
         self._admit()
         try:
-            async with asyncio.timeout(LONGEST_WAIT):
+            async with asyncio.timeout(LONGEST_WAIT if self._shares.credit(work) > 0 else limits.wait):
                 await ticket.turn
         except BaseException as error:
             self._withdraw(ticket)
@@ -170,15 +177,17 @@ class Pool:
 
     def _next(self) -> _Ticket | None:
         for client, queue in self._waiting.items():
-            if self._running[client] >= self._most_of_one:
-                continue
-            ticket = next((each for each in queue if not each.is_heavy or self._num_heavy < NUM_HEAVY), None)
+            ticket = next((each for each in queue if self._may_run(each)), None)
             if ticket is not None:
                 self._remove(ticket)
                 if client in self._waiting:
                     self._waiting.move_to_end(client)
                 return ticket
         return None
+
+    def _may_run(self, ticket: _Ticket) -> bool:
+        most = self._most_of_one if self._shares.credit(ticket.work) > 0 else 1
+        return self._running[ticket.client] < most and (not ticket.is_heavy or self._num_heavy < NUM_HEAVY)
 
     def _remove(self, ticket: _Ticket) -> None:
         queue = self._waiting[ticket.client]
@@ -200,10 +209,9 @@ class Pool:
         self._num_heavy -= ticket.is_heavy
         self._admit()
 
-    async def _call(self, call: Call, limits: Limits, client: str) -> tuple[Kind, bytes]:
+    async def _call(self, call: Call, limits: Limits, work: Work) -> tuple[Kind, bytes]:
         """The reply of a process that has imported what it needs by then, so that only the work itself has limits."""
-        kind = client, call.name
-        credit = self._shares.credit(kind)
+        credit = self._shares.credit(work)
         worker = self._free_worker(is_slow=credit <= 0)
         self._busy.add(worker)
         try:
@@ -215,7 +223,7 @@ class Pool:
                 worker.seconds = limits.cpu
                 raise LimitExceeded(ended.reason) from None
             finally:
-                self._shares.charge(kind, worker.seconds)
+                self._shares.charge(work, worker.seconds)
         except Ended as ended:
             raise Unavailable(f"server busy, please try again: a process {ended.reason} while it started") from None
         finally:
