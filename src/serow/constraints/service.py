@@ -17,8 +17,8 @@ from serow.constraints.constraint import Constraint
 from serow.errors import FormatError, LimitExceeded, Unavailable
 from serow.workers.pool import Limits, Pool
 
-COMPILING = Limits(cpu=0.6, memory=512 << 20, wall=1.5, wait=0.3)  # of 485 schemas from practice the slowest takes 0.17 s
-JUDGING = Limits(cpu=0.5, memory=256 << 20, wall=1.0, wait=0.3)
+COMPILING = Limits(cpu=0.6, memory=512 << 20, wall=1.5, wait=3.0)  # of 485 schemas from practice the slowest takes 0.17 s
+JUDGING = Limits(cpu=0.5, memory=256 << 20, wall=1.0, wait=3.0)
 CACHED_FORMATS = 64
 CACHED_BYTES = 64 << 10  # larger formats are compiled each time
 
