@@ -215,6 +215,10 @@ class NotEnoughMemory(EngineError):
     """Neither free memory nor evicting idle models suffices."""
 
 
+class DeviceGone(NotEnoughMemory):
+    """A device that was to hold a part of a model is not there any more."""
+
+
 class PullError(SerowError):
     """A download failed, or what arrived is not what was promised."""
 

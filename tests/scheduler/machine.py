@@ -11,7 +11,7 @@ from serow.engines.base import LoadRequest
 from serow.engines.kinds import Feature
 from serow.engines.llamacpp.report import LoadReport
 from serow.engines.selection import Selection
-from serow.errors import NotEnoughMemory
+from serow.errors import DeviceGone, NotEnoughMemory
 from serow.options import LoadOptions
 from serow.scheduler.devices import Devices
 from serow.scheduler.resident import Demand
@@ -129,6 +129,8 @@ class Cards(Inventory):
     def take(self, engine: Engine) -> None:
         """Raises NotEnoughMemory as an engine does."""
         for use in engine.request.uses:
+            if use.id not in self.memory:
+                raise DeviceGone(f"could not load the model: there is no device {use.handle} any more")
             if use.size > self.free(use.id):
                 raise NotEnoughMemory("could not load the model: there is not enough memory for the model")
             self._held.append((engine, use.id, use.size))

@@ -6,9 +6,9 @@ import pytest
 
 from serow.engines.kinds import LLAMA_CPP
 from serow.engines.kinds import Engine as EngineKind
-from serow.engines.llamacpp.errors import explain_end
+from serow.engines.llamacpp.errors import explain_end, shortage
 from serow.engines.selection import Choice, Selection
-from serow.errors import EngineDied, NotEnoughMemory, OutOfMemory
+from serow.errors import DeviceGone, EngineDied, NotEnoughMemory, OutOfMemory
 from serow.options import LoadOptions
 from serow.scheduler import hardware
 from serow.scheduler.resident import Demand
@@ -110,6 +110,46 @@ async def test_an_engine_that_is_found_dead_for_want_of_memory_is_not_struck_off
             await first.end()
             await second.end()
             await scheduler.unload(layered("m"))
+
+
+LOST = b"vk::Queue::submit: ErrorDeviceLost\n"
+
+
+@pytest.mark.req("DEV-04")
+@virtual_time
+async def test_an_engine_that_lost_its_device_is_struck_off_the_second_time_only() -> None:
+    here, selection = machine(), Forced()
+    async with here.scheduler(selection) as scheduler:
+        for struck in (0, 1):
+            requests = [await Request(scheduler, layered("m")).begun() for _ in range(2)]
+            here.engines[-1].report.feed(LOST)
+            here.engines[-1].is_alive = False
+            requests += [await Request(scheduler, layered("m")).begun() for _ in range(2)]
+            assert len(selection.struck) == struck
+            for request in requests:
+                await request.end()
+            await scheduler.unload(layered("m"))
+
+
+@pytest.mark.req("DEV-04")
+@virtual_time
+async def test_a_device_that_is_gone_when_the_engine_starts_costs_nobody_an_error() -> None:
+    here = machine(a=4, b=4)
+    assert here.cards
+    async with here.scheduler(num_parallel=1) as scheduler:
+        request = Request(scheduler, layered("m", 6 * GIB))
+        await asyncio.sleep(0.5)  # planned and loading
+        del here.cards.memory["b"]
+        assert await told(request) == [
+            "m:latest was planned with 8 layers on devices, one of which is gone: it runs with 4 of 8 layers there"
+        ]
+        assert [where(each) for each in scheduler.loaded()] == [{"a": 4}]
+
+
+def test_what_an_engine_says_of_a_device_that_is_gone_is_no_fault_of_the_engine() -> None:
+    error = shortage('error while handling argument "--device": invalid device: CUDA1\n')
+    assert isinstance(error, DeviceGone) and str(error) == "could not load the model: there is no device CUDA1 any more"
+    assert str(explain_end(-6, LOST.decode())) == "the engine lost a device that it worked on"
 
 
 @pytest.mark.req("DEV-02", "DEV-03")

@@ -1,7 +1,9 @@
 """The devices as the scheduler plans with them: measured before a load, learned from after it, waited for after an unload."""
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Iterator
 
 import msgspec
 
@@ -37,6 +39,7 @@ class Hardware:
         self._lessons = Lessons()
         self._holds_until = 0.0  # of the event loop's clock
         self._num_changes = 0
+        self._returning: set[asyncio.Event] = set()  # of engines that end, until their memory is back
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -49,15 +52,21 @@ class Hardware:
         self._num_changes += 1
 
     def is_measured(self) -> bool:
-        """Whether a decision may be made now; else `measure` has to be awaited first."""
-        if self._inventory is None or asyncio.get_running_loop().time() < self._holds_until:
+        """Whether a decision may be made now; else `measure` has to be awaited first.
+
+        What comes back in this moment is neither free nor held: it would be planned with twice, or not at all.
+        """
+        if self._inventory is None:
             return True
-        return not self._inventory.may_have_devices
+        is_known = asyncio.get_running_loop().time() < self._holds_until or not self._inventory.may_have_devices
+        return is_known and not self._returning
 
     async def measure(self, residents: list[Resident]) -> None:
         """Measure what is free; whoever loads has yet to take what the driver does not count as its own by now."""
         if self._inventory is None:
             return
+        for back in list(self._returning):
+            await back.wait()
         before = self._num_changes
         if not await self._inventory.refresh(_PATIENCE):
             _log.warning("looking at the GPUs takes longer than %g s: what was known before holds", _PATIENCE)
@@ -161,9 +170,23 @@ class Hardware:
         if runner is None:
             return
         before = await self._free_by_driver() if resident.uses and runner.is_alive else {}
-        await runner.close()
-        await self._given_back(resident, before)
-        self.forget()
+        with self._coming_back(resident):
+            await runner.close()
+            await self._given_back(resident, before)
+
+    @contextlib.contextmanager
+    def _coming_back(self, resident: Resident) -> Iterator[None]:
+        """Nothing is planned for devices while an engine ends that has held some of them."""
+        back = asyncio.Event()
+        if resident.uses:
+            self._returning.add(back)
+        try:
+            yield
+        finally:
+            resident.holds_nothing()
+            self._returning.discard(back)
+            back.set()
+            self.forget()
 
     async def _given_back(self, resident: Resident, before: dict[str, int]) -> None:
         """Wait until the drivers report as free what a model held, that was `before` its end; what is missing is told."""

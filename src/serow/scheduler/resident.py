@@ -113,6 +113,10 @@ class Resident:
         self.memory = Footprint(max(self.memory.main, private), {use.id: use.size for use in uses})
         self.uncounted = Footprint(self.memory.main - private)
 
+    def holds_nothing(self) -> None:
+        """Its process has ended: what it held is free by now."""
+        self.memory = self.uncounted = Footprint()
+
     def shrink(self, request: LoadRequest) -> None:
         """It is loaded anew with less."""
         self.request, self.uses = request, request.uses

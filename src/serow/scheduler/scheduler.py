@@ -29,7 +29,7 @@ from serow.scheduler.loaded import LoadedModel, is_told
 from serow.scheduler.notices import Notices
 from serow.scheduler.plan import Decision, Load, Machine, Measure, Refuse, Use, Wait, plan
 from serow.scheduler.queue import Waiter, WaitQueue
-from serow.scheduler.resident import Demand, Resident, State, key_of
+from serow.scheduler.resident import Demand, Key, Resident, State, key_of
 from serow.scheduler.shrinking import shrunk
 from serow.settings import Settings
 from serow.store.model import Model
@@ -75,6 +75,7 @@ class Scheduler:
         self._queue = WaitQueue()
         self._backoff = Backoff()
         self._timer: asyncio.TimerHandle | None = None
+        self._bereft: set[Key] = set()  # models that have lost a device
         self._is_stopped = False
 
     async def __aenter__(self) -> Self:
@@ -204,6 +205,7 @@ class Scheduler:
         for resident in self._residents:
             if resident.is_dead and not resident.unused.is_set():
                 self._died(resident, EngineDied("it ended by itself"))
+                resident.holds_nothing()
                 resident.abort()
         for key in self._queue.models():
             while (waiter := self._queue.head(key)) and self._place(waiter):
@@ -311,7 +313,7 @@ class Scheduler:
         request = await self._hardware.smaller(resident, others, self._settings)
         if request is None:
             raise self._hardware.shortage(resident, error) from error
-        logger.warning("%s", resident.notices.add(shrunk(resident.request, request)))
+        logger.warning("%s", resident.notices.add(shrunk(resident.request, request, error)))
         resident.shrink(request)
         runner = resident.runner = self._start(request)
         try:
@@ -322,9 +324,12 @@ class Scheduler:
 
     def _died(self, resident: Resident, error: EngineError) -> EngineError:
         """Use its engine no more for the model, where there is another one; the error that says so."""
-        is_told, spent = resident.is_leaving, resident.runner is not None and resident.runner.report.is_spent
+        is_told, report = resident.is_leaving, resident.runner and resident.runner.report
         resident.retire()
-        if spent or isinstance(error, OutOfMemory | NotEnoughMemory):  # no fault of the engine
+        if report and report.is_lost and (is_told or resident.key not in self._bereft):  # once it is the device's fault
+            self._bereft.add(resident.key)
+            return error
+        if (report and report.is_spent) or isinstance(error, OutOfMemory | NotEnoughMemory):  # no fault of the engine
             if not is_told:
                 self._hardware.learn_shortage(resident.request, error.asked if isinstance(error, OutOfMemory) else 0)
             return error

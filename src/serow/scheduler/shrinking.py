@@ -7,6 +7,7 @@ import msgspec
 
 from serow.engines.base import LoadRequest
 from serow.engines.llamacpp.spec import whole_blocks
+from serow.errors import DeviceGone, NotEnoughMemory
 from serow.scheduler.fitting import Room, as_many
 from serow.scheduler.need import Need
 
@@ -29,11 +30,13 @@ def smaller(request: LoadRequest, need: Need, rooms: Sequence[Room], *, is_autom
     return None
 
 
-def shrunk(before: LoadRequest, after: LoadRequest) -> str:
+def shrunk(before: LoadRequest, after: LoadRequest, error: NotEnoughMemory) -> str:
     """What it came to, in words."""
     name = before.model.name.display_shortest
     if before.uses:
         tried, got = (sum(use.layers for use in request.uses) for request in (before, after))
         where = f"{got} of {after.num_layers} layers" if got else "none of its layers"
+        if isinstance(error, DeviceGone):
+            return f"{name} was planned with {tried} layers on devices, one of which is gone: it runs with {where} there"
         return f"{name} did not fit with {tried} layers on devices as planned: it runs with {where} there"
     return f"{name} did not fit with a context of {before.options.num_ctx} tokens: it has {after.options.num_ctx}"

@@ -4,14 +4,24 @@ import logging
 import re
 
 from serow.engines.llamacpp.events import Fault
-from serow.engines.llamacpp.report import SPENT
+from serow.engines.llamacpp.report import LOST, SPENT
 from serow.engines.process import explain_end as explain_exit_at_work
 from serow.engines.process import explain_exit
-from serow.errors import EngineDied, EngineError, FormatError, NotEnoughMemory, OutOfMemory, RequestError, SerowError
+from serow.errors import (
+    DeviceGone,
+    EngineDied,
+    EngineError,
+    FormatError,
+    NotEnoughMemory,
+    OutOfMemory,
+    RequestError,
+    SerowError,
+)
 
 _log = logging.getLogger(__name__)
 
 _TOO_LITTLE = "there is not enough memory for the model"
+_GONE = "there is no device {0} any more"
 _LAST_WORDS = 2000
 _MIB = 1 << 20
 _LOAD_REASONS = (  # the first that matches counts
@@ -19,6 +29,7 @@ _LOAD_REASONS = (  # the first that matches counts
     (r"invalid argument: (--[\w-]+)", "the llama-server executable is too old, it does not know {0}"),
     (r"unknown model architecture: '([\w.-]+)'", "the engine does not know the architecture {0}"),
     (r"unknown pre-tokenizer|vocab type|cannot find tokenizer", "the engine does not know the model's tokenizer"),
+    (r"invalid device: ([\w.:\[\]-]{1,80})", _GONE),
     (r"invalid value for main_gpu", "there is no GPU with the number that main_gpu names"),
     (r"(failed|unable) to allocate|out of ?(device)? ?memory|ErrorOutOfDeviceMemory", _TOO_LITTLE),
     (r"mtmd_init|failed to load (clip|multimodal) model|and mmproj", "the projector does not fit the model"),
@@ -38,13 +49,19 @@ def explain_load(returncode: int, stderr: str) -> str:
 
 
 def shortage(stderr: str) -> NotEnoughMemory | None:
-    """The error for a load that failed for want of memory, of whatever device; None for any other."""
-    reasons = (reason for pattern, reason in _LOAD_REASONS if re.search(pattern, stderr, re.IGNORECASE))
-    return NotEnoughMemory(f"could not load the model: {_TOO_LITTLE}") if next(reasons, "") == _TOO_LITTLE else None
+    """The error for a load that failed for want of memory, or of a device; None for any other."""
+    for pattern, reason in _LOAD_REASONS:
+        if match := re.search(pattern, stderr, re.IGNORECASE):
+            words = "could not load the model: " + reason.format(*match.groups())
+            return {_TOO_LITTLE: NotEnoughMemory, _GONE: DeviceGone}[reason](words) if reason in (_TOO_LITTLE, _GONE) else None
+    return None
 
 
 def explain_end(returncode: int, stderr: str) -> EngineDied:
     """The error for an engine that ended at work, from the end of its log."""
+    if LOST.search(stderr.encode()):
+        hint = "ask again: it is planned with the devices that are there then"
+        return EngineDied("the engine lost a device that it worked on", hint=hint)
     if not SPENT.search(stderr.encode()):
         return explain_exit_at_work(returncode, stderr)
     _log.warning("the engine ran out of memory at work; its last words:\n%s", stderr[-_LAST_WORDS:])

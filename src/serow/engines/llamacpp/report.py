@@ -23,6 +23,7 @@ SPENT = re.compile(  # what an engine says that ends for want of memory
     rb"(cuda|hip|rocm)(Malloc failed|Error\w*| error): ?out of memory|out ?of ?device ?memory|failed to allocate \w+ buffer",
     re.IGNORECASE,
 )
+LOST = re.compile(rb"device ?lost|GPU is lost|no CUDA-capable device|RPC server crashed", re.IGNORECASE)
 _MIB = 1 << 20
 _LONGEST_LINE = 4096  # bytes
 _MOST = 4096  # buffers
@@ -38,6 +39,7 @@ class LoadReport:
         self.num_layers = 0  # on devices, as told first
         self.num_all = 0
         self.is_spent = False  # it has said that memory did not suffice
+        self.is_lost = False  # that a device does not answer any more
 
     def feed(self, piece: bytes) -> None:
         """More of the log."""
@@ -45,6 +47,7 @@ class LoadReport:
         self._line = bytearray(rest[-_LONGEST_LINE:])
         for line in lines:
             self.is_spent = self.is_spent or bool(SPENT.search(line))
+            self.is_lost = self.is_lost or bool(LOST.search(line))
             self._read(line)
 
     def _read(self, line: bytes) -> None:
