@@ -26,4 +26,16 @@ LLAMA_CPP_EDITS = (
         "        int n_draft_max = n_ctx - prompt.n_tokens() - 2;\n",
         "        int n_draft_max = std::min(n_ctx - prompt.n_tokens() - 2, task->params.n_draft_max);\n",
     ),
+    # The headers of Debian 12 don't know the settings of layers, which only a build for debugging makes.
+    Edit(
+        "ggml/src/ggml-vulkan/ggml-vulkan.cpp",
+        "    std::vector<vk::LayerSettingEXT> settings = {\n",
+        "#ifdef VK_EXT_layer_settings\n    std::vector<vk::LayerSettingEXT> settings = {\n",
+    ),
+    Edit(
+        "ggml/src/ggml-vulkan/ggml-vulkan.cpp",
+        "layers, extensions, &layer_setting_info);\n",
+        "layers, extensions, &layer_setting_info);\n#else\n    (void) enable_best_practice;\n"
+        "    vk::InstanceCreateInfo instance_create_info(vk::InstanceCreateFlags{}, &app_info, layers, extensions);\n#endif\n",
+    ),
 )
