@@ -52,6 +52,21 @@ async def test_an_engine_that_hangs_has_no_devices_and_says_so(tmp_path: Path) -
 
 
 @pytest.mark.req("DEV-01")
+async def test_an_engine_that_did_not_answer_is_asked_again_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(tmp_path / "driver", nvidia())
+    async with inventory(tmp_path, "hang", patience=0.3) as looked:
+        assert await looked.refresh(20)
+        engine(tmp_path / "llama-server", LIST)
+        assert await looked.refresh(20)
+        assert [each.handles for each in looked.devices] == [{}]
+        monkeypatch.setattr("serow.devices.inventory.PAUSE", 0.0)
+        assert await looked.refresh(20)
+        assert [each.handles for each in looked.devices] == [{"llama.cpp": "CUDA0"}]
+
+
+@pytest.mark.req("DEV-01")
 async def test_who_refreshes_waits_no_longer_than_it_says(tmp_path: Path) -> None:
     (tmp_path / "driver").write_text("hang")
     async with inventory(tmp_path, seconds=30) as looked:

@@ -20,7 +20,7 @@ PROBE = "serow.devices.probe"
 _DRIVERS = ("CUDA_", "GGML_", "GPU_", "HIP_", "HSA_", "LLAMA_", "MESA_", "NVIDIA_", "ONEAPI_", "ROCR_", "SYCL_", "VK_", "ZE_")
 _LARGEST = 1 << 20  # bytes of an answer
 _PIECE = 64 << 10
-_PAUSE = 60.0  # seconds until a driver that did not answer is asked again
+PAUSE = 60.0  # seconds until a driver or engine that did not answer is asked again
 _ENDING = 5.0  # seconds that the kernel may take to end a process; one that hangs inside a driver takes for ever
 
 
@@ -83,7 +83,7 @@ class CardReader:
     @property
     def is_hung(self) -> bool:
         """Whether a driver did not answer lately; it is asked again after a while."""
-        return time.monotonic() - self._hung_at < _PAUSE
+        return time.monotonic() - self._hung_at < PAUSE
 
     async def read(self) -> list[Card]:
         """The cards as they are now; without a word about their memory where a driver does not answer, or its library dies."""

@@ -7,7 +7,9 @@ everything runs on the CPU; a machine without a trace of a card never starts one
 import asyncio
 import contextlib
 import logging
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Self
 
 import msgspec
 
-from serow.devices.asking import CardReader, ask, environment, probe
+from serow.devices.asking import PAUSE, CardReader, ask, environment, probe
 from serow.devices.cards import has_traces
 from serow.devices.device import Card, Device, Listed, Listing, Vendor
 from serow.devices.listing import parse_listing
@@ -76,6 +78,7 @@ class Inventory:
         self._reader = reader or CardReader()
         self._environ = environ
         self._listings: dict[Asked, Listing] = {}
+        self._failed_at: dict[Asked, float] = {}
         self._card_ids: list[str] = []
         self._task: asyncio.Task[None] | None = None
         self._was_told = False
@@ -135,7 +138,14 @@ class Inventory:
         if asked.executable is None and not asked.source:
             return Listing(engine=asked.engine, devices=tuple(_as_listed(cards)))
         known = self._listings.get(asked)
-        return known if known and not self._is_measured_by(known) else await asked.list()
+        if known and not self._is_measured_by(known) and time.monotonic() - self._failed_at.get(asked, math.inf) < PAUSE:
+            return known
+        listing = await asked.list()
+        if listing.fault:
+            self._failed_at[asked] = time.monotonic()
+        else:
+            self._failed_at.pop(asked, None)
+        return listing
 
     def _is_measured_by(self, listing: Listing) -> bool:
         """Whether the engine is the only one that tells how much of a device is free."""

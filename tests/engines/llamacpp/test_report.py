@@ -59,17 +59,19 @@ def test_no_log_breaks_the_reading(log: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("buffer", "handle", "expected"),
+    ("buffer", "device", "expected"),
     [
         ("CUDA0", "CUDA0", True),
         ("CUDA10", "CUDA1", False),
         ("CUDA0_Split", "CUDA0", True),
         ("CUDA_Host", "CUDA0", False),
-        ("RPC0[127.0.0.1:50052]", "RPC0", True),
+        ("RPC0[127.0.0.1:50052]", "RPC0 127.0.0.1:50052", True),
+        ("RPC0[127.0.0.1:50052]", "RPC1 127.0.0.1:50052", True),
+        ("RPC0[127.0.0.1:5005]", "RPC0 127.0.0.1:50052", False),
         ("RPC0[127.0.0.1:50052]", "RPC0[127.0.0.1:50052]", True),
         ("MTL0_Mapped", "MTL0", True),
         ("Vulkan_Host", "Vulkan0", False),
     ],
 )
-def test_a_buffer_is_named_by_its_device(buffer: str, handle: str, expected: bool) -> None:
-    assert is_on(buffer, handle) is expected
+def test_a_buffer_is_named_by_its_device(buffer: str, device: str, expected: bool) -> None:
+    assert is_on(buffer, Use(id=device, handle=device.split(" ")[0])) is expected

@@ -66,20 +66,26 @@ class LoadReport:
         """What devices really hold, with the layers that were planned for each; as planned where nothing is told."""
         if not self._buffers:
             return tuple(planned)
-        return tuple(msgspec.structs.replace(use, **self._parts(use.handle)) for use in planned)
+        return tuple(msgspec.structs.replace(use, **self._parts(use)) for use in planned)
 
-    def _parts(self, handle: str) -> dict[str, int]:
+    def _parts(self, use: Use) -> dict[str, int]:
         parts = {"weights": 0, "cache": 0, "compute": 0}
         for name, part, size in self._buffers:
-            if is_on(name, handle):
+            if is_on(name, use):
                 parts[part] += size
         return parts
 
 
-def is_on(buffer: str, handle: str) -> bool:
-    """Whether a buffer lies on a device: "CUDA1" and "CUDA1_Split" do on CUDA1, "CUDA10" and "CUDA_Host" don't."""
-    rest = buffer.removeprefix(handle)
-    return buffer.startswith(handle) and not rest[:1].isalnum() and not rest.startswith("_Host")
+def is_on(buffer: str, use: Use) -> bool:
+    """Whether a buffer lies on a device: "CUDA1" and "CUDA1_Split" do on CUDA1, "CUDA10" and "CUDA_Host" don't.
+
+    "RPC0[10.0.0.2:50052]" is the first device at that address, whatever number it has here.
+    """
+    _, _, place = buffer.rstrip("]").partition("[")
+    if place:
+        return place in re.split(r"[\[\] ]", f"{use.handle} {use.id}")
+    rest = buffer.removeprefix(use.handle)
+    return buffer.startswith(use.handle) and not rest[:1].isalnum() and not rest.startswith("_Host")
 
 
 def _size(text: bytes) -> int:
