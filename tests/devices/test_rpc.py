@@ -91,8 +91,8 @@ class Placed:
     ("memory", "layers", "is_told"),
     [
         ((64, 32), {"RPC 1": 5}, False),  # 1. the one with the least room that suffices
-        ((14, 14), {"RPC 0": 2, "RPC 1": 3}, False),  # 2. split
-        ((13, 1), {"RPC 0": 2}, True),  # 4. as many as fit
+        ((7, 7), {"RPC 0": 2, "RPC 1": 3}, False),  # 2. split
+        ((6, 1), {"RPC 0": 2}, True),  # 4. as many as fit
         ((2, 1), {}, True),  # 5. the CPU
     ],
 )
