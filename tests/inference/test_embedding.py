@@ -73,6 +73,30 @@ async def test_an_input_that_may_not_be_cut_is_refused_with_both_lengths() -> No
         await embedded(Bert(), "a", "abcdefghij", truncate=False)
 
 
+class Counting(Bert):
+    """Counts what it tokenized."""
+
+    num_characters = 0
+
+    async def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        self.num_characters += len(text)
+        return await super().tokenize(text, add_special=add_special)
+
+
+@pytest.mark.req("EMB-03")
+@pytest.mark.parametrize("truncate", [True, False])
+async def test_of_inputs_that_are_far_too_long_only_a_beginning_is_tokenized(truncate: bool) -> None:
+    engine, long = Counting(), "abcdefghij" * 100_000
+    if truncate:
+        found = await embedded(engine, long)
+        assert engine.embedded == [[OPENING, *map(ord, "abcdef"), CLOSING]]
+        assert found.warnings == ["input 0 was cut from at least 194 to 8 tokens to fit the context"]
+    else:
+        with pytest.raises(RequestError, match="input 2 has at least 194 tokens, the context holds 8"):
+            await embedded(engine, *["abc"] * 2, long, *["abc"] * 1000, truncate=False)
+    assert engine.num_characters < 1000
+
+
 @pytest.mark.req("EMB-03")
 async def test_a_context_that_holds_special_tokens_only_is_refused() -> None:
     with pytest.raises(RequestError, match="input after truncation exceeds maximum context length"):

@@ -5,10 +5,12 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from serow.engines.base import TextRunner
 from serow.errors import EngineError, RequestError
 from serow.inference.ask import Inputs
+from serow.prompt.ends import beginning_of
 from serow.store.model import Model
 
 _FLOAT32_DIGITS = range(6, 10)  # that tell every float32 from its neighbours
@@ -45,16 +47,27 @@ async def _tokens(
     inputs: Sequence[str | Sequence[int]], model: Model, runner: TextRunner, num_ctx: int, *, truncate: bool
 ) -> tuple[list[list[int]], list[str]]:
     special = await runner.tokenize("", add_special=True)
-    found, warnings = [], []
-    for index, each in enumerate(inputs):
-        tokens = await runner.tokenize(each, add_special=True) if isinstance(each, str) else _known(each, index, model)
+    found: dict[int, list[int]] = {}
+    warnings: dict[int, str] = {}
+    for index in sorted(range(len(inputs)), key=lambda index: len(inputs[index]), reverse=True):  # what is refused, at once
+        tokens, is_all = await _ids(inputs[index], index, model, runner, num_ctx)
         if len(tokens) > num_ctx:
+            count = f"{len(tokens)}" if is_all else f"at least {len(tokens)}"
             if not truncate:
-                raise RequestError(_too_long(index, len(tokens), num_ctx), param="input", code="context_length_exceeded")
-            warnings.append(f"input {index} was cut from {len(tokens)} to {num_ctx} tokens to fit the context")
+                raise RequestError(_too_long(index, count, num_ctx), param="input", code="context_length_exceeded")
+            warnings[index] = f"input {index} was cut from {count} to {num_ctx} tokens to fit the context"
             tokens = _cut(tokens, special, num_ctx)
-        found.append(tokens or special or list(model.beginning))
-    return found, warnings
+        found[index] = tokens or special or list(model.beginning)
+    return [found[index] for index in sorted(found)], [warnings[index] for index in sorted(warnings)]
+
+
+async def _ids(
+    given: str | Sequence[int], index: int, model: Model, runner: TextRunner, num_ctx: int
+) -> tuple[list[int], bool]:
+    """The ids of an input, and whether these are all."""
+    if not isinstance(given, str):
+        return _known(given, index, model), True
+    return await beginning_of(given, num_ctx, partial(runner.tokenize, add_special=True))
 
 
 def _known(tokens: Sequence[int], index: int, model: Model) -> list[int]:
@@ -65,8 +78,8 @@ def _known(tokens: Sequence[int], index: int, model: Model) -> list[int]:
     return list(tokens)
 
 
-def _too_long(index: int, length: int, num_ctx: int) -> str:
-    return f"the input length exceeds the context length: input {index} has {length} tokens, the context holds {num_ctx}"
+def _too_long(index: int, count: str, num_ctx: int) -> str:
+    return f"the input length exceeds the context length: input {index} has {count} tokens, the context holds {num_ctx}"
 
 
 def _cut(tokens: list[int], special: list[int], num_ctx: int) -> list[int]:

@@ -11,13 +11,13 @@ from serow.inference.ask import Conversation, Tool
 from serow.options import Options
 from serow.output.thinking import ThinkingTags
 from serow.prompt import go, jinja
+from serow.prompt.ends import MOST_CHARACTERS, prompt_beginning, tokens_of
 from serow.prompt.folding import folded, has_later, is_placed
 from serow.prompt.media import with_image_markers, with_media
 from serow.prompt.templates import Rendering
 from serow.prompt.turns import Turn, turns_of
 from serow.store.model import Model
 
-_MOST_CHARACTERS = 24  # of a token, about: a conversation with more of them for each token can't fit and is not rendered whole
 _SAMPLE = 128 << 10  # characters of dropped texts whose tokens are counted; those of the rest are taken to be alike
 _USUAL_CHARACTERS = 3  # of a token
 _AROUND_MESSAGE = 30  # characters that a template puts around a message
@@ -36,12 +36,6 @@ class Rendered:
     is_counted: bool = True  # or else longer than its tokens say, which are too many as it is
     begun: str | None = None  # thinking of the client's that goes on
     continues: bool = False  # an answer of the client's goes on
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    ids: list[int]
-    is_all: bool = True
 
 
 @dataclass(frozen=True)
@@ -148,7 +142,7 @@ class Fitter:
 
     def _check_tools(self, num_ctx: int) -> None:
         """Raise PromptTooLong for tools that alone can't fit: they are not rendered."""
-        num_least = sum(len(msgspec.json.encode(tool.definition)) for tool in self._tools) // _MOST_CHARACTERS
+        num_least = sum(len(msgspec.json.encode(tool.definition)) for tool in self._tools) // MOST_CHARACTERS
         if num_least > num_ctx:
             raise PromptTooLong(num_least, num_ctx, what="list of tools", is_least=True)
 
@@ -160,10 +154,10 @@ class Fitter:
         if len(self._turns) > num_ctx:
             return len(self._turns)
         text = "\n".join(turn.content for turn in self._turns)
-        if len(text) <= num_ctx * _MOST_CHARACTERS:
+        if len(text) <= num_ctx * MOST_CHARACTERS:
             return 0
-        tokens = await self._tokens(text, num_ctx)
-        return 0 if tokens.is_all else len(tokens.ids)
+        ids, is_all = await prompt_beginning(text, num_ctx, self._runner)
+        return 0 if is_all else len(ids)
 
     async def _largest(self, units: list[list[int]], num_ctx: int) -> tuple[int, Rendered]:
         """How many units at the end fit, searched from a guess on; with what they are rendered to."""
@@ -202,29 +196,20 @@ class Fitter:
     async def _render(self, turns: Sequence[Turn], num_ctx: int) -> Rendered:
         shown, pictures = _marked(turns)
         text, begun = await self._text(shown)
-        tokens = await self._tokens(text, num_ctx)
-        num_tokens, is_counted = len(tokens.ids), tokens.is_all
+        ids, is_counted = await prompt_beginning(text, num_ctx, self._runner)
+        num_tokens = len(ids)
         if pictures and is_counted:
             bare, _ = with_media(text, [self._images[number] for number in pictures], "")
             num_tokens = len(await tokens_of([], bare, self._runner)) + await self._size_of(pictures, num_ctx - num_tokens)
         begun = self._begun(turns) if begun is None else begun
         continues = bool(turns) and turns[-1].is_open and bool(turns[-1].content) and begun is None
-        return Rendered(text, tokens.ids, num_tokens, pictures, is_counted, begun, continues)
+        return Rendered(text, ids, num_tokens, pictures, is_counted, begun, continues)
 
     def _begun(self, turns: Sequence[Turn]) -> str | None:
         """The thinking that the text of an open answer begins with and does not end."""
         content = turns[-1].content if turns and turns[-1].is_open else ""
         is_thought = self._tags is not None and content.lstrip().startswith(self._tags.opening)
         return self._tags.begun(content, raw=True) if is_thought and self._tags else None
-
-    async def _tokens(self, text: str, num_ctx: int) -> "_Tokens":
-        """The tokens of a text; of one that is far too long only those of its beginning, where these are too many."""
-        most = num_ctx * _MOST_CHARACTERS
-        if len(text) > most:
-            ids = await tokens_of([], text[:most], self._runner)
-            if len(ids) >= num_ctx:
-                return _Tokens(ids, is_all=False)
-        return _Tokens(await tokens_of([], text, self._runner))
 
     async def _text(self, turns: Sequence[Turn]) -> tuple[str, str | None]:
         """The text of turns, and thinking that goes on; a later system message that has no place is the user's (ANT-03)."""
@@ -304,25 +289,3 @@ def _marked(turns: Sequence[Turn]) -> tuple[list[Turn], tuple[int, ...]]:
             pictures += turn.pictures
         shown.append(turn)
     return shown, tuple(pictures)
-
-
-async def tokens_of(context: list[int], text: str, runner: TextRunner) -> list[int]:
-    """The ids of the whole prompt; a beginning-of-text token that the text has already is not added once more (GEN-09)."""
-    if context:
-        return context + await runner.tokenize(text, add_special=False)
-    tokens = await runner.tokenize(text, add_special=True)
-    if tokens[:1] == tokens[1:2]:
-        plain = await runner.tokenize(text, add_special=False)
-        return plain if tokens[1:] == plain else tokens
-    return tokens
-
-
-async def ends_of(context: list[int], text: str, num_ctx: int, runner: TextRunner) -> tuple[list[int], int]:
-    """The ids of a prompt; of one that is far too long only those of its two ends, and about how many are between them."""
-    most = num_ctx * _MOST_CHARACTERS
-    if len(text) > 2 * most:
-        head = await tokens_of(context, text[:most], runner)
-        tail = await runner.tokenize(text[-most:], add_special=False)
-        if len(head) >= num_ctx and len(tail) >= num_ctx:
-            return head + tail, len(tail) * (len(text) - 2 * most) // most
-    return await tokens_of(context, text, runner), 0

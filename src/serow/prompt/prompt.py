@@ -10,7 +10,8 @@ from serow.errors import PromptTooLong
 from serow.inference.ask import Ask, Conversation, Raw, Single
 from serow.options import Options
 from serow.output.thinking import ThinkingTags
-from serow.prompt.conversation import Fitted, Fitter, ends_of, renderer_of
+from serow.prompt.conversation import Fitted, Fitter, renderer_of
+from serow.prompt.ends import ends_of
 from serow.prompt.media import with_media
 from serow.prompt.render import render
 from serow.prompt.templates import Rendering
