@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from serow.devices.device import Kind
 from serow.engines.base import LoadRequest
 from serow.options import LoadOptions
-from serow.scheduler.fitting import Room
+from serow.scheduler.fitting import Room, may_hold, on_one, on_several
 from serow.scheduler.footprint import Footprint
 from serow.scheduler.need import Need
 from serow.scheduler.placement import Placement, Wish, place
@@ -172,6 +172,13 @@ def test_as_few_leave_as_can_be(need: Need, rooms: list[Room], others: list[dict
         assert placement.layers == wanted or not gives_all(need, rooms, residents, wanted)
 
 
+@given(NEEDS, ROOMS, st.integers(1, 12), st.booleans())
+def test_what_may_not_fit_by_its_smallest_layer_does_not_fit(need: Need, rooms: list[Room], number: int, spread: bool) -> None:
+    number = min(number, need.count)
+    if not may_hold(need, rooms, [each.free for each in rooms], number):
+        assert not on_one(need, rooms, number) and not on_several(need, rooms, number, spread=spread)
+
+
 def test_a_decision_for_eight_devices_and_fifty_models_takes_less_than_a_millisecond() -> None:
     need = Need(weights=(200,) * 80, cache=(10,) * 80, compute=50)
     rooms = [room(f"d{number}", 100) for number in range(8)]
@@ -181,6 +188,7 @@ def test_a_decision_for_eight_devices_and_fifty_models_takes_less_than_a_millise
         ([with_free(each, 20_000) for each in rooms], Wish()),
         ([with_free(each, 2_500) for each in rooms], Wish()),
         (rooms, Wish(spread=True)),
+        ([with_free(each, 1_000) for each in rooms], Wish()),  # most of them have to leave
     ]
     for free, wish in cases:
         times = []

@@ -45,6 +45,16 @@ def on_several(need: Need, rooms: Sequence[Room], number: int, *, spread: bool) 
     return ()
 
 
+def may_hold(need: Need, rooms: Sequence[Room], free: Sequence[int], number: int) -> bool:
+    """Whether so many layers may lie there with so much free on each, were all of them as small as the smallest.
+
+    It is asked before anything is split: most ways are too little however that is done.
+    """
+    spare = [max(0, size - room.context - need.compute) for room, size in zip(rooms, free, strict=True)]
+    smallest = need.smallest(number)
+    return sum(spare) >= need.total(number) + need.beside and sum(size // smallest for size in spare) >= number
+
+
 def as_many(need: Need, rooms: Sequence[Room], number: int) -> tuple[Use, ...]:
     """As many layers as fit, up to `number`, on the fewest devices of one backend that hold so many."""
     candidates = (_filled(need, same[:count], number) for same in by_kind(rooms) for count in range(1, len(same) + 1))

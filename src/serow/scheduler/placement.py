@@ -11,7 +11,7 @@ from itertools import accumulate
 from msgspec.structs import replace
 
 from serow.devices.use import Use
-from serow.scheduler.fitting import Room, as_many, by_kind, on_one, on_several
+from serow.scheduler.fitting import Room, as_many, by_kind, may_hold, on_one, on_several
 from serow.scheduler.need import Need
 from serow.scheduler.resident import Resident
 
@@ -88,17 +88,16 @@ def _cleared(need: Need, rooms: Sequence[Room], residents: Sequence[Resident], n
     names = {room.id for room in rooms}
     there = [resident for resident in residents if not names.isdisjoint(resident.memory.devices)]
     held = [[resident.memory.on(room.id) for room in rooms] for resident in there]
-    cleared = list(accumulate(held, _added, initial=[room.free for room in rooms]))  # once so many of the first are gone
-    least = need.total(number) + need.compute + need.beside
 
     def uses(free: Sequence[int]) -> tuple[Use, ...]:
-        if sum(free) < least:  # most ways are too little whatever is split
+        if not may_hold(need, rooms, free, number):
             return ()
         each = [replace(room, free=size) for room, size in zip(rooms, free, strict=True)]
         return _whole(need, each, number, spread=wish.spread)
 
-    if not there or not uses(cleared[-1]):
+    if not there or not uses([room.free + sum(parts) for room, parts in zip(rooms, zip(*held, strict=True), strict=True)]):
         return None
+    cleared = list(accumulate(held, _added, initial=[room.free for room in rooms]))  # once so many of the first are gone
     count = bisect_left(range(1, len(there)), True, key=lambda count: bool(uses(cleared[count]))) + 1
     free, gone = cleared[count], [*there[:count]]
     for resident, own in zip(reversed(there[: count - 1]), reversed(held[: count - 1]), strict=True):

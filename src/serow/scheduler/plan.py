@@ -4,6 +4,7 @@ They are asked again for every waiting request at every event, so they change no
 model is decided in `placement`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -221,12 +222,13 @@ def _rooms(wanted: _Wanted, rooms: Sequence[Room], own: Sequence[Resident], resi
         raise RequestError(f'option "main_gpu" is {number}, there is no such device: {names}')
     real = [each for each in rooms if not each.is_emulated]
     chosen = [rooms[number]] if rooms and number >= 0 else real or rooms
+    loading = [resident.uncounted for resident in residents if resident.uncounted.devices]
     return [
         msgspec.structs.replace(
             each,
             free=each.free
             - wanted.settings.gpu_overhead
-            - sum(resident.uncounted.on(each.id) for resident in residents)
+            - sum(uncounted.on(each.id) for uncounted in loading)
             + sum(resident.memory.on(each.id) for resident in own),
         )
         for each in chosen
@@ -235,7 +237,9 @@ def _rooms(wanted: _Wanted, rooms: Sequence[Room], own: Sequence[Resident], resi
 
 def _on_devices(load: Load, wanted: _Wanted, need: Need, rooms: Sequence[Room], placed: Placement, lesson: int) -> Load:
     """The load with what devices hold: more slots where they hold all of it, one group of them where they hold a part."""
-    gone = {room.id: sum(each.memory.on(room.id) for each in placed.after) for room in rooms}
+    gone = Counter[str]()
+    for resident in placed.after:
+        gone.update(resident.memory.devices)
     there = {room.id: room for room in freed(rooms, gone)}
     num_parallel, uses = load.num_parallel, placed.uses
     if uses:

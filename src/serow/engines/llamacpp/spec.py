@@ -1,6 +1,7 @@
 """What a llama.cpp server is started with, whichever engine it is; `llama_params` and `llama_flags` spell it out."""
 
 import os
+from functools import cache
 from typing import NamedTuple
 
 import psutil
@@ -62,6 +63,7 @@ class LlamaSpec(Struct, frozen=True, kw_only=True):
         return {None: "auto", True: "on", False: "off"}[self.flash_attention]
 
 
+@cache
 def prompt_cache_size() -> int:
     """Bytes that one engine may spend on the key-value states of prompts that left their slot, where there is room."""
     return min(1 << 30, int(psutil.virtual_memory().total) // 32)
