@@ -1,5 +1,6 @@
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -121,6 +122,30 @@ def test_a_text_encoder_of_another_width_than_the_unet_reads_is_refused() -> Non
     config = {**json.loads(FILES["text_encoder/config.json"].read_bytes()), "hidden_size": 16}
     with pytest.raises(ModelFileError, match="the unet reads 96 numbers for a token of text, the text encoder writes 16"):
         checked({"text_encoder/config.json": config}, rows={})
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "channels", "fits"),
+    [
+        ("UNet2DConditionModel", {"in_channels": 9, "out_channels": 4}, {"latent_channels": 4}, True),
+        ("UNet2DConditionModel", {"in_channels": 4, "out_channels": 4}, {"latent_channels": 16}, False),
+        ("UNet2DConditionModel", {"in_channels": 9}, {"latent_channels": 4}, True),
+        ("FluxTransformer2DModel", {"in_channels": 384, "out_channels": 64}, {"latent_channels": 16}, True),
+        ("FluxTransformer2DModel", {"in_channels": 64, "out_channels": None}, {"latent_channels": 4}, False),
+        ("QwenImageTransformer2DModel", {"in_channels": 64, "out_channels": 16}, {"z_dim": 16}, True),
+        ("ZImageTransformer2DModel", {"in_channels": 16}, {"latent_channels": 4}, False),
+        ("NewTransformer2DModel", {"in_channels": 5}, {"latent_channels": 16}, True),
+    ],
+)
+def test_an_autoencoder_of_other_channels_than_are_drawn_is_refused(
+    kind: str, settings: dict[str, object], channels: dict[str, object], fits: bool
+) -> None:
+    part = "unet" if kind.startswith("UNet") else "transformer"
+    configs = {f"{part}/config.json": settings, "vae/config.json": channels}
+    refusal = nullcontext() if fits else pytest.raises(ModelFileError, match=rf"the parts {part} and vae do not fit each other")
+    index = {part: ("diffusers", kind), "vae": ("diffusers", "AutoencoderKL")}
+    with refusal:
+        check(index, configs, lambda path: json.dumps(configs[path]).encode(), lambda _: {}, other=index)
 
 
 def test_a_number_of_heads_that_no_model_has_is_refused() -> None:

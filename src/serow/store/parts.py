@@ -25,6 +25,13 @@ _SETTINGS = {  # how the classes of parts without weights end: the files of whic
     "ProcessorFast": ("preprocessor_config.json", "processor_config.json"),
     "FeatureExtractor": ("preprocessor_config.json",),
 }
+_LATENTS = {  # by the class of a denoiser: where it says how many channels it draws, and how many of its numbers are one
+    **dict.fromkeys(("UNet2DConditionModel", "SD3Transformer2DModel", "QwenImageTransformer2DModel"), (("out_channels",), 1)),
+    "ZImageTransformer2DModel": (("in_channels",), 1),
+    **dict.fromkeys(
+        ("FluxTransformer2DModel", "Flux2Transformer2DModel", "ChromaTransformer2DModel"), (("out_channels", "in_channels"), 4)
+    ),
+}
 _MOST_LAYERS = 1000
 _MOST_BLOCKS = 100
 _COUNTS = re.compile(r"layers|depth|num_blocks|num_hidden|n_refiner", re.IGNORECASE)
@@ -50,6 +57,21 @@ def check(
             rows = _rows(encoder, paths, shapes) if encoder in parts and encoder not in other else 0
             vocabulary.check(part, files, read, rows)
     _check_text(parts, read)
+    _check_latents(parts, read)
+
+
+def _check_latents(parts: Mapping[str, tuple[str, str]], read: Read) -> None:
+    """An autoencoder makes a picture of as many channels as the denoiser draws."""
+    denoiser = next((part for part in ("unet", "transformer") if part in parts), "")
+    names, per_channel = _LATENTS.get(parts[denoiser][1] if denoiser else "", ((), 1))
+    if not names or "vae" not in parts:
+        return
+    drawn, vae = (decode(read(f"{part}/config.json"), dict[str, Any], part) for part in (denoiser, "vae"))
+    found = next((drawn[name] for name in names if isinstance(drawn.get(name), int)), None)
+    channels = next((vae[name] for name in ("latent_channels", "z_dim") if isinstance(vae.get(name), int)), None)
+    if found is not None and channels is not None and found != channels * per_channel:
+        what = f"the {denoiser} draws {found // per_channel} channels, the vae reads {channels}"
+        raise ModelFileError(f"the parts {denoiser} and vae do not fit each other: {what}")
 
 
 def _check_text(parts: Mapping[str, tuple[str, str]], read: Read) -> None:

@@ -4,6 +4,7 @@ Run as a program of its own: torch is imported here, and in no process that test
 JSON by its name.
 """
 
+import io
 import json
 import sys
 import traceback
@@ -234,6 +235,16 @@ def check_the_same_seed_draws_the_same_picture_whatever_the_batch() -> None:
         if pipeline._together._unlike:
             continue
         assert len(calls) - each == each * 2 // len(seeds), type(pipe).__name__  # a batch of four, and one of two
+
+
+def check_an_autoencoder_of_another_scale_draws_the_size_that_was_asked_for() -> None:
+    pipe = folders.stable_diffusion(CLIPTokenizer.from_pretrained(SHAPES / "tokenizer"))
+    pipe.set_progress_bar_config(disable=True)
+    decode = pipe.vae.decode
+    pipe.vae.decode = lambda *args, **kwargs: (functional.interpolate(decode(*args, **kwargs)[0], scale_factor=2.0),)
+    (image,), warnings = Pipeline(pipe, "cpu").draw(ImageRequest("a", (1,), 32, 32, 1, guidance=3.0), lambda *_: None)
+    assert Image.open(io.BytesIO(image)).size == (32, 32)
+    assert warnings == ("the picture was scaled to 32x32: the model's autoencoder made it 64x64",)
 
 
 def check_a_batch_that_would_change_its_pictures_is_drawn_in_turn() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.pictures import needs_packages
 
-pytestmark = needs_packages
+pytestmark = [needs_packages, pytest.mark.timeout(400)]
 PROGRAM = Path(__file__).with_name("parts_program.py")
 NAMES = [
     node.name
@@ -25,7 +25,7 @@ def outcomes() -> dict[str, str]:
     argv = [sys.executable, "-m", "tests.engines.diffusers.parts_program"]
     root = PROGRAM.parents[3]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=100, cwd=root, env=environment)
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=300, cwd=root, env=environment)
     found: dict[str, str] = json.loads(done.stdout)
     return found
 

@@ -166,9 +166,8 @@ class Pipeline:
         if any(getattr(result, "nsfw_content_detected", None) or ()):
             warnings.append(_BLACKENED)
         hidden = getattr(result, "nsfw_content_detected", None) or [False] * len(seeds)
-        return [
-            picture if is_hidden else _finished(plan, picture) for picture, is_hidden in zip(result.images, hidden, strict=True)
-        ]
+        drawn = zip(result.images, hidden, strict=True)
+        return [picture if is_hidden else _finished(plan, picture, warnings) for picture, is_hidden in drawn]
 
     def _callback(self, plan: _Plan, request: ImageRequest, progress: "_Progress", count: int) -> Any:
         def on_step_end(pipe: Any, step: int, _: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -210,9 +209,10 @@ def _is_large(plan: _Plan) -> bool:
     return not 0 < width * height <= LARGE
 
 
-def _finished(plan: _Plan, picture: Image.Image) -> Image.Image:
-    """What was drawn into a mask over the rest of what it began with; raises BrokenPicture."""
+def _finished(plan: _Plan, picture: Image.Image, warnings: list[str]) -> Image.Image:
+    """What was drawn, of the size that was asked for; into a mask over what it began with. Raises BrokenPicture."""
     check_flat(picture)
+    picture = sizes.as_asked(plan.canvas, plan.arguments, picture, warnings)
     if plan.canvas.mask is not None and plan.canvas.pictures[0].size == picture.size:
         return Image.composite(picture, plan.canvas.pictures[0], plan.canvas.mask)
     return picture

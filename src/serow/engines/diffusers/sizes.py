@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +77,16 @@ def arguments(pipe: Any, drawn_on: Canvas, request: ImageRequest, warnings: list
     if drawn_on.mask is not None:
         found["mask_image"] = drawn_on.mask
     return {**found, **_steps(pipe, request, warnings)}
+
+
+def as_asked(drawn_on: Canvas, given: Mapping[str, Any], picture: Image.Image, warnings: list[str]) -> Image.Image:
+    """A picture of the size that a pipeline was given, which one with an autoencoder of another scale does not draw."""
+    size = drawn_on.size
+    if size is None or picture.size == size or "width" not in given:
+        return picture
+    drawn = "{}x{}".format(*picture.size)
+    warnings.append("the picture was scaled to {}x{}: the model's autoencoder made it {}".format(*size, drawn))
+    return picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def _steps(pipe: Any, request: ImageRequest, warnings: list[str]) -> dict[str, Any]:
