@@ -3,6 +3,8 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serow import bounds
 from serow.errors import RequestError
@@ -57,9 +59,62 @@ def test_bytes_that_are_no_text_are_told_at_their_place_too() -> None:
 def test_text_that_is_not_plain_is_bounded(letter: str) -> None:
     most = bounds.LETTERS.limit // len(letter.encode()) - 100
     assert len(decode_object(f'{{"a": "{letter * most}", "b": "{LARGE}"}}'.encode())["a"]) == most
-    many = ("a" * 110 + '", "') * 160_000
-    for text in (letter * (most + 100), f"{LARGE * 16}{letter}", f"{many}{letter}"):
+    for text in (letter * (most + 101), f"{LARGE * 16}{letter}", f'{LARGE * 8}{letter}", "{LARGE * 8}{letter}'):
         assert re.search("holds 1[678][0-9]{6} bytes of text that is not plain ASCII", said(f'{{"a": ["{text}"]}}'.encode()))
+
+
+BESIDE = {
+    "short texts": b'"%s",' % (b"a" * 110),
+    "space": b" " * 1000,
+    "numbers": b"123456789012345678,",
+    "names": b'"%s": 1,' % (b"n" * 600),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("end", [b'"x"', "é".encode(), b""])
+def test_what_is_left_beside_long_texts_is_bounded(name: str, end: bytes) -> None:
+    many = BESIDE[name] * (bounds.REST.limit // len(BESIDE[name]) + 1)
+    assert re.search("bytes beside its long texts, more than the 16777216 allowed", said(b'{"a": [' + many + end + b"]}"))
+
+
+PARTS = [
+    "x", "é", "日", "😀", "/", r"\"", r"\\", r"\n", r"\/", r"\u00e9", r"\\u", r"\ud83d", r"\ude00", r"\ud83d\ude00", r"\uD800",
+]  # fmt: skip
+TEXTS = st.lists(st.sampled_from(PARTS), max_size=40).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    texts=st.lists(TEXTS, max_size=6),
+    piece=st.integers(16, 60),
+    long=st.integers(1, 20),
+    tail=st.sampled_from(["", ",", "\x01"]),
+)
+def test_wherever_a_text_is_cut_it_is_read_as_without_this(texts: list[str], piece: int, long: int, tail: str) -> None:
+    body = ('{"a": ["' + '", "'.join(texts) + f'"{tail}], "b": {{"{"".join(texts)}": 1}}}}').encode()
+    plain = read(body)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"_LARGE": 1, "_PIECE": piece, "_LONG": long}.items():
+            patch.setattr(long_texts, name, value)
+        assert read(body) == plain
+
+
+@pytest.mark.parametrize("text", ["\x01", "\\x", "\\u12", "\xff", "\xf0\x9f"])
+@pytest.mark.parametrize("size", [10, 1000, 2_000_000])
+def test_what_is_wrong_in_a_long_text_is_told_at_its_place(text: str, size: int) -> None:
+    body = b'{"\xc3\xa9": "\xc3\xa9' + b"x" * size + text.encode("latin-1") + b'", "b": "' + LARGE.encode() + b'"}'
+    place = re.search(r"at (byte|character) (\d+)", said(body))
+    assert place is not None
+    assert int(place[2]) - (4 if place[1] == "byte" else 2) - size in range(4, 12)
+
+
+def read(body: bytes) -> Any:
+    """What a body holds, or what is said of it."""
+    try:
+        return decode_object(body)
+    except RequestError as error:
+        return str(error)
 
 
 def said(body: bytes) -> str:

@@ -67,7 +67,7 @@ async def _ids(
     """The ids of an input, and whether these are all."""
     if not isinstance(given, str):
         return _known(given, index, model), True
-    return await beginning_of(given, num_ctx, partial(runner.tokenize, add_special=True))
+    return await beginning_of(given, num_ctx, runner, partial(runner.tokenize, add_special=True))
 
 
 def _known(tokens: Sequence[int], index: int, model: Model) -> list[int]:

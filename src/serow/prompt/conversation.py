@@ -11,7 +11,7 @@ from serow.inference.ask import Conversation, Tool
 from serow.options import Options
 from serow.output.thinking import ThinkingTags
 from serow.prompt import go, jinja
-from serow.prompt.ends import MOST_CHARACTERS, prompt_beginning, tokens_of
+from serow.prompt.ends import MOST_CHARACTERS, number_of, prompt_beginning, tokens_of
 from serow.prompt.folding import folded, has_later, is_placed
 from serow.prompt.media import with_image_markers, with_media
 from serow.prompt.templates import Rendering
@@ -103,6 +103,7 @@ class Fitter:
         self._think = think
         self._tags = tags
         self._template = template
+        self._context_length = model.context_length
         self._takes_text = jinja.takes_text(model.chat_template)
         self._rendering = rendering
         self._runner = runner
@@ -138,7 +139,8 @@ class Fitter:
         shown, pictures = _marked(self._turns)
         text, _ = await self._text(shown)
         bare, _ = with_media(text, [self._images[number] for number in pictures], "")
-        return len(await tokens_of([], bare, self._runner)) + sum([await self._size(each) for each in pictures])
+        num_tokens = await number_of(bare, self._context_length, self._runner)
+        return num_tokens + sum([await self._size(each) for each in pictures])
 
     def _check_tools(self, num_ctx: int) -> None:
         """Raise PromptTooLong for tools that alone can't fit: they are not rendered."""

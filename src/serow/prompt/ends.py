@@ -6,7 +6,11 @@ from functools import partial
 from serow.engines.base import TextRunner
 
 MOST_CHARACTERS = 24  # of a token, about: a text with more of them for each token can't fit
-_SPLIT = 16  # tokens at the end of a piece that may be others than in the whole
+_PIECE = 128 << 10  # characters that are tokenized at once before it is known that the whole may fit
+_LEAST = 4 << 10  # of these, so that what is split is a small part
+_SPLIT = 2  # tokens more, at most, where a text is cut
+_COUNTED = 1 << 17  # tokens, whatever a context holds
+_SURE = 16  # tokens beyond the context that leave no doubt
 
 _Tokenize = Callable[[str], Awaitable[list[int]]]
 
@@ -22,29 +26,48 @@ async def tokens_of(context: list[int], text: str, runner: TextRunner) -> list[i
     return tokens
 
 
-async def beginning_of(text: str, num_ctx: int, tokenize: _Tokenize) -> tuple[list[int], bool]:
+async def beginning_of(text: str, num_ctx: int, runner: TextRunner, tokenize: _Tokenize) -> tuple[list[int], bool]:
     """The ids of a text, and whether these are all: one that is far too long is not tokenized beyond what can't fit."""
-    length = num_ctx * MOST_CHARACTERS
-    while length < len(text):
-        ids = await tokenize(text[:length])
-        if len(ids) > num_ctx + _SPLIT:
-            return ids, False
-        length *= 2
-    return await tokenize(text), True
-
-
-async def ends_of(context: list[int], text: str, num_ctx: int, runner: TextRunner) -> tuple[list[int], int]:
-    """The ids of a prompt; of one that is far too long only those of its two ends, and about how many are between them."""
-    length = num_ctx * MOST_CHARACTERS
-    while 2 * length < len(text):
-        head = await tokens_of(context, text[:length], runner)
-        tail = await runner.tokenize(text[-length:], add_special=False)
-        if min(len(head), len(tail)) > num_ctx + _SPLIT:
-            return head + tail, len(tail) * (len(text) - 2 * length) // length
-        length *= 2
-    return await tokens_of(context, text, runner), 0
+    length = await _reach(text, num_ctx, runner)
+    ids = await tokenize(text[:length])
+    if length == len(text):
+        return ids, True
+    return (ids, False) if len(ids) > num_ctx else (await tokenize(text), True)
 
 
 def prompt_beginning(text: str, num_ctx: int, runner: TextRunner) -> Awaitable[tuple[list[int], bool]]:
     """The same of a whole prompt."""
-    return beginning_of(text, num_ctx, partial(tokens_of, [], runner=runner))
+    return beginning_of(text, num_ctx, runner, partial(tokens_of, [], runner=runner))
+
+
+async def ends_of(context: list[int], text: str, num_ctx: int, runner: TextRunner) -> tuple[list[int], int]:
+    """The ids of a prompt; of one that is far too long only those of its two ends, and about how many are between them."""
+    before = await _reach(text, num_ctx, runner)
+    behind = await _reach(text, num_ctx, runner, at_end=True) if before < len(text) else 0
+    if before < len(text) - behind:
+        head = await tokens_of(context, text[:before], runner)
+        tail = await runner.tokenize(text[-behind:], add_special=False)
+        if min(len(head), len(tail)) > num_ctx:
+            return head + tail, (len(head) + len(tail)) * (len(text) - before - behind) // (before + behind)
+    return await tokens_of(context, text, runner), 0
+
+
+async def number_of(text: str, num_ctx: int, runner: TextRunner) -> int:
+    """How many tokens a prompt has; of one that is far too long about how many, by those of its beginning."""
+    reached = await _reach(text, max(num_ctx, _COUNTED), runner)
+    ids = await tokens_of([], text[:reached], runner)
+    return len(ids) * len(text) // (reached or 1) if text else len(ids)
+
+
+async def _reach(text: str, num_ctx: int, runner: TextRunner, *, at_end: bool = False) -> int:
+    """How many characters at one end of a text are more than a context holds; all of them where it may fit."""
+    length = max(_LEAST, min(_PIECE, num_ctx * MOST_CHARACTERS))
+    num_tokens = reached = 0
+    while length < len(text) and reached < len(text):
+        place = len(text) - reached - length if at_end else reached
+        piece = text[max(0, place) : place + length]
+        num_tokens += len(await runner.tokenize(piece, add_special=False)) - _SPLIT
+        reached += len(piece)
+        if num_tokens > num_ctx + _SURE:
+            return reached
+    return len(text)

@@ -17,7 +17,7 @@ import msgspec
 from serow import bounds
 from serow.errors import RequestError
 from serow.wire import skeleton
-from serow.wire.long_texts import LongTexts
+from serow.wire.long_texts import LongTexts, not_json, without_surrogates
 
 _Request = TypeVar("_Request", bound=msgspec.Struct)
 
@@ -30,7 +30,6 @@ _JSON_NAMES = {
     "object": "an object",
 }
 _PIECE = 256 << 10  # bytes
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _ordered(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def _replace_surrogates(value: Any) -> None:
 
 
 def _clean(value: Any) -> Any:
-    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) and not value.isascii() else value
+    return without_surrogates(value) if isinstance(value, str) else value
 
 
 def decode_object(body: bytes, nulls: Container[str] = ()) -> dict[str, Any]:
@@ -82,8 +81,8 @@ def decode_object(body: bytes, nulls: Container[str] = ()) -> dict[str, Any]:
 
     Raises RequestError for an empty body, broken JSON, a value that is not an object, or more than the bounds allow.
     """
-    skeleton.check(body)
     texts = LongTexts(body)
+    skeleton.check(texts.rest)
     text, broken_at = _text(texts.rest)
     if not text and broken_at is None:
         raise RequestError("missing request body")
@@ -93,15 +92,15 @@ def decode_object(body: bytes, nulls: Container[str] = ()) -> dict[str, Any]:
         raise RequestError("the request body is nested too deeply") from None
     except ValueError as error:
         if broken_at is not None:
-            place = broken_at + texts.num_left_out(texts.rest[:broken_at].decode())
+            place = broken_at + texts.num_left_out(texts.rest[:broken_at].decode(), in_bytes=True)
             raise RequestError(f"the request body is not valid UTF-8 at byte {place}") from None
-        raise RequestError(f"the request body is not valid JSON: {_reason(error, texts)}") from None
+        raise _refusal(error, texts) from None
     if not isinstance(value, dict):
         raise RequestError(f"the request body must be a JSON object, not {_name_of(value)}")
     bounds.FIELDS.check(len(value), "the request body")
-    texts.put_back(value)
-    if b"\\ud" in body or b"\\uD" in body:
+    if b"\\ud" in texts.rest or b"\\uD" in texts.rest:
         _replace_surrogates(value)
+    texts.put_back(value)
     return {key.lower(): item for key, item in value.items() if item is not None or key.lower() in nulls}
 
 
@@ -124,11 +123,10 @@ def _first_value(body: bytes) -> int:
     return len(body)
 
 
-def _reason(error: ValueError, texts: LongTexts) -> str:
+def _refusal(error: ValueError, texts: LongTexts) -> RequestError:
     if isinstance(error, json.JSONDecodeError):
-        place = error.pos + texts.num_left_out(error.doc[: error.pos])
-        return f"{error.msg[:1].lower()}{error.msg[1:]} at character {place}"
-    return str(error).split(";")[0]
+        return not_json(error.msg, error.pos + texts.num_left_out(error.doc[: error.pos]))
+    return RequestError(f"the request body is not valid JSON: {str(error).split(';')[0]}")
 
 
 def _name_of(value: Any) -> str:
