@@ -247,6 +247,19 @@ def check_an_autoencoder_of_another_scale_draws_the_size_that_was_asked_for() ->
     assert warnings == ("the picture was scaled to 32x32: the model's autoencoder made it 64x64",)
 
 
+def check_schedulers_take_every_step_of_a_model_without_a_last_signal() -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(SHAPES, local_files_only=True, use_safetensors=True)
+    pipe.set_progress_bar_config(disable=True)
+    pipeline, dot = Pipeline(pipe, "cpu"), io.BytesIO()
+    Image.linear_gradient("L").resize((32, 32)).save(dot, "PNG")
+    for name in ("DPM++ 2M Karras", "DPM++ 2M SDE Karras", "UniPC Karras", "Euler Karras"):
+        for more in ({}, {"images": (dot.getvalue(),), "strength": 0.5}):
+            steps: list[int] = []
+            request = ImageRequest("a red circle", (1,), 32, 32, 30, guidance=4.0, scheduler=name, **more)
+            pipeline.draw(request, lambda completed, *_, steps=steps: steps.append(completed))
+            assert steps[-1] == (15 if more else 30), name
+
+
 def check_a_batch_that_would_change_its_pictures_is_drawn_in_turn() -> None:
     pipe = folders.stable_diffusion(CLIPTokenizer.from_pretrained(SHAPES / "tokenizer"))
     pipe.set_progress_bar_config(disable=True)

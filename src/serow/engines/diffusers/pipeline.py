@@ -106,7 +106,7 @@ class Pipeline:
         pipe = self._forms.of(request)
         if hasattr(pipe, "encode_prompt") and not isinstance(pipe.encode_prompt, Encoding):
             self._encodings.append(Encoding(pipe))
-        self._schedulers.put(pipe, request.scheduler)
+        self._schedulers.put(pipe, request.scheduler, is_from_noise=not request.images)
         canvas = sizes.canvas(pipe, request, warnings)
         arguments = {
             **sizes.arguments(pipe, canvas, request, warnings),

@@ -1,6 +1,7 @@
 """The schedulers that a pipeline is drawn with: its own, and others that a request names. Imported in the child only."""
 
 import inspect
+from functools import wraps
 from typing import Any
 
 import diffusers
@@ -15,10 +16,16 @@ class Schedulers:
     def __init__(self, pipe: Any) -> None:
         self._own: Any = getattr(pipe, "scheduler", None)
         self._made: dict[str, Any] = {}
+        self._is_from_noise = True
+        self._watch(self._own)
 
-    def put(self, pipe: Any, name: str | None) -> None:
-        """Have a form of the pipeline drawn with the scheduler of that name, with its own for None; raises RequestError."""
+    def put(self, pipe: Any, name: str | None, *, is_from_noise: bool) -> None:
+        """Have a form of the pipeline drawn with the scheduler of that name, with its own for None; raises RequestError.
+
+        `is_from_noise`: from the first step on, and not from a picture.
+        """
         wanted = self._own if name is None else self._of(name)
+        self._is_from_noise = is_from_noise
         if getattr(pipe, "scheduler", None) is not wanted:
             pipe.scheduler = wanted
 
@@ -26,7 +33,24 @@ class Schedulers:
         if name not in self._made:
             check_fit(name, type(self._own).__name__)
             self._made[name] = self._make(name)
+            self._watch(self._made[name])
         return self._made[name]
+
+    def _watch(self, scheduler: Any) -> None:
+        """Have it count its steps from the first one. By itself it looks for its first timestep, to which more than one of
+        Karras' may be rounded, takes the second of them, and is out of steps before the last.
+        """
+        own = getattr(scheduler, "set_timesteps", None)
+        if own is None or not hasattr(scheduler, "set_begin_index"):
+            return
+
+        @wraps(own)  # its arguments are looked at
+        def set_timesteps(*args: Any, **kwargs: Any) -> None:
+            own(*args, **kwargs)
+            if self._is_from_noise:
+                scheduler.set_begin_index(0)
+
+        scheduler.set_timesteps = set_timesteps
 
     def _make(self, name: str) -> Any:
         wanted = SCHEDULERS[name]
