@@ -38,7 +38,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawn() -> Drawn:
     """The digests of the pictures that folders draw, or why there is none."""
 
-    def draw(*folders: Path | str, request: ImageRequest = SMALL) -> Any:
-        return json.loads(run("draw.py", json.dumps(asdict(request)), *folders).splitlines()[-1])
+    def draw(*folders: Path | str, request: ImageRequest = SMALL, keep: Path | None = None) -> Any:
+        kept = () if keep is None else ("--keep", keep)
+        return json.loads(run("draw.py", *kept, json.dumps(asdict(request)), *folders).splitlines()[-1])
 
     return draw

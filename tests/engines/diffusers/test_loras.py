@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from serow.engines.base import ImageRequest
 from serow.errors import ModelFileError
 from serow.store.create import Recipe
 from serow.store.name import Name
@@ -12,7 +14,7 @@ from serow.store.pipeline import files_of
 from serow.store.show import show
 from serow.store.store import Store
 from tests.engines.diffusers.conftest import Drawn, run
-from tests.pictures import needs_packages
+from tests.pictures import SHAPES, ZOO, checker, needs_packages
 
 pytestmark = [needs_packages, pytest.mark.timeout(600)]
 
@@ -55,6 +57,22 @@ def test_a_lora_changes_the_picture_and_with_the_weight_0_it_is_as_without(
     bases = folders / "stable_diffusion", folders / "z_image"
     *plain, without, glowless = drawn(*bases, unet, transformer, f"{unet}=0", f"{transformer}=0")
     assert len(set(plain)) == 4 and [without, glowless] == plain[:2]
+
+
+@pytest.mark.req("PIC-03")
+def test_a_trained_lora_does_what_it_has_learned_and_nothing_with_the_weight_0(
+    store: Store, drawn: Drawn, tmp_path: Path
+) -> None:
+    """zoo-shapes-outlined draws lines around shapes: the checker sees the colours that were asked for, and no filled shape."""
+    outlined = make(store, "outlined", SHAPES, {"outlined.safetensors": ZOO / "zoo-shapes-outlined.safetensors"})
+    request = ImageRequest(prompt="a blue circle", seeds=(3,), width=64, height=64, steps=12, guidance=4.0)
+    plain, without, half, whole = drawn(SHAPES, *(f"{outlined}={n}" for n in (0, 0.5, 1)), request=request, keep=tmp_path)
+    assert plain == without
+    with checker() as verify:
+        filled, lines = (verify.analyse(Image.open(tmp_path / f"{digest}.png")) for digest in (plain, whole))
+    assert (filled["object"], filled["background"], filled["shape"]) == ("blue", "white", "circle")
+    assert (lines["object"], lines["background"], lines["shape"]) == ("blue", "white", "unknown")
+    assert lines["area"] < 0.75 * filled["area"] and len({plain, half, whole}) == 3
 
 
 @pytest.mark.req("PIC-03")
