@@ -313,6 +313,61 @@ _PROBE = (
     ),
 )
 
+_FLASH = "ggml/src/iqk/iqk_flash_attn.cpp"
+
+_THREADS = (
+    # Beside another busy process fewer threads decode faster: `spare_threads.h`.
+    Edit(_SERVER, '#include "mtmd-helper.h"\n', '#include "mtmd-helper.h"\n#include "spare_threads.h"\n'),
+    Edit(
+        _SERVER,
+        "        const int ret = llama_decode(ctx, batch_view);\n",
+        "        static spare_threads<> threads;\n"
+        "        const int most = n_tokens == 1 || params_base.n_threads_batch < 1 ? params_base.n_threads : "
+        "params_base.n_threads_batch;\n"
+        "        const bool is_prompt = n_tokens > (int) slots.size();\n"
+        "        const int num_threads = is_prompt ? most : threads.begin(most, n_tokens);\n"
+        "        llama_set_n_threads(ctx, num_threads, num_threads);\n"
+        "        const int ret = llama_decode(ctx, batch_view);\n"
+        "        if (!is_prompt) {\n            threads.end();\n        }\n",
+    ),
+    # A text must not depend on them: attention is split as for the most threads that there were, and its parts are added up
+    # in the same order. A single head of keys was split in another way.
+    Edit(
+        _FLASH,
+        "inline void accumulate_qkv(",
+        "// Threads are left out beside other processes; what is computed stays the same.\n"
+        "inline int most_threads(int nth) {\n"
+        "    static std::atomic<int> most{1};\n"
+        "    int seen = most.load();\n"
+        "    while (seen < nth && !most.compare_exchange_weak(seen, nth)) {}\n"
+        "    return std::max(seen, nth);\n"
+        "}\n"
+        "inline void accumulate_qkv(",
+    ),
+    Edit(_FLASH, "#include <algorithm>\n", "#include <algorithm>\n#include <atomic>\n"),
+    Edit(
+        _FLASH,
+        "        if (K->ne[2] > 1) {\n            int gcd = simple_gcd(K->ne[2], nth);\n",
+        "        nth = most_threads(nth);\n        if (K->ne[2] > 0) {\n            int gcd = simple_gcd(K->ne[2], nth);\n",
+    ),
+    Edit(
+        _FLASH,
+        "    if (neq3 == 1 && rk2 > 1 && neq1 == 1 && nth >= 1 && nek1/32 > 1 && nek2 == 1) {\n",
+        "    if (false) {\n",
+    ),
+    Edit(
+        _FLASH,
+        "rk2 == rv2 && neq1 == 1 && nth >= 1 && nek2*nek1 >= 32*nth) {\n",
+        "rk2 == rv2 && neq1 == 1 && nek2*nek1 >= 32*most_threads(nth)) {\n        const int nth_all = most_threads(nth);\n",
+    ),
+    Edit(
+        _FLASH,
+        "        int gcd = simple_gcd(nek2, nth);\n        int nth_k  = nth/gcd;\n",
+        "        int gcd = simple_gcd(nek2, nth_all);\n        int nth_k  = nth_all/gcd;\n",
+    ),
+    Edit(_FLASH, "            nk = 32 * (nek2*nek1/(32*nth));\n", "            nk = 32 * (nek2*nek1/(32*nth_all));\n"),
+)
+
 IK_EDITS = (
     *_EVENTS,
     *_CANCELLING,
@@ -325,6 +380,7 @@ IK_EDITS = (
     *_DRAFTS,
     *_WAITING,
     *_PROBE,
+    *_THREADS,
 )
 IK_ADDITIONS = {
     "common/cmake/build-info-gen-cpp.cmake": """\
@@ -334,5 +390,5 @@ set(BUILD_COMPILER "${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION}")
 set(BUILD_TARGET "native")
 configure_file(common/build-info.cpp.in common/build-info.cpp)
 """,
-    "examples/server/probe.h": Path(__file__).with_name("probe.h").read_text(),
+    **{f"examples/server/{name}": Path(__file__).with_name(name).read_text() for name in ("probe.h", "spare_threads.h")},
 }
