@@ -27,6 +27,12 @@ def test_decoding_takes_what_was_measured(side: int, mib: int) -> None:
     assert working(stable_diffusion(), (side, side), 1).decode == pytest.approx(mib * MIB, rel=0.15)
 
 
+@pytest.mark.parametrize(("base", "side", "mib"), [(24, 768, 1514), (48, 512, 1378)])
+def test_decoding_by_an_autoencoder_of_videos_takes_what_was_measured(base: int, side: int, mib: int) -> None:
+    pipe = SimpleNamespace(vae=part({"base_dim": base, "dim_mult": [1, 2, 4, 4], "z_dim": 16}))
+    assert working(pipe, (side, side), 1).decode == pytest.approx(mib * MIB, rel=0.15)
+
+
 @pytest.mark.parametrize(("width", "mib"), [(3072, 130), (3840, 191)], ids=["FLUX", "Z-Image"])
 def test_a_step_of_a_transformer_takes_what_was_measured_between_two_sizes(width: int, mib: int) -> None:
     pipe = SimpleNamespace(transformer=part({"dim": width, "patch_size": 2}), vae=None, vae_scale_factor=8)

@@ -14,6 +14,7 @@ from serow.errors import NotEnoughMemory
 _UNET = 19.0  # numbers for a cell and a channel of the first block, beside what is kept for the way up
 _TRANSFORMER = 17.0  # for a token and a number of it
 _PIXEL = 4.0, 1.5  # for a pixel, of the channels of the last block but one, and of the last
+_FRAMES = 2.6  # times as much in an autoencoder of videos, whose convolutions lay two frames before the one that there is
 _TILE = 512  # pixels on a side of what is decoded at once in tiles, where the autoencoder does not say it
 _PICTURE = 16.0  # numbers for a pixel of a finished picture: as they come, stitched, and as bytes
 _SURE = 0.9  # of an estimate: what is refused does not fit for certain, and what is offered does
@@ -43,7 +44,7 @@ def working(pipe: Any, size: Size, batch: int) -> Working:
     if vae is None or wide is None:
         return Working(step, 0, 0, weight)
     pixels, number = size[0] * size[1], _itemsize(vae)
-    each = (_PIXEL[0] * wide[1] + _PIXEL[1] * wide[0]) * number
+    each = (_PIXEL[0] * wide[1] + _PIXEL[1] * wide[0]) * number * (_FRAMES if hasattr(vae.config, "base_dim") else 1)
     decode = int(pixels * (each + _PICTURE * number))
     side = getattr(vae, "tile_sample_min_size", None) or getattr(vae, "tile_sample_min_height", None) or _TILE
     tile = min(pixels, int(side) ** 2)
