@@ -117,6 +117,10 @@ def read(body: bytes) -> Any:
         return str(error)
 
 
+def test_a_text_whose_letters_are_all_escaped_counts_as_what_it_says() -> None:
+    assert len(decode_object(b'{"a": "' + b"\\u65e5" * 4_000_000 + b'"}')["a"]) == 4_000_000
+
+
 def said(body: bytes) -> str:
     """The words of the refusal; "" where there is none."""
     try:

@@ -93,7 +93,7 @@ class LongTexts:
             texts.append(self._read(piece, start))
             start += len(piece)
         if not all(map(str.isascii, texts)):
-            self._num_letters += size
+            self._num_letters += min(size, 4 * sum(map(len, texts)))  # escaped, a letter takes six
             bounds.LETTERS.check(self._num_letters, _NAME)
         return "".join(texts)
 
