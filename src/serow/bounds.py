@@ -31,6 +31,7 @@ DEPTH = Bound(100, "levels", "the JSON of a body")
 DIGITS = Bound(300, "digits", "a number")
 ESCAPES = Bound(8_000_000, "escaped characters", "the JSON of a body")
 LETTERS = Bound(16 << 20, "bytes of text that is not plain ASCII", "the JSON of a body")
+TEXTS = Bound(300_000, "texts and names", "the JSON of a body")
 REST = Bound(16 << 20, "bytes beside its long texts", "the JSON of a body")
 FIELDS = Bound(200, "fields", "a body")
 WARNINGS = Bound(20, "names", "what `warnings` say was ignored; the rest is counted")
@@ -51,8 +52,8 @@ LICENSES = Bound(100, "texts", "`license` of a model that is made")
 MODEL_MESSAGES = Bound(1000, "messages", "`messages` of a model that is made")
 
 BOUNDS = (
-    MEMBERS, VALUES, CONTAINERS, KEYS, DEPTH, DIGITS, ESCAPES, LETTERS, REST, FIELDS, WARNINGS, QUOTED, NAME, DURATION, OPTIONS,
-    STOPS, STOP_TEXT, BIASES, BIAS_TEXT, ADAPTERS, MESSAGES, TOOLS, INPUTS, FILES, LICENSES, MODEL_MESSAGES,
+    MEMBERS, VALUES, CONTAINERS, KEYS, DEPTH, DIGITS, ESCAPES, LETTERS, TEXTS, REST, FIELDS, WARNINGS, QUOTED, NAME, DURATION,
+    OPTIONS, STOPS, STOP_TEXT, BIASES, BIAS_TEXT, ADAPTERS, MESSAGES, TOOLS, INPUTS, FILES, LICENSES, MODEL_MESSAGES,
 )  # fmt: skip
 
 

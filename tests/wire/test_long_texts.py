@@ -117,6 +117,14 @@ def read(body: bytes) -> Any:
         return str(error)
 
 
+def test_texts_are_counted_before_they_are_made() -> None:
+    texts = [b'"%d"' % number for number in range(300_001)]
+    assert re.search(
+        "holds 3[0-9]{5} texts and names, more than the 300000 allowed", said(b'{"a": [' + b",".join(texts) + b"]}")
+    )
+    assert len(decode_object(b'{"a": [' + b",".join(texts[:299_000]) + b"]}")["a"]) == 299_000
+
+
 def test_a_text_whose_letters_are_all_escaped_counts_as_what_it_says() -> None:
     assert len(decode_object(b'{"a": "' + b"\\u65e5" * 4_000_000 + b'"}')["a"]) == 4_000_000
 

@@ -53,7 +53,7 @@ class LongTexts:
                     self._places.append((opened, place))
                 opened = place + 1 if opened < 0 else -1
                 quote = piece.find(b'"', quote + 1)
-            bounds.VALUES.check(num_quotes // 2 - bounds.KEYS.limit, _NAME)
+            bounds.TEXTS.check(num_quotes // 2, _NAME)
             bounds.REST.check(size + max(0, (opened if opened >= 0 else begin + len(piece)) - done), _NAME)
         bounds.REST.check(size + len(self._body) - done, _NAME)
         return b"".join([*kept, self._body[done:]])
