@@ -268,6 +268,31 @@ class ChildProcess:
         await self._watcher
 
 
+class ChildRunner:
+    """A Runner whose engine is a child of ours."""
+
+    _child: ChildProcess
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can take requests."""
+        return self._child.is_alive
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._child.pid
+
+    @property
+    def size(self) -> int:
+        """Bytes of main memory that the child and its processes hold."""
+        return self._child.size
+
+    async def close(self) -> None:
+        """End the child; returns when its processes are gone."""
+        await self._child.close()
+
+
 def _choose_address(directory: Path | None) -> Listen:
     """A socket in the directory, where that can be; else a free port."""
     key = secrets.token_urlsafe(32)

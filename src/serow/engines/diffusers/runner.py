@@ -13,7 +13,7 @@ import msgspec
 from serow.engines.base import ImageChunk, ImageRequest, LoadRequest
 from serow.engines.diffusers.protocol import FAULT, HEARTBEAT, Event, ImageSpec
 from serow.engines.llamacpp.report import LoadReport
-from serow.engines.process import ChildProcess, explain_exit
+from serow.engines.process import ChildProcess, ChildRunner, explain_exit
 from serow.engines.stream import AnswerStream
 from serow.errors import EngineError, LoadError, NotEnoughMemory, RequestError
 from serow.settings import Settings
@@ -34,7 +34,7 @@ def require_packages() -> None:
         )
 
 
-class ImageRunner:
+class ImageRunner(ChildRunner):
     """diffusers on torch. One picture at a time; a second request waits for the first."""
 
     def __init__(self, request: LoadRequest, settings: Settings) -> None:
@@ -64,17 +64,7 @@ class ImageRunner:
     @property
     def is_alive(self) -> bool:
         """Whether it can draw. A pipeline that ran out of memory is to be loaded anew."""
-        return self._child.is_alive and not self._is_spent
-
-    @property
-    def pid(self) -> int:
-        """Process id of the child."""
-        return self._child.pid
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory that the pipeline holds."""
-        return self._child.size
+        return super().is_alive and not self._is_spent
 
     async def load(self) -> None:
         """Start the child and wait until the pipeline is in memory; raises RequestError, LoadError."""
@@ -85,10 +75,6 @@ class ImageRunner:
             if self._child.stderr:
                 logger.error("%s could not be loaded: %s", self._name, self._child.stderr)
             raise
-
-    async def close(self) -> None:
-        """End the child; returns when its process is gone."""
-        await self._child.close()
 
     async def draw(self, request: ImageRequest) -> AsyncGenerator[ImageChunk, None]:
         """Yield a chunk after every step, the last with the picture. Closing the iterator stops the work in its step.

@@ -25,7 +25,7 @@ from serow.engines.llamacpp.slots import SlotKeeper
 from serow.engines.llamacpp.spec import batch_size, draft_sizes
 from serow.engines.llamacpp.special import SpecialTokens, without
 from serow.engines.llamacpp.template import ChatTemplate, refused
-from serow.engines.process import ChildProcess
+from serow.engines.process import ChildProcess, ChildRunner
 from serow.engines.stream import AnswerStream, Unreachable
 from serow.engines.watchdog import Watchdog
 from serow.errors import EngineDied, EngineError, LoadError, RequestError, SerowError, TemplateError
@@ -69,7 +69,7 @@ class _Failure(Struct):
     error: Fault
 
 
-class LlamaRunner:
+class LlamaRunner(ChildRunner):
     """A model in the engine that its request to load names. With a SlotCache its prompts survive an unload.
 
     With ChatTemplates the model's own template is rendered there, and the engine gets none.
@@ -98,21 +98,6 @@ class LlamaRunner:
         self._props: _Props | None = None
         self._special = SpecialTokens(request.model.control_tokens, self)
         self._pieces = Pieces(request.model.whole_tokens, self)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it can take requests."""
-        return self._child.is_alive
-
-    @property
-    def pid(self) -> int:
-        """Process id of the child."""
-        return self._child.pid
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory that the engine holds."""
-        return self._child.size
 
     @property
     def num_ctx(self) -> int:
@@ -166,7 +151,7 @@ class LlamaRunner:
             if self._props and self.is_alive:
                 await self._slots.save(self.num_ctx)
         finally:
-            await self._child.close()
+            await super().close()
             await self._slots.close()
 
     async def _start(self) -> None:

@@ -76,7 +76,7 @@ class _Failure(Struct):
 
 
 class CompletionsRunner(ABC):
-    """A model in an engine that speaks OpenAI's HTTP. `_load_vocabulary` and `_look` come before all else."""
+    """A model in an engine that speaks OpenAI's HTTP."""
 
     media_marker = ""
     num_draft = 0
@@ -101,6 +101,24 @@ class CompletionsRunner(ABC):
     def num_ctx(self) -> int:
         """Tokens that prompt and answer may have together, as the engine tells."""
         return self._num_ctx
+
+    async def load(self) -> None:
+        """Read the vocabulary, start and look at the engine; raises LoadError, RequestError, EngineError."""
+        await self._load_vocabulary()
+        await self._start()
+        try:
+            await self._look()
+        except BaseException:  # also of a load that is cancelled
+            await self.close()
+            raise
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let the engine go; returns when nothing of ours is left."""
+
+    @abstractmethod
+    async def _start(self) -> None:
+        """Make `_connect` possible; what fails leaves nothing behind. Raises LoadError."""
 
     @abstractmethod
     async def _connect(self, method: str, path: str, data: bytes | None) -> aiohttp.ClientResponse:

@@ -43,18 +43,16 @@ class RemoteRunner(CompletionsRunner):
         return self._session is not None
 
     async def load(self) -> None:
-        """Read the vocabulary and look at the engine. Raises EngineUnreachable, RequestError."""
+        """Learn whether the engine can be asked, and look at it; raises EngineUnreachable, RequestError, LoadError."""
         check_allowed(self._addresses, self._settings.remotes, is_offline=self._settings.offline)
-        await self._load_vocabulary()
+        await super().load()
+
+    async def _start(self) -> None:
+        """Open a session, which asks nothing yet."""
         timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=finite(self._settings.stall_timeout))
         self._session = aiohttp.ClientSession(
             timeout=timeout, connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT), auto_decompress=False
         )
-        try:
-            await self._look()
-        except BaseException:  # also of a load that is cancelled
-            await self.close()
-            raise
 
     async def close(self) -> None:
         """Let go of the connections; the engine goes on."""

@@ -6,7 +6,7 @@ import aiohttp
 
 from serow.engines.base import LoadRequest
 from serow.engines.llamacpp.spec import memory_limit
-from serow.engines.process import ChildProcess
+from serow.engines.process import ChildProcess, ChildRunner
 from serow.engines.remote.completions import CompletionsRunner
 from serow.engines.vllm.arguments import NAME, describe
 from serow.engines.vllm.errors import explain_load, shortage
@@ -16,7 +16,7 @@ from serow.settings import Settings
 from serow.workers.pool import Pool
 
 
-class VllmRunner(CompletionsRunner):
+class VllmRunner(ChildRunner, CompletionsRunner):
     """One process for one model. It takes a minute to start: torch is imported, and kernels are compiled."""
 
     def __init__(self, request: LoadRequest, settings: Settings, pool: Pool) -> None:
@@ -32,39 +32,14 @@ class VllmRunner(CompletionsRunner):
         stalled = f"the engine made no progress for {settings.stall_timeout:g} seconds"
         self._watchdog = Watchdog(settings.stall_timeout, lambda: self._child.kill(stalled))
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether it can take requests."""
-        return self._child.is_alive
-
-    @property
-    def pid(self) -> int:
-        """Process id of the child that has started it."""
-        return self._child.pid
-
-    @property
-    def size(self) -> int:
-        """Bytes of main memory that it and its processes hold."""
-        return self._child.size
-
-    async def load(self) -> None:
+    async def _start(self) -> None:
         """Start it and wait until the model is in memory; raises LoadError, NotEnoughMemory."""
-        await self._load_vocabulary()
         try:
             await self._child.start()
         except LoadError as error:
             if too_little := shortage(self._child.stderr):
                 raise too_little from error
             raise
-        try:
-            await self._look()
-        except BaseException:  # also of a load that is cancelled
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        """End it; returns when its processes are gone."""
-        await self._child.close()
 
     async def _connect(self, method: str, path: str, data: bytes | None) -> aiohttp.ClientResponse:
         if not self.is_alive:
