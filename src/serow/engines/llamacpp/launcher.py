@@ -3,54 +3,43 @@
 import contextlib
 import os
 import subprocess
-import sys
-import threading
 
 from serow.engines.child import adopt
 from serow.engines.kinds import KINDS
+from serow.engines.launcher import Launcher, pass_on
 from serow.engines.llamacpp.spec import ENVIRON, LlamaSpec
-from serow.system.limits import die_with_parent, limit_data
+from serow.system.limits import limit_data
 
 
-class Launcher:
-    """The program, and what has to happen to it when our own parent goes."""
-
-    def __init__(self) -> None:
-        self._orphaned = threading.Event()
-        self._server: subprocess.Popen[bytes] | None = None
+class LlamaLauncher(Launcher):
+    """A `llama-server` that serves one model."""
 
     def stop(self) -> None:
-        """Kill the program; it keeps nothing that would have to be saved."""
-        self._orphaned.set()
-        if self._server is not None:
-            self._server.kill()
+        """Kill it; it keeps nothing that would have to be saved."""
+        if self._program is not None:
+            self._program.kill()
 
     def run(self) -> int:
         """Start it, pass on what it writes to stderr, return its status."""
-        listen, spec = adopt(LlamaSpec, self.stop)
+        listen, spec = adopt(LlamaSpec, self.orphan)
         flags = KINDS[spec.kind].flags
         assert flags is not None
         has_gpu = _has_gpu(spec)
         if not has_gpu:  # a driver claims address space as it likes
             limit_data(spec.memory_limit * 5 // 4)
-        self._server = subprocess.Popen(
+        server = self._start(
             [spec.executable, *flags(spec, listen, has_gpu)],
+            ENVIRON | os.environ | _projector(spec) | {"LLAMA_API_KEY": listen.key},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=ENVIRON | os.environ | _projector(spec) | {"LLAMA_API_KEY": listen.key},
-            preexec_fn=die_with_parent if os.name == "posix" else None,
         )
-        if self._orphaned.is_set():
-            self.stop()
-        assert self._server.stdin is not None
-        assert self._server.stderr is not None
-        with contextlib.suppress(BrokenPipeError), self._server.stdin as stdin:
+        assert server.stdin is not None
+        assert server.stderr is not None
+        with contextlib.suppress(BrokenPipeError), server.stdin as stdin:
             stdin.write(listen.key.encode() + b"\n")
-        for line in self._server.stderr:
-            sys.stderr.buffer.write(line)
-            sys.stderr.buffer.flush()
-        return self._server.wait()
+        pass_on(server.stderr)
+        return server.wait()
 
 
 def _projector(spec: LlamaSpec) -> dict[str, str]:
@@ -67,5 +56,4 @@ def _has_gpu(spec: LlamaSpec) -> bool:
 
 
 if __name__ == "__main__":
-    status = Launcher().run()
-    sys.exit(status if status >= 0 else 128 - status)
+    LlamaLauncher().main()
