@@ -45,9 +45,8 @@ class Selection:
             return Choice(REMOTE)
         if model.is_image:
             return WHEEL_CHOICE
-        if (
-            Feature.EMBEDDINGS in needs and not model.is_vllm
-        ):  # built engines are checked for texts only; of what is embedded nothing is kept
+        if Feature.EMBEDDINGS in needs and not model.is_vllm:
+            # Built engines are checked for texts only; of what is embedded nothing is kept.
             return Choice(WHEEL, settle(DEFAULT_FLAGS, replace(self._settings, kv_cache_type=""), model))
         choice = self._for_texts(model, needs)
         return replace(choice, warnings=unsettled(choice.flags, self._settings, model))

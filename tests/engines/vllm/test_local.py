@@ -211,26 +211,22 @@ async def test_why_it_does_not_start_is_told(place: Place, monkeypatch: pytest.M
 
 
 @pytest.mark.req("REM-07")
-async def test_one_that_does_not_load_in_time_is_ended(
-    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("mode", "limit", "words"),
+    [
+        ("hang", {"load_timeout": 2.0}, "did not load within"),
+        ("stall", {"stall_timeout": 1.0}, "made no progress for 1 seconds"),
+    ],
+)
+async def test_one_that_does_not_load_in_time_or_makes_no_progress_is_ended(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, mode: str, limit: dict[str, Any], words: str
 ) -> None:
-    monkeypatch.setenv("VLLM_FAKE_MODE", "hang")
-    async with running(replace(settings, load_timeout=2.0)) as server:
+    monkeypatch.setenv("VLLM_FAKE_MODE", mode)
+    async with running(replace(settings, **limit)) as server:
         place = Place(server, write_folder(tmp_path / "folder"), tmp_path / "record.json")
         await place.create()
         status, found = await place.generate()
-        assert (status, "did not load within" in found["error"]) == (500, True), found
-        await until(place.is_gone)
-
-
-@pytest.mark.req("REM-07")
-async def test_one_that_makes_no_progress_is_ended(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLLM_FAKE_MODE", "stall")
-    async with running(replace(settings, stall_timeout=1.0)) as server:
-        place = Place(server, write_folder(tmp_path / "folder"), tmp_path / "record.json")
-        await place.create()
-        status, found = await place.generate()
-        assert (status, "made no progress for 1 seconds" in found["error"]) == (500, True), found
+        assert (status, words in found["error"]) == (500, True), found
         await until(place.is_gone)
 
 
