@@ -1,5 +1,7 @@
 """What routes tell of the models that there are."""
 
+from datetime import datetime
+
 from msgspec import UNSET, Struct, UnsetType
 
 from serow.store.model import ModelDetails
@@ -17,6 +19,11 @@ class TagsModel(Struct, frozen=True, kw_only=True, omit_defaults=True):
     capabilities: list[str]
     remote_model: str | UnsetType = UNSET
     remote_host: str | UnsetType = UNSET
+
+
+def time_text(moment: datetime) -> str:
+    """RFC 3339 with a fraction; `moment` is in UTC."""
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class PsModel(Struct, frozen=True, kw_only=True):

@@ -1,23 +1,17 @@
-"""Model management over HTTP: list, loaded, show, create, copy, delete, pull."""
+"""Models of the store over HTTP: list, show, create, copy, delete, pull, push."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 
 from serow import bounds
-from serow.engines.base import LoadRequest
 from serow.engines.diffusers import abilities
-from serow.engines.llamacpp.params import describe
-from serow.engines.llamacpp.spec import batch_size, draft_sizes
-from serow.engines.remote.completions import CompletionsRunner
 from serow.errors import InvalidModelName, ModelNotFound, RequestError, StoreError, TemplateError
 from serow.gotemplate import parse
 from serow.registries.address import literal
@@ -35,7 +29,7 @@ from serow.store.name import Name
 from serow.store.show import show
 from serow.store.store import Store
 from serow.wire.json import convert, decode_object
-from serow.wire.models import Freed, PsModel, TagsModel
+from serow.wire.models import Freed, TagsModel, time_text
 
 _PLAIN_JSON = "application/json"  # progress that is not streamed comes without a charset, as from the peer
 _CONTROLS = dict.fromkeys((*range(32), 127), " ")  # which no header may hold
@@ -167,15 +161,6 @@ async def tags(request: Request) -> Response:
     return json_response({"models": [_tags_model(model) for model in models]})
 
 
-async def ps(request: Request) -> Response:
-    """GET /api/ps: the models in memory, the longest to stay first. `?verbose=1` tells of engines and queue."""
-    scheduler, max_queue = context(request).scheduler, context(request).settings.max_queue
-    if request.query_params.get("verbose") not in ("1", "true"):
-        return json_response({"models": [_ps_model(each) for each in scheduler.loaded()]})
-    models = await asyncio.gather(*map(_verbose, scheduler.loaded()))
-    return json_response({"models": models, "num_waiting": scheduler.num_waiting, "max_queue": max_queue})
-
-
 async def show_model(request: Request) -> Response:
     """POST /api/show: everything about one model."""
     wanted, warnings = await _body(request, ShowRequest)
@@ -292,7 +277,7 @@ def _show(store: Store, wanted: ShowRequest, names_all: bool) -> Any:
     try:
         shown = show(
             model,
-            _time(model.modified_at),
+            time_text(model.modified_at),
             verbose=wanted.verbose,
             system=wanted.system,
             options=wanted.options,
@@ -318,7 +303,7 @@ def _tags_model(model: Model) -> TagsModel:
     return TagsModel(
         name=name,
         model=name,
-        modified_at=_time(model.modified_at),
+        modified_at=time_text(model.modified_at),
         size=model.size,
         digest=model.digest,
         details=details,
@@ -326,71 +311,6 @@ def _tags_model(model: Model) -> TagsModel:
         remote_model=model.remote_model or msgspec.UNSET,
         remote_host=model.remote_host or msgspec.UNSET,
     )
-
-
-def _ps_model(loaded: Any) -> PsModel:
-    name = loaded.model.name.display_shortest
-    return PsModel(
-        name=name,
-        model=name,
-        size=loaded.size,
-        digest=loaded.model.digest,
-        details=loaded.model.details,
-        expires_at=_time(loaded.expires_at),
-        size_vram=loaded.size_vram,
-        context_length=loaded.request.options.num_ctx,
-    )
-
-
-async def _engine(loaded: Any) -> dict[str, Any]:
-    """What a model runs on, and the numbers that were chosen for it, or that it tells."""
-    request: LoadRequest = loaded.request
-    if isinstance(loaded.runner, CompletionsRunner):
-        return {"engine": request.engine.name, **await loaded.runner.health()}
-    if request.model.is_image:
-        return {"engine": "diffusers"}
-    spec = describe(request)
-    batch = batch_size(spec, has_gpu=bool(spec.has_gpu))
-    return {
-        "engine": spec.kind,
-        "num_thread": spec.num_thread,
-        "num_batch": batch,
-        "flash_attention": spec.flash_attention_word,
-        "num_draft": draft_sizes(spec, batch).most,
-        "draft_model": bool(spec.draft),
-        "cache_type": spec.cache_type,
-        "repack": spec.repack,
-    }
-
-
-async def _verbose(loaded: Any) -> dict[str, Any]:
-    numbers = {
-        "num_parallel": loaded.request.num_parallel,
-        "num_running": loaded.num_running,
-        "num_waiting": loaded.num_waiting,
-    }
-    return asdict(_ps_model(loaded)) | await _engine(loaded) | numbers | _devices(loaded)
-
-
-def _devices(loaded: Any) -> dict[str, Any]:
-    """What devices hold of a model, as the engine has measured it."""
-    held = [
-        {
-            "name": use.name or use.handle,
-            "layers": use.layers,
-            "weights": use.weights,
-            "cache": use.cache,
-            "compute": use.compute,
-        }
-        for use in loaded.uses
-    ]
-    num_layers = loaded.request.num_layers or loaded.model.layers.count
-    return {"devices": held, "num_layers": num_layers, "num_gpu": sum(use.layers for use in loaded.uses)}
-
-
-def _time(moment: datetime) -> str:
-    """RFC 3339 with a fraction; `moment` is in UTC."""
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def progress(records: AsyncGenerator[dict[str, Any], None], stream: bool) -> Response:
