@@ -61,8 +61,8 @@ class Upload:
         registry: OciRegistry,
         layer: Layer,
         path: Path,
-        arrived: Callable[[int], None],
-        take: Callable[[int], Awaitable[None]],
+        arrived: Arrived,
+        take: Take,
     ) -> None:
         self._registry = registry
         self._layer = layer
