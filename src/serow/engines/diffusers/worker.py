@@ -1,4 +1,4 @@
-"""The child that draws: `python -m serow.engines.diffusers.worker`, see `process` and `image_protocol`."""
+"""The child that draws: `python -m serow.engines.diffusers.worker`, see `process` and `protocol`."""
 
 import asyncio
 import os
