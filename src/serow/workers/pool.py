@@ -16,7 +16,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import TracebackType
 from typing import Any, Self, TypeVar, TypeVarTuple, get_type_hints
@@ -57,7 +57,7 @@ class Limits:
     cpu: float  # seconds
     memory: int  # bytes beside what the process holds anyway
     wall: float = 30.0  # seconds, since the machine may be busy
-    wait: float = LONGEST_WAIT  # seconds in the queue for a client that had much of the same done lately
+    wait: float = LONGEST_WAIT  # seconds in the queue, and until a process is ready, for one that had much of the same lately
 
     @property
     def is_heavy(self) -> bool:
@@ -216,7 +216,7 @@ class Pool:
         self._busy.add(worker)
         try:
             if call.module not in worker.imported:
-                await self._warm(worker, (call.module,))
+                await self._warm(worker, (call.module,), _WARMING.wall if credit > 0 else limits.wait)
             try:
                 return await self._execute(worker, call, limits, credit)
             except Ended as ended:
@@ -230,10 +230,10 @@ class Pool:
             self._busy.discard(worker)
             self._put_back(worker)
 
-    async def _warm(self, worker: Worker, modules: tuple[str, ...]) -> None:
-        await self._execute(
-            worker, Call(child.__name__, child.warm.__name__, (modules,), _WARMING.cpu, _WARMING.memory), _WARMING
-        )
+    async def _warm(self, worker: Worker, modules: tuple[str, ...], wall: float = _WARMING.wall) -> None:
+        """Have it import what a call needs; one that others come before may take long to start. Raises Ended."""
+        call = Call(child.__name__, child.warm.__name__, (modules,), _WARMING.cpu, _WARMING.memory)
+        await self._execute(worker, call, replace(_WARMING, wall=wall))
         worker.imported.update(modules)
 
     async def _execute(self, worker: Worker, call: Call, limits: Limits, credit: float = math.inf) -> tuple[Kind, bytes]:

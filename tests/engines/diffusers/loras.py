@@ -1,4 +1,7 @@
-"""LoRA files of random numbers over denoisers: `python loras.py OUT FOLDER…` writes OUT/NAME.safetensors."""
+"""LoRA files of random numbers over denoisers: `python loras.py OUT FOLDER…` writes OUT/NAME.safetensors.
+
+NAME-mixed.safetensors has the same numbers, some layers named in one way, some in another.
+"""
 
 import sys
 from pathlib import Path
@@ -18,8 +21,12 @@ def main(out: Path, folder: Path) -> None:
     name = "transformer" if hasattr(pipe, "transformer") else "unet"
     denoiser = getattr(pipe, name)
     denoiser.add_adapter(LoraConfig(r=2, lora_alpha=2, init_lora_weights=False, target_modules=["to_q", "to_v"]))
-    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(denoiser))
-    type(pipe).save_lora_weights(out, **{f"{name}_lora_layers": state}, weight_name=f"{folder.name}.safetensors")
+    of_peft = get_peft_model_state_dict(denoiser)
+    state = convert_state_dict_to_diffusers(of_peft)
+    mixed = {key: tensor for key, tensor in of_peft.items() if "to_q" in key}
+    mixed |= {key: tensor for key, tensor in state.items() if "to_q" not in key}
+    for layers, file in ((state, folder.name), (mixed, f"{folder.name}-mixed")):
+        type(pipe).save_lora_weights(out, **{f"{name}_lora_layers": layers}, weight_name=f"{file}.safetensors")
 
 
 if __name__ == "__main__":

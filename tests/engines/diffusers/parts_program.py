@@ -128,6 +128,7 @@ def check_pieces_are_equal_to_the_whole() -> None:
 
     query, key, value, mask = some(1, 2, 300, 16), some(1, 2, 300, 16), some(1, 2, 300, 16), some(300, 300)
     pixels, wide, narrow, bias, eight = some(2, 8, 65, 40), some(12, 8, 3, 3), some(12, 8, 1, 1), some(12), some(8)
+    tokens, flat = some(2, 4000, 8), some(12, 8)
 
     def results() -> list[torch.Tensor]:
         attention, conv2d = functional.scaled_dot_product_attention, functional.conv2d
@@ -142,6 +143,10 @@ def check_pieces_are_equal_to_the_whole() -> None:
             functional.group_norm(pixels, 2),
             functional.silu(pixels),
             functional.interpolate(pixels, scale_factor=2.0, mode="nearest"),
+            functional.linear(tokens, flat, bias),
+            functional.linear(tokens[0, 0], flat),
+            functional.gelu(tokens, approximate="tanh"),
+            functional.layer_norm(tokens, (8,), eight, eight),
         ]
 
     whole = results()

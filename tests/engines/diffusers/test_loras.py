@@ -1,5 +1,6 @@
 """LoRA files over tiny pipelines: loaded, weighed by requests, and refused where they do not fit."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,6 +58,13 @@ def test_a_lora_changes_the_picture_and_with_the_weight_0_it_is_as_without(
     bases = folders / "stable_diffusion", folders / "z_image"
     *plain, without, glowless = drawn(*bases, unet, transformer, f"{unet}=0", f"{transformer}=0")
     assert len(set(plain)) == 4 and [without, glowless] == plain[:2]
+
+
+@pytest.mark.req("PIC-03")
+def test_a_lora_that_is_read_in_part_is_refused(store: Store, folders: Path, loras: Path, drawn: Drawn) -> None:
+    mixed = {"mixed.safetensors": loras / "stable_diffusion-mixed.safetensors"}
+    (said,) = drawn(make(store, "mixed", folders / "stable_diffusion", mixed))
+    assert re.search(r"the adapter mixed does not fit the model: of \d+ layers of its unet only \d+ could be changed", said)
 
 
 @pytest.mark.req("PIC-03")

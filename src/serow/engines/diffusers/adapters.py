@@ -5,6 +5,7 @@ here every pair is looked up before it is loaded.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def load_adapters(pipe: Any, files: Mapping[str, Path]) -> dict[str, float]:
         state = _state(pipe, name, path)
         _check(pipe, name, state)
         pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=name, **_LOCAL)
+        _check_loaded(pipe, name, state)
     if files:
         pipe.set_adapters(list(files), [1.0] * len(files))
     return dict.fromkeys(files, 1.0)
@@ -60,6 +62,20 @@ def _check(pipe: Any, name: str, state: Mapping[str, Any]) -> None:
         if found != wanted:
             place = f"{match['part']}.{module}"
             raise LoadError(f"the adapter {name} does not fit the model: {place} has {wanted} numbers where it has {found}")
+
+
+def _check_loaded(pipe: Any, name: str, state: Mapping[str, Any]) -> None:
+    """Raise LoadError where diffusers has left out layers, as it does when a file names them in two ways."""
+    halves = (match for key in state if (match := _HALF.fullmatch(key)))
+    layers = {(match["part"], match["module"]) for match in halves}
+    for part, wanted in Counter(part for part, _ in layers).items():
+        modules = getattr(pipe, part).modules()
+        found = sum(name in getattr(module, "lora_A", ()) for module in modules)
+        if found < wanted:
+            raise LoadError(
+                f"the adapter {name} does not fit the model: of {wanted} layers of its {part} only {found} could be changed",
+                hint="a file that names its layers in two ways is read in part: save it anew",
+            )
 
 
 def _layers(part: Any) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -100,6 +100,37 @@ class _Normalization:
         return _joined(piece, pixels.shape[1], groups * channels, 1)
 
 
+class _Linear:
+    """In pieces of its rows: pixels, or tokens."""
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+
+    def __call__(self, input: Any, weight: Any, bias: Any = None) -> Any:
+        work = input.numel() * weight.shape[0]
+        if work <= LONGEST_PIECE or input.ndim < 2 or input.device.type != "cpu":
+            return self._whole(input, weight, bias)
+        rows = max(1, input.shape[-2] * LONGEST_PIECE // work)
+        return _joined(
+            lambda start, stop: self._whole(_pause(input[..., start:stop, :]), weight, bias), input.shape[-2], rows, -2
+        )
+
+
+class _ByRow:
+    """In pieces of its rows, for what does the same to each of them."""
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+
+    def __call__(self, input: Any, *args: Any, **kwargs: Any) -> Any:
+        if input.ndim != 3 or input.device.type != "cpu" or input.numel() <= LARGEST_PIECE:
+            return self._whole(input, *args, **kwargs)
+        rows = max(1, input.shape[-2] * LARGEST_PIECE // input.numel())
+        return _joined(
+            lambda start, stop: self._whole(_pause(input[:, start:stop]), *args, **kwargs), input.shape[-2], rows, -2
+        )
+
+
 class _ByChannel:
     """In pieces of its channels, for what does the same to each of them."""
 
@@ -120,6 +151,9 @@ _KINDS = {
     "conv2d": _Convolution,
     "group_norm": _Normalization,
     "silu": _ByChannel,
+    "linear": _Linear,
+    "gelu": _ByRow,
+    "layer_norm": _ByRow,
     "interpolate": _ByChannel,
 }
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image, ImageDraw
@@ -89,7 +88,7 @@ def main():
             print(f"step {step}/{a.steps} loss {run:.4f} {time.time() - t0:.0f}s", flush=True)
     state = {name: tensor.half() for name, tensor in get_peft_model_state_dict(unet).items()}
     folder, _, name = a.out.rpartition("/")
-    StableDiffusionPipeline.save_lora_weights(folder or ".", convert_state_dict_to_diffusers(state), weight_name=name)
+    StableDiffusionPipeline.save_lora_weights(folder or ".", state, weight_name=name)
 
 
 if __name__ == "__main__":
