@@ -35,6 +35,7 @@ from tests.support.server import ENDLESS
 MOST_LOST = 0.1
 SECONDS = 8.0  # of one measurement
 _AT_ONCE = 6  # requests of the hostile client
+_MANY, _FEW = 2000, 40  # requests that are made beforehand
 _PAUSE = 1.0  # seconds in which what was begun ends
 
 
@@ -127,7 +128,8 @@ async def measured(server: Server, model: str, kind: str, numbers: Iterator[int]
             wanted = {**one, **KINDS[kind](number)}
             yield post("POST", "/api/generate", json.dumps(wanted).encode()).bytes_
 
-    ready = iter(list(itertools.islice(requests(), 200)) if kind else [])  # not made while it is measured
+    number = _FEW if kind == "pictures" else _MANY
+    ready = iter(list(itertools.islice(requests(), number)) if kind else [])  # not made while it is measured
     tasks = [asyncio.create_task(harass(server, ready, tally)) for _ in range(_AT_ONCE if kind else 0)]
 
     async def again() -> None:
