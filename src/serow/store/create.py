@@ -180,9 +180,9 @@ class Draft:
             layer = msgspec.structs.replace(layer, digest=self._present(layer.digest), parent=name.display_shortest)
             self._entries.append(Entry(layer, None, extra))
 
-    def _add_files(self, files: Mapping[str, str], *, keeps_folder: bool) -> None:
-        paths = {path: self._blobs.path(self._present(digest, path)) for path, digest in files.items()}
-        if INDEX in files or picture.is_single(paths):
+    def _add_files(self, given: Mapping[str, str], *, keeps_folder: bool) -> None:
+        files = self._all_present(given)
+        if INDEX in files or picture.is_single({path: self._blobs.path(digest) for path, digest in files.items()}):
             self._add_pipeline(files)
             return
         if text_folder.is_one(files):
@@ -195,7 +195,7 @@ class Draft:
             if (number := parts.get(path)) is not None:
                 self._add_part(path, digest, number, len(parts))
             else:
-                self._add_gguf(path, digest)
+                self._add_gguf(digest)
         weights = self._all(media.WEIGHTS)
         if len(weights) != max(1, len(parts)):
             raise ModelFileError("the files must hold exactly one model, and its projector if it has one")
@@ -214,16 +214,15 @@ class Draft:
 
     def _add_folder(self, files: Mapping[str, str], *, is_kept: bool) -> None:
         """A folder of which a GGUF has to be made, or which vLLM reads as it is; what it holds is checked."""
-        present = {path: self._present(digest, path) for path, digest in files.items()}
-        found = media.decode(self._blobs.read(present[text_folder.CONFIG], media.CONFIG_LIMIT), Any, text_folder.CONFIG)
-        paths = [self._blobs.path(digest) for path, digest in present.items() if path.endswith(text_folder.WEIGHTS)]
+        found = media.decode(self._blobs.read(files[text_folder.CONFIG], media.CONFIG_LIMIT), Any, text_folder.CONFIG)
+        paths = [self._blobs.path(digest) for path, digest in files.items() if path.endswith(text_folder.WEIGHTS)]
         shapes = [self._heads.read_shapes(path) for path in paths]
         if not is_kept:
             text_folder.check(files, found)
-            self.conversion = {path: digest for path, digest in present.items() if text_folder.is_read(path)}
+            self.conversion = {path: digest for path, digest in files.items() if text_folder.is_read(path)}
             return
         self._config = kept_folder.checked(files, found, shapes)
-        for path, digest in sorted(present.items()):
+        for path, digest in sorted(files.items()):
             layer = Layer(media_type=media.FOLDER_FILE, digest=digest, size=self._blobs.size(digest), name=path)
             self._entries.append(Entry(layer))
 
@@ -231,13 +230,12 @@ class Draft:
         """Refuse files that are no GGUF, in words that say what they are (LIB-29, LIB-32)."""
         pipeline.refuse_single(files)
         for path, digest in sorted(files.items()):
-            if not gguf.is_gguf(self._blobs.path(self._present(digest, path))):
+            if not gguf.is_gguf(self._blobs.path(digest)):
                 pipeline.refuse_pickle(path)
                 is_named = path.lower().endswith(".gguf")
                 raise ModelFileError("supplied file was not in GGUF format" if is_named else "unknown type")
 
-    def _add_gguf(self, path: str, digest: str) -> None:
-        digest = self._present(digest, path)
+    def _add_gguf(self, digest: str) -> None:
         weights = self._heads.describe(self._blobs.path(digest))
         if weights.kind == "model":
             self._config = config_of(weights)
@@ -245,7 +243,6 @@ class Draft:
 
     def _add_part(self, path: str, digest: str, number: int, count: int) -> None:
         """A part of a model that is split into several files, which stay as they are."""
-        digest = self._present(digest, path)
         file = self._blobs.path(digest)
         if not gguf.is_gguf(file) or self._heads.place(file) != (number, count):
             raise ModelFileError(f'"{path}" is not part {number} of {count} of a split model')
@@ -302,8 +299,7 @@ class Draft:
         if len(found) != 1:
             raise ModelFileError(f"{name.display_shortest} can't guess ahead: it is no model of one GGUF file")
         digest = self._present(found[0].digest)
-        layer = Layer(media_type=media.DRAFT, digest=digest, size=found[0].size, parent=name.display_shortest)
-        self._set_draft(layer)
+        self._set_draft(Layer(media_type=media.DRAFT, digest=digest, size=found[0].size, parent=name.display_shortest))
 
     def _set_draft(self, layer: Layer) -> None:
         path = self._blobs.path(layer.digest)
@@ -352,8 +348,7 @@ class Draft:
             self._replace(encode(kept), media.MESSAGES)
 
     def _add_pipeline(self, files: Mapping[str, str]) -> None:
-        present = {path: self._present(digest, path) for path, digest in files.items()}
-        made = self._maker.make(present)
+        made = self._maker.make(files)
         self._entries += (Entry(layer, made.data.get(layer.digest)) for layer in made.layers)
         self._config = made.config
         self.warnings += made.warnings
@@ -362,7 +357,8 @@ class Draft:
         """A file over an image model that is here: its denoiser, or more of its parts."""
         base = {layer.name: layer.digest for layer in self._all(media.PIPELINE_FILE) if not layer.name.startswith(f"{SINGLE}/")}
         self._entries = [entry for entry in self._entries if entry.layer.media_type != media.PIPELINE_FILE]
-        self._add_pipeline({**base, **{f"{SINGLE}/{path.rpartition('/')[2]}": digest for path, digest in files.items()}})
+        over = {f"{SINGLE}/{path.rpartition('/')[2]}": digest for path, digest in files.items()}
+        self._add_pipeline(self._all_present({**base, **over}))
 
     def _present(self, digest: str, path: str = "") -> str:
         """The digest in its canonical form; raises ModelFileError when its blob is not there."""
@@ -370,6 +366,10 @@ class Draft:
         if not self._blobs.has(canonical):
             raise ModelFileError(f"{f'{path}: ' if path else ''}no file of the digest {canonical} is here")
         return canonical
+
+    def _all_present(self, files: Mapping[str, str]) -> dict[str, str]:
+        """The files with their digests in canonical form; raises ModelFileError for one that is not there."""
+        return {path: self._present(digest, path) for path, digest in files.items()}
 
     def _all(self, *media_types: str) -> list[Layer]:
         return [layer for layer in self.layers if layer.media_type in media_types]
