@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 _TOO_LITTLE = "there is not enough memory for the model"
 _GONE = "there is no device {0} any more"
+_SHORTAGES = {_TOO_LITTLE: NotEnoughMemory, _GONE: DeviceGone}
 _LAST_WORDS = 2000
 _MIB = 1 << 20
 _LOAD_REASONS = (  # the first that matches counts
@@ -42,19 +43,23 @@ _LOAD_REASONS = (  # the first that matches counts
 def explain_load(returncode: int, stderr: str) -> str:
     """Why the model did not load, from the end of the engine's log."""
     _log.warning("the engine ended with status %d; its last words:\n%s", returncode, stderr)
-    for pattern, reason in _LOAD_REASONS:
-        if match := re.search(pattern, stderr, re.IGNORECASE):
-            return "could not load the model: " + reason.format(*match.groups())
-    return "could not load the model: " + explain_exit(returncode, stderr)
+    _, words = _load_reason(stderr)
+    return f"could not load the model: {words or explain_exit(returncode, stderr)}"
 
 
 def shortage(stderr: str) -> NotEnoughMemory | None:
     """The error for a load that failed for want of memory, or of a device; None for any other."""
+    reason, words = _load_reason(stderr)
+    kind = _SHORTAGES.get(reason)
+    return kind(f"could not load the model: {words}") if kind else None
+
+
+def _load_reason(stderr: str) -> tuple[str, str]:
+    """Which of the reasons an engine has given, and the same in words; both are empty where it gave none of them."""
     for pattern, reason in _LOAD_REASONS:
         if match := re.search(pattern, stderr, re.IGNORECASE):
-            words = "could not load the model: " + reason.format(*match.groups())
-            return {_TOO_LITTLE: NotEnoughMemory, _GONE: DeviceGone}[reason](words) if reason in (_TOO_LITTLE, _GONE) else None
-    return None
+            return reason, reason.format(*match.groups())
+    return "", ""
 
 
 def explain_end(returncode: int, stderr: str) -> EngineDied:
