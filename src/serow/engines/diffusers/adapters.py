@@ -47,7 +47,7 @@ def _state(pipe: Any, name: str, path: Path) -> dict[str, Any]:
 
 def _check(pipe: Any, name: str, state: Mapping[str, Any]) -> None:
     """Raise LoadError unless every half has a layer in the pipeline, of its sides."""
-    halves = [match for key in state if (match := _HALF.fullmatch(key))]
+    halves = _halves(state)
     if not halves:
         raise LoadError(f"the adapter {name} does not fit the model: it changes none of its layers")
     layers = {match["part"]: dict(_layers(getattr(pipe, match["part"], None))) for match in halves}
@@ -66,8 +66,7 @@ def _check(pipe: Any, name: str, state: Mapping[str, Any]) -> None:
 
 def _check_loaded(pipe: Any, name: str, state: Mapping[str, Any]) -> None:
     """Raise LoadError where diffusers has left out layers, as it does when a file names them in two ways."""
-    halves = (match for key in state if (match := _HALF.fullmatch(key)))
-    layers = {(match["part"], match["module"]) for match in halves}
+    layers = {(match["part"], match["module"]) for match in _halves(state)}
     for part, wanted in Counter(part for part, _ in layers).items():
         modules = getattr(pipe, part).modules()
         found = sum(name in getattr(module, "lora_A", ()) for module in modules)
@@ -76,6 +75,11 @@ def _check_loaded(pipe: Any, name: str, state: Mapping[str, Any]) -> None:
                 f"the adapter {name} does not fit the model: of {wanted} layers of its {part} only {found} could be changed",
                 hint="a file that names its layers in two ways is read in part: save it anew",
             )
+
+
+def _halves(state: Mapping[str, Any]) -> list[re.Match[str]]:
+    """What the names of tensors say that are half of a change of a layer."""
+    return [match for key in state if (match := _HALF.fullmatch(key))]
 
 
 def _layers(part: Any) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -6,6 +6,7 @@ longer than a piece is computed as ever. Only on a CPU: elsewhere nothing takes 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -110,57 +111,55 @@ class _Linear:
         work = input.numel() * weight.shape[0]
         if work <= LONGEST_PIECE or input.ndim < 2 or input.device.type != "cpu":
             return self._whole(input, weight, bias)
-        rows = max(1, input.shape[-2] * LONGEST_PIECE // work)
-        return _joined(
-            lambda start, stop: self._whole(_pause(input[..., start:stop, :]), weight, bias), input.shape[-2], rows, -2
-        )
+        return _split(lambda rows: self._whole(rows, weight, bias), input, -2, input.shape[-2] * LONGEST_PIECE // work)
 
 
-class _ByRow:
-    """In pieces of its rows, for what does the same to each of them."""
+class _Each:
+    """In pieces of one dimension, for what does the same to each of its entries."""
 
-    def __init__(self, whole: Any) -> None:
+    def __init__(self, whole: Any, dim: int, is_large: Callable[[Any], bool]) -> None:
         self._whole = whole
+        self._dim = dim
+        self._is_large = is_large
 
     def __call__(self, input: Any, *args: Any, **kwargs: Any) -> Any:
-        if input.ndim != 3 or input.device.type != "cpu" or input.numel() <= LARGEST_PIECE:
+        if not self._is_large(input):
             return self._whole(input, *args, **kwargs)
-        rows = max(1, input.shape[-2] * LARGEST_PIECE // input.numel())
-        return _joined(
-            lambda start, stop: self._whole(_pause(input[:, start:stop]), *args, **kwargs), input.shape[-2], rows, -2
-        )
-
-
-class _ByChannel:
-    """In pieces of its channels, for what does the same to each of them."""
-
-    def __init__(self, whole: Any) -> None:
-        self._whole = whole
-
-    def __call__(self, input: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _is_large(input):
-            return self._whole(input, *args, **kwargs)
-        channels = max(1, input.shape[1] * LARGEST_PIECE // input.numel())
-        return _joined(
-            lambda start, stop: self._whole(_pause(input[:, start:stop]), *args, **kwargs), input.shape[1], channels, 1
-        )
-
-
-_KINDS = {
-    "scaled_dot_product_attention": _Attention,
-    "conv2d": _Convolution,
-    "group_norm": _Normalization,
-    "silu": _ByChannel,
-    "linear": _Linear,
-    "gelu": _ByRow,
-    "layer_norm": _ByRow,
-    "interpolate": _ByChannel,
-}
+        step = input.shape[self._dim] * LARGEST_PIECE // input.numel()
+        return _split(lambda piece: self._whole(piece, *args, **kwargs), input, self._dim, step)
 
 
 def _is_large(pixels: Any) -> bool:
     is_plain: bool = pixels.ndim == 4 and pixels.device.type == "cpu" and pixels.is_contiguous()
     return is_plain and pixels.numel() > LARGEST_PIECE
+
+
+def _is_long(tokens: Any) -> bool:
+    is_plain: bool = tokens.ndim == 3 and tokens.device.type == "cpu"
+    return is_plain and tokens.numel() > LARGEST_PIECE
+
+
+_BY_CHANNEL = partial(_Each, dim=1, is_large=_is_large)
+_BY_ROW = partial(_Each, dim=-2, is_large=_is_long)
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    "scaled_dot_product_attention": _Attention,
+    "conv2d": _Convolution,
+    "group_norm": _Normalization,
+    "silu": _BY_CHANNEL,
+    "linear": _Linear,
+    "gelu": _BY_ROW,
+    "layer_norm": _BY_ROW,
+    "interpolate": _BY_CHANNEL,
+}
+
+
+def _split(compute: Callable[[Any], Any], input: Any, dim: int, step: int) -> Any:
+    """What is computed of so many entries of one dimension at a time, laid into one tensor."""
+
+    def piece(start: int, stop: int) -> Any:
+        return compute(_pause(input.narrow(dim, start, stop - start)))
+
+    return _joined(piece, input.shape[dim], max(1, step), dim)
 
 
 def _joined(piece: Callable[[int, int], Any], length: int, step: int, dim: int) -> Any:
