@@ -12,6 +12,7 @@ _GGML = "ggml/src/ggml.c"
 _SERVER = "examples/server/server-context.cpp"
 _QUEUE = "examples/server/server-queue.cpp"
 _ATTENTION = "ggml/src/iqk/fa/iqk_fa_templates.h"
+_FLASH = "ggml/src/iqk/iqk_flash_attn.cpp"
 
 
 def _skip(num_queries: str) -> str:
@@ -151,7 +152,7 @@ _SLOTS = (
         count=3,
     ),
     # A sliding window is taken for the end of the cache, which is another slot's; the mask says it rightly.
-    Edit("ggml/src/iqk/iqk_flash_attn.cpp", "if (n_swa > 0 && mask) {", "if (false) {"),
+    Edit(_FLASH, "if (n_swa > 0 && mask) {", "if (false) {"),
 )
 
 
@@ -312,8 +313,6 @@ _PROBE = (
         '    if (argc == 2 && std::string(argv[1]) == "--probe") {\n        return probe();\n    }\n',
     ),
 )
-
-_FLASH = "ggml/src/iqk/iqk_flash_attn.cpp"
 
 _THREADS = (
     # Beside another busy process fewer threads decode faster: `spare_threads.h`.

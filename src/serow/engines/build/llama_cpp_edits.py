@@ -2,6 +2,8 @@
 
 from serow.engines.build.edit import Edit
 
+_VULKAN = "ggml/src/ggml-vulkan/ggml-vulkan.cpp"
+
 LLAMA_CPP_EDITS = (
     # A batch of guesses comes without log-probabilities; and who guesses wrong three times in four only loses time.
     Edit(
@@ -28,12 +30,12 @@ LLAMA_CPP_EDITS = (
     ),
     # The headers of Debian 12 don't know the settings of layers, which only a build for debugging makes.
     Edit(
-        "ggml/src/ggml-vulkan/ggml-vulkan.cpp",
+        _VULKAN,
         "    std::vector<vk::LayerSettingEXT> settings = {\n",
         "#ifdef VK_EXT_layer_settings\n    std::vector<vk::LayerSettingEXT> settings = {\n",
     ),
     Edit(
-        "ggml/src/ggml-vulkan/ggml-vulkan.cpp",
+        _VULKAN,
         "layers, extensions, &layer_setting_info);\n",
         "layers, extensions, &layer_setting_info);\n#else\n    (void) enable_best_practice;\n"
         "    vk::InstanceCreateInfo instance_create_info(vk::InstanceCreateFlags{}, &app_info, layers, extensions);\n#endif\n",
