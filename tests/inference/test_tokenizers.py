@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,16 @@ TEXT = "<|im_start|>user\nÜber 日本 😀 <tool_call>x<|im_end|>"
 
 def named(model: Model, name: str) -> Model:
     return replace(model, weights=model.weights.with_name(f"{model.weights.name}-{name}"))
+
+
+def starting(started: list[FakeEngine], kind: type[FakeEngine] = FakeEngine) -> Callable[[LoadRequest], FakeEngine]:
+    """What starts engines of one kind, and keeps them."""
+
+    def start(_: LoadRequest) -> FakeEngine:
+        started.append(kind(["x"]))
+        return started[-1]
+
+    return start
 
 
 @pytest.fixture
@@ -51,11 +62,7 @@ async def test_a_vocabulary_alone_tokenizes_and_renders_as_the_model_does(model:
 
 
 async def test_only_so_many_are_held_and_all_end_with_the_server(model: Model, started: list[FakeEngine]) -> None:
-    def start(_: LoadRequest) -> FakeEngine:
-        started.append(FakeEngine(["x"]))
-        return started[-1]
-
-    async with asyncio.timeout(DEADLINE), Tokenizers(start) as held:
+    async with asyncio.timeout(DEADLINE), Tokenizers(starting(started)) as held:
         for name in ("a", "b", "a", "c"):
             async with held.of(named(model, name)) as runner:
                 assert await runner.tokenize("ab", add_special=True) == [97, 98]
@@ -65,11 +72,7 @@ async def test_only_so_many_are_held_and_all_end_with_the_server(model: Model, s
 
 @pytest.mark.req("LIFE-04")
 async def test_an_unloaded_model_leaves_no_engine_that_counts_for_it(model: Model, started: list[FakeEngine]) -> None:
-    def start(_: LoadRequest) -> FakeEngine:
-        started.append(FakeEngine(["x"]))
-        return started[-1]
-
-    async with asyncio.timeout(DEADLINE), Tokenizers(start) as held:
+    async with asyncio.timeout(DEADLINE), Tokenizers(starting(started)) as held:
         for name in ("a", "b"):
             async with held.of(named(model, name)):
                 await held.unload(named(model, "a"))
@@ -90,11 +93,7 @@ async def test_one_that_died_is_ended_by_the_next_sweep(
             await super().close()
             ended.set()
 
-    def start(_: LoadRequest) -> FakeEngine:
-        started.append(Mortal(["x"]))
-        return started[-1]
-
-    async with asyncio.timeout(DEADLINE), Tokenizers(start) as held:
+    async with asyncio.timeout(DEADLINE), Tokenizers(starting(started, Mortal)) as held:
         async with held.of(named(model, "a")):
             started[0].is_alive = False
         await ended.wait()
@@ -112,15 +111,11 @@ async def test_who_leaves_while_an_engine_ends_leaves_it_to_the_next_one(model: 
                 await asyncio.Event().wait()
             ended.append(self)
 
-    def start(_: LoadRequest) -> FakeEngine:
-        started.append(Slow(["x"]))
-        return started[-1]
-
     async def use(held: Tokenizers, name: str) -> None:
         async with held.of(named(model, name)):
             pass
 
-    async with asyncio.timeout(DEADLINE), Tokenizers(start) as held:
+    async with asyncio.timeout(DEADLINE), Tokenizers(starting(started, Slow)) as held:
         for name in ("a", "b"):
             await use(held, name)
         leaving = asyncio.create_task(use(held, "c"))
