@@ -190,6 +190,7 @@ async def test_a_client_that_had_much_done_lately_gets_what_others_leave(pool: P
 
 async def test_more_of_the_same_is_done_one_after_the_other_and_soon_or_not_at_all(pool: Pool) -> None:
     pool._shares.charge(("much", "nap"), share.CREDIT + 60)
+    await pool.run(jobs.nap, 0.0, client="much", limits=LIMITS)  # a process is there
     impatient = replace(LIMITS, wait=0.2)
     tasks = [asyncio.create_task(pool.run(jobs.nap, 1.0, client="much", limits=impatient)) for _ in range(3)]
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -199,7 +200,7 @@ async def test_more_of_the_same_is_done_one_after_the_other_and_soon_or_not_at_a
 
 
 async def test_a_slow_process_goes_when_it_has_nothing_to_do(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(share, "CREDIT", 0.0)
+    monkeypatch.setattr(pool, "_shares", share.Shares(credit=0.0))
     monkeypatch.setattr(pools, "_KEPT", 0.2)
     slow = await pool.run(jobs.process_id, limits=LIMITS)
     await until(lambda: slow not in [worker.pid for worker in workers_of()])
@@ -209,7 +210,7 @@ async def test_a_slow_process_goes_when_it_has_nothing_to_do(pool: Pool, monkeyp
 async def test_what_works_for_long_goes_behind_all_others_and_a_warm_one_follows(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(share, "CREDIT", 0.05)
+    monkeypatch.setattr(pool, "_shares", share.Shares(credit=0.05))
     first = await pool.run(jobs.process_id, limits=LIMITS)
     assert await pool.run(jobs.work, 0.2, limits=LIMITS) == first
     assert psutil.Process(first).nice() == 15
@@ -222,7 +223,7 @@ async def test_what_works_for_long_goes_behind_all_others_and_a_warm_one_follows
 async def test_a_session_of_its_own_gives_a_slow_process_no_share_of_its_own(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(share, "CREDIT", 0.0)
+    monkeypatch.setattr(pool, "_shares", share.Shares(credit=0.0))
     slow = await pool.run(jobs.nap, 0.3, limits=LIMITS)
     said = await asyncio.to_thread(Path(f"/proc/{slow}/autogroup").read_text)
     assert said.split()[-2:] == ["nice", "15"]

@@ -19,7 +19,7 @@ from serow.prompt import go
 from serow.prompt.turns import Turn
 from serow.workers.pool import Limits, Pool
 
-LIMITS = Limits(cpu=1.5, memory=256 << 20, wall=3.0)
+LIMITS = Limits(cpu=1.5, memory=256 << 20, wall=3.0, wait=3.0)
 QUICK_STEPS = 1000  # a few milliseconds; a conversation of ten messages takes about as many
 QUICK_SOURCE = 4096  # characters, parsed in a few milliseconds
 _FEW_TURNS, _SHORT_TOOLS = 200, 16 << 10  # turns, and bytes of tools, that are made ready for a template within a millisecond

@@ -10,7 +10,6 @@ done lately, more of the same is done one after the other, with what others leav
 
 import asyncio
 import logging
-import math
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
@@ -28,7 +27,7 @@ from serow.errors import LimitExceeded, SerowError, Unavailable
 from serow.system.limits import HAS_CPU_LIMIT, HAS_MEMORY_LIMIT
 from serow.workers import child
 from serow.workers.frames import Call, Kind
-from serow.workers.share import Shares, Work
+from serow.workers.share import Account, Shares, Work
 from serow.workers.worker import Ended, Worker
 
 NUM_WORKERS = 4
@@ -211,19 +210,20 @@ class Pool:
 
     async def _call(self, call: Call, limits: Limits, work: Work) -> tuple[Kind, bytes]:
         """The reply of a process that has imported what it needs by then, so that only the work itself has limits."""
-        credit = self._shares.credit(work)
-        worker = self._free_worker(is_slow=credit <= 0)
+        account = Account(self._shares, work)
+        is_slow = account.is_empty
+        worker = self._free_worker(is_slow=is_slow)
         self._busy.add(worker)
         try:
             if call.module not in worker.imported:
-                await self._warm(worker, (call.module,), _WARMING.wall if credit > 0 else limits.wait)
+                await self._warm(worker, (call.module,), limits.wait if is_slow else _WARMING.wall)
             try:
-                return await self._execute(worker, call, limits, credit)
+                return await self._execute(worker, call, limits, account)
             except Ended as ended:
                 worker.seconds = limits.cpu
                 raise LimitExceeded(ended.reason) from None
             finally:
-                self._shares.charge(work, worker.seconds)
+                account.pay(worker.seconds)
         except Ended as ended:
             raise Unavailable(f"server busy, please try again: a process {ended.reason} while it started") from None
         finally:
@@ -236,11 +236,11 @@ class Pool:
         await self._execute(worker, call, replace(_WARMING, wall=wall))
         worker.imported.update(modules)
 
-    async def _execute(self, worker: Worker, call: Call, limits: Limits, credit: float = math.inf) -> tuple[Kind, bytes]:
-        """Raises Ended; who is cancelled ends the process. After `credit` seconds of CPU time others come first."""
+    async def _execute(self, worker: Worker, call: Call, limits: Limits, account: Account | None = None) -> tuple[Kind, bytes]:
+        """Raises Ended; who is cancelled ends the process. When the account is empty others come first."""
         working = asyncio.get_running_loop().run_in_executor(self._threads, worker.call, call)
         try:
-            await self._watch(worker, working, limits, credit)
+            await self._watch(worker, working, limits, account)
             return working.result()
         except Ended:
             if self._is_closed:
@@ -260,14 +260,16 @@ class Pool:
             self._close(worker)
         return Worker(is_slow=is_slow)
 
-    async def _watch(self, worker: Worker, working: "asyncio.Future[Any]", limits: Limits, credit: float) -> None:
+    async def _watch(self, worker: Worker, working: "asyncio.Future[Any]", limits: Limits, account: Account | None) -> None:
         """Return when the call has ended; see that it ends."""
         clock = asyncio.get_running_loop().time
         start, before = clock(), None if HAS_CPU_LIMIT else worker.used()[0]
         while not (await asyncio.wait({working}, timeout=_TICK))[0]:
             cpu, memory = worker.used()
             before = cpu if before is None else before
-            if worker.is_slow or cpu - before >= credit:
+            if account is not None:
+                account.pay(cpu - before)
+            if worker.is_slow or (account is not None and account.is_empty):
                 worker.lower_priority()
             if clock() - start >= limits.wall or (not HAS_CPU_LIMIT and cpu - before > limits.cpu):
                 worker.end("took too much time")
