@@ -45,6 +45,7 @@ from serow.server.guard import Guard, RequireKey
 from serow.server.idle import Idle
 from serow.server.in_flight import InFlight
 from serow.server.page.recent import Recent
+from serow.server.refusals import Refusals
 from serow.server.responses import client_left, method_not_allowed, not_found, render_error
 from serow.server.routes import OPERATIONS, PUBLIC_PATHS
 from serow.server.stalls import StallWatch
@@ -98,6 +99,7 @@ def create_app(settings: Settings, start: RunnerFactory | None = None) -> _Appli
         StallWatch(counted.observe_stall),
         routes=[operation.route() for operation in OPERATIONS],
         middleware=[
+            Middleware(Refusals),
             Middleware(Guard, settings.origins, settings.hosts, settings.max_header),
             Middleware(RequireKey, keyring, PUBLIC_PATHS, may_be_open=bind.may_be_open(settings)),
         ],
