@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from serow.engines.llamacpp.errors import explain_load, refusal
+from serow.engines.llamacpp.errors import explain_end, explain_load, refusal, shortage
 from serow.engines.llamacpp.events import Fault
-from serow.errors import EngineError, FormatError, RequestError
+from serow.engines.llamacpp.report import LoadReport
+from serow.errors import EngineDied, EngineError, FormatError, NotEnoughMemory, RequestError
 
 LOGS = [
     (
@@ -40,6 +41,32 @@ LOGS = [
 @pytest.mark.parametrize(("log", "reason"), LOGS)
 def test_a_load_that_failed_has_a_reason_without_paths(log: str, reason: str) -> None:
     assert explain_load(1, log) == f"could not load the model: {reason}"
+
+
+# What an engine tells besides when it is to name its buffers; llama.cpp marks such lines, ik_llama.cpp doesn't.
+CHATTER = (
+    "0.00.224.750 I llama_model_loader: - kv   2:   general.name str = out of memory, lora adapter, invalid magic\n"
+    "0.01.220.793 I print_info: vocab type            = BPE\n"
+    "0.04.163.531 D llama_context: invalid device: none, device lost, CUDA error: out of memory\n"
+)
+CHATTER_OF_IK = "llm_load_print_meta: vocab type       = BPE\nllm_load_print_meta: n_vocab          = 151936\n"
+
+
+@pytest.mark.req("RES-05", "DEV-04")
+@pytest.mark.parametrize(("log", "reason"), LOGS)
+@pytest.mark.parametrize("chatter", [CHATTER, CHATTER_OF_IK])
+def test_what_an_engine_tells_besides_is_no_reason(log: str, reason: str, chatter: str) -> None:
+    assert explain_load(1, chatter + log + chatter) == f"could not load the model: {reason}"
+    too_little = shortage(chatter + log + chatter)
+    assert isinstance(too_little, NotEnoughMemory) is ("not enough memory" in reason)
+
+
+@pytest.mark.req("DEV-04")
+def test_a_model_whose_own_words_tell_of_a_fault_does_not_make_one() -> None:
+    report = LoadReport()
+    report.feed(CHATTER.encode())
+    assert not report.is_spent and not report.is_lost
+    assert type(explain_end(-11, CHATTER)) is EngineDied
 
 
 FAULTS = [

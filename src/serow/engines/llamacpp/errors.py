@@ -4,7 +4,7 @@ import logging
 import re
 
 from serow.engines.llamacpp.events import Fault
-from serow.engines.llamacpp.report import LOST, SPENT
+from serow.engines.llamacpp.report import LOST, SPENT, without_chatter
 from serow.engines.process import explain_end as explain_exit_at_work
 from serow.engines.process import explain_exit
 from serow.errors import (
@@ -29,7 +29,7 @@ _LOAD_REASONS = (  # the first that matches counts
     (r"FileNotFoundError|PermissionError|Exec format error", "the engine's executable can't be started"),
     (r"invalid argument: (--[\w-]+)", "the llama-server executable is too old, it does not know {0}"),
     (r"unknown model architecture: '([\w.-]+)'", "the engine does not know the architecture {0}"),
-    (r"unknown pre-tokenizer|vocab type|cannot find tokenizer", "the engine does not know the model's tokenizer"),
+    (r"unknown (pre-)?tokenizer|unsupported vocab|cannot find tokenizer", "the engine does not know the model's tokenizer"),
     (r"invalid device: ([\w.:\[\]-]{1,80})", _GONE),
     (r"invalid value for main_gpu", "there is no GPU with the number that main_gpu names"),
     (r"(failed|unable) to allocate|out of ?(device)? ?memory|ErrorOutOfDeviceMemory", _TOO_LITTLE),
@@ -42,7 +42,7 @@ _LOAD_REASONS = (  # the first that matches counts
 
 def explain_load(returncode: int, stderr: str) -> str:
     """Why the model did not load, from the end of the engine's log."""
-    _log.warning("the engine ended with status %d; its last words:\n%s", returncode, stderr)
+    _log.warning("the engine ended with status %d; its last words:\n%s", returncode, stderr[-_LAST_WORDS:])
     _, words = _load_reason(stderr)
     return f"could not load the model: {words or explain_exit(returncode, stderr)}"
 
@@ -56,21 +56,23 @@ def shortage(stderr: str) -> NotEnoughMemory | None:
 
 def _load_reason(stderr: str) -> tuple[str, str]:
     """Which of the reasons an engine has given, and the same in words; both are empty where it gave none of them."""
+    said = without_chatter(stderr)
     for pattern, reason in _LOAD_REASONS:
-        if match := re.search(pattern, stderr, re.IGNORECASE):
+        if match := re.search(pattern, said, re.IGNORECASE):
             return reason, reason.format(*match.groups())
     return "", ""
 
 
 def explain_end(returncode: int, stderr: str) -> EngineDied:
     """The error for an engine that ended at work, from the end of its log."""
-    if LOST.search(stderr.encode()):
+    said = without_chatter(stderr)
+    if LOST.search(said.encode()):
         hint = "ask again: it is planned with the devices that are there then"
         return EngineDied("the engine lost a device that it worked on", hint=hint)
-    if not SPENT.search(stderr.encode()):
+    if not SPENT.search(said.encode()):
         return explain_exit_at_work(returncode, stderr)
     _log.warning("the engine ran out of memory at work; its last words:\n%s", stderr[-_LAST_WORDS:])
-    asked = [float(size) for size in re.findall(r"allocating ([\d.]{1,15}) MiB", stderr)]
+    asked = [float(size) for size in re.findall(r"allocating ([\d.]{1,15}) MiB", said)]
     number = f", {asked[-1]:.0f} MiB were asked for last" if asked else ""
     hint = "ask again: it is planned with more room; a smaller num_ctx, SEROW_NUM_PARALLEL=1 or num_gpu take less of it"
     return OutOfMemory(f"the engine ran out of memory{number}", asked=int(asked[-1] * _MIB) if asked else 0, hint=hint)

@@ -23,6 +23,7 @@ SPENT = re.compile(  # what an engine says that ends for want of memory
     rb"(cuda|hip|rocm)(Malloc failed|Error\w*| error): ?out of memory|out ?of ?device ?memory|failed to allocate \w+ buffer",
     re.IGNORECASE,
 )
+_CHATTER = re.compile(rb"[\d.]+ [ID] ")  # how its lines begin: a model's own words stand there, too, its name, its template
 LOST = re.compile(rb"device ?lost|GPU is lost|no CUDA-capable device|RPC server crashed", re.IGNORECASE)
 _MIB = 1 << 20
 _LONGEST_LINE = 4096  # bytes
@@ -46,8 +47,9 @@ class LoadReport:
         *lines, rest = (bytes(self._line) + piece).split(b"\n")
         self._line = bytearray(rest[-_LONGEST_LINE:])
         for line in lines:
-            self.is_spent = self.is_spent or bool(SPENT.search(line))
-            self.is_lost = self.is_lost or bool(LOST.search(line))
+            if not _CHATTER.match(line):
+                self.is_spent = self.is_spent or bool(SPENT.search(line))
+                self.is_lost = self.is_lost or bool(LOST.search(line))
             self._read(line)
 
     def _read(self, line: bytes) -> None:
@@ -74,6 +76,11 @@ class LoadReport:
             if is_on(name, use):
                 parts[part] += size
         return parts
+
+
+def without_chatter(log: str) -> str:
+    """The lines of a log that may tell of a fault: an engine that is to name its buffers tells all that it does besides."""
+    return "\n".join(line for line in log.split("\n") if not _CHATTER.match(line.encode()))
 
 
 def is_on(buffer: str, use: Use) -> bool:
