@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serow.errors import ModelFileError
-from serow.store.gguf import Array, find_numbers, find_strings, read
+from serow.store.gguf import Array, LongText, find_numbers, find_strings, read
 from serow.store.weights import describe
 from tests.store.files import MODEL, WEIGHT, array, gguf_file, string
 
@@ -62,6 +62,9 @@ def with_entry(key: str, what: object) -> bytes:
         (gguf_file(tensors=[("w", (1, 1, 1, 1, 1), 0, 0)]), "5 dimensions"),
         (gguf_file(tensors=[("w", (32,), 4, 0)]), "unknown type 4"),
         (gguf_file(tensors=[WEIGHT, WEIGHT]), "names a tensor twice"),
+        (gguf_file(tensors=[("w" * 256, (32, 2), 0, 0)]), "a tensor's name of 256 bytes: 255 are allowed"),
+        (with_entry("k" * 65_536, 1), "a key of 65536 bytes"),
+        (gguf_file([*MODEL.items(), *((f"k{n}", "x" * 100_000) for n in range(200))]), "longer than 16777216 bytes together"),
     ],
 )
 def test_a_broken_file_is_refused_at_once_with_its_reason(tmp_path: Path, data: bytes, reason: str) -> None:
@@ -200,3 +203,24 @@ def test_the_places_of_numbers_are_found(tmp_path: Path, kind: str, numbers: lis
     data = struct.pack(f"<{len(numbers)}{kind}", *numbers)
     path.write_bytes(b"head" + data)
     assert find_numbers(path, Array(len(numbers), 4, 4 + len(data), None), (2, 3)) == found
+
+
+def test_a_text_of_megabytes_is_stepped_over_and_refused_only_where_it_is_needed(tmp_path: Path) -> None:
+    path = written(tmp_path, with_entry("tokenizer.huggingface.json", "x" * (1 << 20) + "x"))
+    assert read(path).metadata["tokenizer.huggingface.json"] == LongText((1 << 20) + 1)
+    assert describe(path).architecture == "toy"
+    with pytest.raises(ModelFileError, match="has 2000000 bytes, more than can be used"):
+        describe(written(tmp_path, with_entry("tokenizer.chat_template", "x" * 2_000_000)))
+
+
+def test_arrays_are_built_on_request_up_to_a_sum(tmp_path: Path) -> None:
+    million = {f"toy.a{number}": array(7, 1 << 20, b"\1" * (1 << 20)) for number in range(3)}
+    metadata = read(written(tmp_path, gguf_file([*MODEL.items(), *million.items()])), verbose=True).metadata
+    assert [metadata[f"toy.a{number}"].values is None for number in range(3)] == [False, False, True]
+
+
+def test_tokens_that_are_no_plain_text_are_few(tmp_path: Path) -> None:
+    count = (1 << 18) + 1
+    kinds = array(5, count, struct.pack("<i", 3) * count)
+    with pytest.raises(ModelFileError, match="262145 tokens that are no plain text"):
+        describe(written(tmp_path, with_entry("tokenizer.ggml.token_type", kinds)))

@@ -11,6 +11,7 @@ from serow.errors import ModelFileError
 from serow.store import heads, weights
 from serow.store.heads import Heads
 from serow.workers.pool import Limits, Pool
+from tests.store.files import MODEL, gguf_file
 
 
 def string(text: bytes) -> bytes:
@@ -50,3 +51,13 @@ async def test_a_head_that_takes_too_long_is_the_file_s_fault(tmp_path: Path, mo
     async with Pool() as pool:
         with pytest.raises(ModelFileError, match="the work on its head took too much time"):
             await asyncio.to_thread(Heads(pool).describe, path)
+
+
+def test_what_is_remembered_of_files_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "_MOST_REMEMBERED", 250_000)
+    reader = Heads()
+    for number in range(5):
+        path = tmp_path / f"{number}.gguf"
+        path.write_bytes(gguf_file([*MODEL.items(), ("tokenizer.chat_template", "x" * 100_000)]))
+        reader.describe(path)
+    assert len(reader._known) == 1

@@ -16,7 +16,7 @@ TIME = "2026-11-24T15:31:53.510767Z"
 
 def shown(store: Store, name: str, **request: Any) -> dict[str, Any]:
     given: dict[str, Any] = {"verbose": False, "system": "", "options": {}, **request}
-    found: dict[str, Any] = msgspec.to_builtins(show(store.resolve(name), TIME, **given))
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(show(store.resolve(name), TIME, **given)))
     return found
 
 
@@ -49,6 +49,17 @@ def test_verbose_shows_the_arrays_too(store: Store, make: Make) -> None:
     info = shown(store, "zoo-think", verbose=True)["model_info"]
     assert info["tokenizer.ggml.tokens"][:2] == ["<|endoftext|>", "<|im_start|>"]
     assert len(info["tokenizer.ggml.token_type"]) == 768
+
+
+def test_what_is_too_long_to_be_told_is_named(store: Store, make: Make) -> None:
+    entries = {**MODEL, "toy.bools": array(7, 3 << 20, b"\1" * (3 << 20)), "toy.few": array(7, 1, b"\1")}
+    digest, _ = store.blobs.put(gguf_file({**entries, "toy.text": "x" * (2 << 20)}.items()))
+    make("toy", files={"toy.gguf": digest})
+    found = shown(store, "toy", verbose=True)
+    told = {"toy.bools": None, "toy.text": None, "toy.few": [True]}
+    assert {key: found["model_info"][key] for key in told} == told
+    assert found["warnings"] == ["too long to be told of the file's metadata: toy.bools, toy.text"]
+    assert "warnings" not in shown(store, "toy")
 
 
 def test_what_lies_over_the_file_is_shown(store: Store, make: Make, think: str) -> None:

@@ -6,13 +6,20 @@ rows.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from serow.errors import ModelFileError
+from serow.store import gguf
 from serow.store.gguf import Gguf, Tensor
 
 _HALVES = (".lora_a", ".lora_b")
 _EMBEDDING = "token_embd.weight"  # whose rows are looked up: its halves change places
 _IGNORED = "_norm.weight"  # llama.cpp leaves these alone
+
+
+def check_files(adapter: Path, model: Path) -> None:
+    """`check_fit` of two files; raises StoreError, too."""
+    check_fit(gguf.read(adapter), gguf.read(model))
 
 
 def check_fit(adapter: Gguf, model: Gguf) -> None:

@@ -14,7 +14,6 @@ import msgspec
 from serow.errors import ModelFileError, RequestError
 from serow.store import gguf, kept_folder, picture, pipeline, split, text_folder
 from serow.store import manifest as media
-from serow.store.adapter import check_fit
 from serow.store.assembly import Parts, config_of
 from serow.store.blobs import Blobs, hex_of
 from serow.store.folder import INDEX, SINGLE
@@ -182,7 +181,7 @@ class Draft:
 
     def _add_files(self, given: Mapping[str, str], *, keeps_folder: bool) -> None:
         files = self._all_present(given)
-        if INDEX in files or picture.is_single({path: self._blobs.path(digest) for path, digest in files.items()}):
+        if INDEX in files or self._maker.is_single(files):
             self._add_pipeline(files)
             return
         if text_folder.is_one(files):
@@ -284,7 +283,7 @@ class Draft:
         if adapters and not weights:
             raise ModelFileError("an adapter needs a language model that it changes")
         for layer in adapters:
-            check_fit(*(gguf.read(self._blobs.path(each.digest)) for each in (layer, weights[-1])))
+            self._heads.check_fit(self._blobs.path(layer.digest), self._blobs.path(weights[-1].digest))
 
     def _add_drafts(self, files: Mapping[str, str]) -> None:
         """A file of a smaller model that guesses ahead, in the place of the base's."""

@@ -27,6 +27,11 @@ _NUM_ENTRIES_LIMIT = 4096  # a rich file has a hundred
 _NUM_TENSORS_LIMIT = 1 << 16
 _NUM_STRINGS_LIMIT = 1 << 21  # in one array
 _KEPT = 1024  # elements; a longer array of numbers is stepped over, as every array of strings is
+_MOST_SHOWN = 1 << 21, 64 << 20  # elements, and bytes, of the arrays of a file that are built on request
+_LONGEST_KEY = (1 << 16) - 1  # bytes, as the format has it
+_LONGEST_NAME = 255  # bytes of a tensor's; ggml takes 63
+_LONGEST_TEXT = 1 << 20  # bytes of a text of the metadata; a longer one, as a whole tokenizer.json, is stepped over
+_MOST_TEXT = 16 << 20  # bytes of all of them
 _READ = 1 << 20  # bytes read at a time
 _MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
@@ -49,6 +54,13 @@ class Array:
 
 
 @dataclass(frozen=True)
+class LongText:
+    """A text of the metadata that was stepped over; `size` in bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True)
 class Tensor:
     """A tensor: innermost dimension first; `offset` in bytes from the start of the data."""
 
@@ -65,7 +77,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Gguf:
-    """What a file says about itself. Arrays of `metadata` are `Array`."""
+    """What a file says about itself. Arrays of `metadata` are `Array`, long texts `LongText`."""
 
     metadata: dict[str, Any]
     tensors: tuple[Tensor, ...]
@@ -79,6 +91,8 @@ class _Cursor:
         self._size = min(size, _METADATA_LIMIT)
         self.data = bytearray()
         self.at = 0
+        self._num_text = 0  # bytes of texts that are kept
+        self._shown = [0, 0]  # elements and bytes of arrays that were built on request
 
     @property
     def left(self) -> int:
@@ -118,6 +132,38 @@ class _Cursor:
     def string(self) -> str:
         return self.take(self.count(1, "characters")).decode("utf-8", "replace")
 
+    def name(self, longest: int, what: str) -> str:
+        """The next string, which names something."""
+        count = self.count(1, "characters")
+        if count > longest:
+            raise ModelFileError(f"the file has {what} of {count} bytes: {longest} are allowed")
+        self._keep(count)
+        return self.take(count).decode("utf-8", "replace")
+
+    def text(self) -> str | LongText:
+        """The next string, which says something; a long one is stepped over."""
+        count = self.count(1, "characters")
+        if count > _LONGEST_TEXT:
+            self.skip(count)
+            return LongText(count)
+        self._keep(count)
+        return self.take(count).decode("utf-8", "replace")
+
+    def _keep(self, count: int) -> None:
+        self._num_text += count
+        if self._num_text > _MOST_TEXT:
+            raise ModelFileError(f"the file's names and texts are longer than {_MOST_TEXT} bytes together")
+
+    def skip(self, count: int) -> None:
+        """Step over bytes, which are there."""
+        self.fetch(self.at + count)
+        self.at += count
+
+    def may_show(self, count: int, size: int) -> bool:
+        """Whether so many more elements of so many bytes are built on request."""
+        self._shown = [self._shown[0] + count, self._shown[1] + size]
+        return all(shown <= most for shown, most in zip(self._shown, _MOST_SHOWN, strict=True))
+
     def skip_strings(self, count: int) -> None:
         """Step over strings; this loop is the time that reading a model takes."""
         data, fetch, unpack, at = self.data, self.fetch, _U64.unpack_from, self.at
@@ -140,6 +186,17 @@ def read(path: Path, *, verbose: bool = False) -> Gguf:
         return _read(_Cursor(file, size), size, verbose)
 
 
+def read_shapes(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Type and shape, rows first, of every tensor of a file by name. Raises ModelFileError, StoreError."""
+    return {each.name: (each.type, list(reversed(each.shape))) for each in read(path).tensors}
+
+
+def architecture(path: Path) -> str:
+    """What a file says that its model is, "" for nothing. Raises ModelFileError, StoreError."""
+    found = read(path).metadata.get("general.architecture")
+    return found if isinstance(found, str) else ""
+
+
 def peek(data: bytes) -> tuple[Gguf, bool]:
     """What the beginning of a file tells, up to where the data ends, and whether that is all of its head."""
     metadata: dict[str, Any] = {}
@@ -149,7 +206,7 @@ def peek(data: bytes) -> tuple[Gguf, bool]:
         _check_magic(cursor)
         num_tensors, num_entries = cursor.number(10), cursor.number(10)
         for _ in range(min(num_entries, _NUM_ENTRIES_LIMIT)):
-            key = cursor.string()
+            key = cursor.name(_LONGEST_KEY, "a key")
             metadata[key] = _value(cursor, cursor.number(4), False)
         alignment = _alignment(metadata)
         for _ in range(min(num_tensors, _NUM_TENSORS_LIMIT)):
@@ -259,7 +316,7 @@ def _read(cursor: _Cursor, size: int, verbose: bool) -> Gguf:
     num_entries = cursor.count(_LEAST_ENTRY, "metadata entries", _NUM_ENTRIES_LIMIT)
     metadata: dict[str, Any] = {}
     for _ in range(num_entries):
-        key = cursor.string()
+        key = cursor.name(_LONGEST_KEY, "a key")
         if not key or key in metadata:
             raise ModelFileError("the file names a metadata entry twice, or not at all")
         metadata[key] = _value(cursor, cursor.number(4), verbose)
@@ -280,7 +337,7 @@ def _check_magic(cursor: _Cursor) -> None:
 
 def _value(cursor: _Cursor, kind: int, verbose: bool) -> Any:
     if kind == _STRING:
-        return cursor.string()
+        return cursor.text()
     if kind == _ARRAY:
         return _array(cursor, verbose)
     if kind not in _NUMBERS:
@@ -299,9 +356,8 @@ def _array(cursor: _Cursor, verbose: bool) -> Array:
     width = _SCALARS[kind].size
     count = cursor.count(width, "numbers")
     start = cursor.at
-    cursor.at += count * width
-    cursor.fetch(cursor.at)
-    is_kept = verbose or count <= _KEPT
+    cursor.skip(count * width)
+    is_kept = count <= _KEPT or (verbose and cursor.may_show(count, count * width))
     values = list(struct.unpack_from(f"<{count}{_NUMBERS[kind]}", cursor.data, start)) if is_kept else None
     return Array(count, start, cursor.at, values)
 
@@ -309,11 +365,12 @@ def _array(cursor: _Cursor, verbose: bool) -> Array:
 def _string_array(cursor: _Cursor, verbose: bool) -> Array:
     count = cursor.count(_U64.size, "strings", _NUM_STRINGS_LIMIT)
     start = cursor.at
-    if verbose:
-        values = [cursor.string() for _ in range(count)]
-        return Array(count, start, cursor.at, values)
     cursor.skip_strings(count)
-    return Array(count, start, cursor.at, None)
+    end = cursor.at
+    if not verbose or not cursor.may_show(count, end - start):
+        return Array(count, start, end, None)
+    cursor.at = start
+    return Array(count, start, end, [cursor.string() for _ in range(count)])
 
 
 def _alignment(metadata: dict[str, Any]) -> int:
@@ -324,7 +381,7 @@ def _alignment(metadata: dict[str, Any]) -> int:
 
 
 def _tensor(cursor: _Cursor, alignment: int) -> Tensor:
-    name = cursor.string()
+    name = cursor.name(_LONGEST_NAME, "a tensor's name")
     num_dimensions = cursor.number(4)
     if not 1 <= num_dimensions <= 4:
         raise ModelFileError(f"the file has a tensor of {num_dimensions} dimensions")

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from serow.errors import LimitExceeded, ModelFileError
-from serow.store import guesser, safetensors, weights
+from serow.store import adapter, file_info, gguf, guesser, safetensors, weights
 from serow.store.blobs import disk_errors
+from serow.store.file_info import FileInfo
 from serow.store.weights import Weights
 from serow.workers.pool import Limits, Pool
 
 LIMITS = Limits(cpu=5.0, memory=480 << 20)  # 40 MB of vocabulary, the most that is known, take 0.1 s
 _REMEMBERED = 1024  # files
+_MOST_REMEMBERED = 64 << 20  # bytes of them, about
 
 _Stamp = tuple[int, int]
 _Value = TypeVar("_Value")
@@ -25,12 +27,18 @@ def _stamp(path: Path) -> _Stamp:
     return status.st_mtime_ns, status.st_size
 
 
+def _size(found: Weights) -> int:
+    """Bytes, about: what a stranger's file can make large."""
+    return len(found.chat_template) + 64 * (len(found.control_tokens) + len(found.whole_tokens))
+
+
 class Heads:
     """Methods block, so call them in a thread; the loop's own thread reads itself."""
 
     def __init__(self, pool: Pool | None = None) -> None:
         self._pool = pool
         self._known: dict[tuple[Path, ...], tuple[_Stamp, Weights]] = {}
+        self._size = 0  # bytes of these, about
         self._misfits: dict[tuple[Path, Path], tuple[tuple[_Stamp, _Stamp], str]] = {}
 
     def describe(self, path: Path, *others: Path) -> Weights:
@@ -38,9 +46,12 @@ class Heads:
         stamp, known = _stamp(path), self._known.get((path, *others))
         if known is not None and known[0] == stamp:
             return known[1]
-        if len(self._known) >= _REMEMBERED:
+        found = self._read(weights.describe, path, others)
+        self._size += _size(found)
+        if len(self._known) >= _REMEMBERED or self._size > _MOST_REMEMBERED:
             self._known.clear()
-        self._known[(path, *others)] = stamp, (found := self._read(weights.describe, path, others))
+            self._size = _size(found)
+        self._known[(path, *others)] = stamp, found
         return found
 
     def misfit(self, path: Path, draft: Path) -> str:
@@ -56,6 +67,22 @@ class Heads:
     def describe_part(self, path: Path) -> Weights:
         """What the first part of a split model says; raises ModelFileError, StoreError."""
         return self._read(weights.describe, path, (), True)
+
+    def info(self, path: Path, verbose: bool) -> FileInfo:
+        """What /api/show tells of a file; raises ModelFileError, StoreError."""
+        return self._read(file_info.read, path, verbose)
+
+    def check_fit(self, lora: Path, weights: Path) -> None:
+        """Raise ModelFileError with why an adapter does not fit a model, StoreError."""
+        self._read(adapter.check_files, lora, weights)
+
+    def shapes_in_gguf(self, path: Path) -> dict[str, tuple[str, list[int]]]:
+        """Type and shape, rows first, of every tensor of a GGUF file by name; raises ModelFileError, StoreError."""
+        return self._read(gguf.read_shapes, path)
+
+    def architecture(self, path: Path) -> str:
+        """What a GGUF file says that it is, "" for nothing; raises ModelFileError, StoreError."""
+        return self._read(gguf.architecture, path)
 
     def place(self, path: Path) -> tuple[int, int]:
         """Which part of how many a file of a split model is; raises ModelFileError, StoreError."""

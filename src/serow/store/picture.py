@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,10 @@ class Maker:
             layers.append(self._layer(check_path(path), digest))
         return Made(layers, _config(index.family, counts), chosen.left_out, self._data)
 
+    def is_single(self, files: Mapping[str, str]) -> bool:
+        """`is_single` of files in the store."""
+        return is_single({path: self._blobs.path(digest) for path, digest in files.items()}, self._heads.architecture)
+
     def _settings(self, name: str, checkpoint: Checkpoint) -> dict[str, str]:
         """The files that a whole checkpoint needs beside it, which are known."""
         if not checkpoint.is_whole:
@@ -140,7 +144,7 @@ class Maker:
         path = self._blobs.path(digest)
         if not gguf.is_gguf(path):
             return self._heads.read_shapes(path)
-        return {each.name: (each.type, list(reversed(each.shape))) for each in gguf.read(path).tensors}
+        return self._heads.shapes_in_gguf(path)
 
     def _read(self, digest: str, limit: int) -> bytes:
         return self._data.get(digest) or self._blobs.read(digest, limit)
@@ -150,14 +154,12 @@ class Maker:
         return Layer(media_type=media.PIPELINE_FILE, digest=digest, size=size, name=path)
 
 
-def is_single(files: Mapping[str, Path]) -> bool:
+def is_single(files: Mapping[str, Path], architecture: Callable[[Path], str] = gguf.architecture) -> bool:
     """Whether files, none of which is an index, are one with weights of an image model."""
     if len(files) != 1:
         return False
     (path, file), *_ = files.items()
-    if gguf.is_gguf(file):
-        return gguf.read(file).metadata.get("general.architecture") in _GGUF_KINDS
-    return path.endswith(WEIGHTS)
+    return architecture(file) in _GGUF_KINDS if gguf.is_gguf(file) else path.endswith(WEIGHTS)
 
 
 def _is_single(path: str, *, has_folder: bool) -> bool:

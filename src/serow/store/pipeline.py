@@ -162,7 +162,7 @@ def check_folder(folder: Path) -> int:
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     if gguf.is_gguf(path):
-        return {tensor.name: tuple(reversed(tensor.shape)) for tensor in gguf.read(path).tensors}
+        return {name: tuple(shape) for name, (_, shape) in gguf.read_shapes(path).items()}
     return {name: tuple(shape) for name, (_, shape) in read_shapes(path).items()}
 
 

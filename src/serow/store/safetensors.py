@@ -18,6 +18,7 @@ from serow.store.blobs import disk_errors
 _LENGTH = 8  # bytes of the header's length, little endian
 _LONGEST_HEADER = 100_000_000  # bytes, the format's own limit
 _MOST_TENSORS = 1 << 16
+_LONGEST_NAME = 500  # characters of a tensor's
 _Size = Annotated[int, Meta(ge=0, le=1 << 62)]
 _METADATA = "__metadata__"
 _BITS = {
@@ -29,7 +30,7 @@ _BITS = {
 class Tensor(Struct, frozen=True):
     """What a header says of a tensor: its type ("F16") and its shape."""
 
-    dtype: str
+    dtype: Annotated[str, Meta(max_length=32)]
     shape: Annotated[list[_Size], Meta(max_length=16)]
     data_offsets: tuple[_Size, _Size]
 
@@ -41,7 +42,8 @@ class Header(Struct, frozen=True):
     metadata: dict[str, str]
 
 
-_Entries = Annotated[dict[str, msgspec.Raw], Meta(max_length=_MOST_TENSORS)]
+_Name = Annotated[str, Meta(max_length=_LONGEST_NAME)]
+_Entries = Annotated[dict[_Name, msgspec.Raw], Meta(max_length=_MOST_TENSORS)]
 
 
 def read_header(path: Path) -> Header:

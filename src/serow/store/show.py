@@ -1,35 +1,24 @@
 """What /api/show tells of a model."""
 
 import json
-import math
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from serow.errors import ModelFileError
-from serow.store import gguf
-from serow.store.gguf import Array, Gguf
+from serow.store import file_info
+from serow.store.file_info import FileInfo, TensorInfo
 from serow.store.model import Model, ModelDetails
 from serow.store.modelfile import Command
-from serow.store.weights import parameter_count
 
+_NAMED = 20  # keys that a warning names
 _NAME_WIDTH = 30  # of a parameter's name in `parameters`
 _OWN_FIELDS = ("general.name", "tokenizer.chat_template")
 _UNNAMED = {"general.quantization_version": 2}  # ggml's only version; converters name it, the peer always does
-_EXACT = 2**53  # floats below it are exact as integers
-_FLOAT32 = 3.4e38  # about the largest 32-bit float
 LEFT_OUT = "# left out "  # before a command that can't be written
 _DEFAULT_TEMPLATE = "{{ .Prompt }}"
-
-
-class TensorInfo(Struct, frozen=True):
-    """A tensor of a model file."""
-
-    name: str
-    type: str
-    shape: list[int]
 
 
 class PictureDefault(Struct, frozen=True):
@@ -78,16 +67,23 @@ class ShowResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def show(
-    model: Model, modified_at: str, *, verbose: bool, system: str, options: Mapping[str, Any], names_all: bool = False
+    model: Model,
+    modified_at: str,
+    *,
+    verbose: bool,
+    system: str,
+    options: Mapping[str, Any],
+    names_all: bool = False,
+    read: Callable[[Path, bool], FileInfo] = file_info.read,
 ) -> ShowResponse:
-    """Describe a model; `system` and `options` lie over its own in the Modelfile. Blocks: up to 300 ms when `verbose`.
+    """Describe a model; `system` and `options` lie over its own in the Modelfile. Blocks as `read` does.
 
     With `names_all` a file without a `general.basename` gets the model's own name for it: VS Code shows nothing else, the peer
     tells none. Raises ModelFileError, StoreError.
     """
     assert model.details is not None
-    file = gguf.read(model.weights, verbose=verbose) if model.weights.is_file() and not model.is_remote else None
-    projector = None if model.projector is None else gguf.read(model.projector, verbose=verbose)
+    file = read(model.weights, verbose) if model.weights.is_file() and not model.is_remote else None
+    projector = None if model.projector is None else read(model.projector, verbose)
     return ShowResponse(
         license="\n".join(model.license) or UNSET,
         modelfile=_modelfile(model, system or model.system, {**model.parameters, **options}),
@@ -96,9 +92,9 @@ def show(
         system=system or model.system or UNSET,
         details=model.details,
         messages=list(model.messages) or UNSET,
-        model_info={} if file is None else _model_info(file, model.name.model if names_all else "", verbose),
-        projector_info=UNSET if projector is None else _info(projector.metadata, parameter_count(projector), verbose),
-        tensors=UNSET if file is None else [TensorInfo(each.name, each.type, list(each.shape)) for each in file.tensors],
+        model_info={} if file is None else _model_info(file, model.name.model if names_all else ""),
+        projector_info=UNSET if projector is None else _info(projector),
+        tensors=UNSET if file is None else file.tensors,
         capabilities=list(model.capabilities),
         picture_defaults={name: PictureDefault(each.value, each.source) for name, each in model.picture_defaults.items()}
         or UNSET,
@@ -107,8 +103,14 @@ def show(
         remote_model=model.remote_model or UNSET,
         remote_host=model.remote_host or UNSET,
         linked=bool(model.linked) or UNSET,
-        warnings=[model.refusal] if model.refusal else UNSET,
+        warnings=[*([model.refusal] if model.refusal else []), *_left_out(file, projector)] or UNSET,
     )
+
+
+def _left_out(*files: FileInfo | None) -> Iterator[str]:
+    for file in files:
+        if file is not None and file.left_out:
+            yield f"too long to be told of the file's metadata: {', '.join(file.left_out[:_NAMED])}"
 
 
 def _modelfile(model: Model, system: str, parameters: Mapping[str, Any]) -> str:
@@ -182,33 +184,13 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _model_info(file: Gguf, basename: str, verbose: bool) -> dict[str, Any]:
+def _model_info(file: FileInfo, basename: str) -> dict[str, Any]:
     """Metadata of the weights, without what has fields of its own; `basename` for a file that has none."""
-    info = {**_UNNAMED, **({"general.basename": basename} if basename else {}), **file.metadata}
-    return _info({key: value for key, value in info.items() if key not in _OWN_FIELDS}, parameter_count(file), verbose)
+    info = _info(file, **_UNNAMED, **({"general.basename": basename} if basename else {}))
+    return {key: value for key, value in info.items() if key not in _OWN_FIELDS}
 
 
-def _info(metadata: Mapping[str, Any], parameter_count: int, verbose: bool) -> dict[str, Any]:
-    """Metadata as JSON, sorted; arrays are null unless `verbose`."""
-    values = {**metadata, "general.parameter_count": parameter_count}
-    return {key: _json(values[key], verbose) for key in sorted(values)}
-
-
-def _json(value: Any, verbose: bool) -> Any:
-    if isinstance(value, Array):
-        return [_json(item, verbose) for item in value.values or ()] if verbose else None
-    return _number(value) if isinstance(value, float) else value
-
-
-def _number(value: float) -> float | int | None:
-    """A number as short as it can be written: files hold 32-bit floats, and 1e-06 shall not become 9.999999974752427e-07."""
-    if not math.isfinite(value):
-        return None
-    if value.is_integer() and abs(value) < _EXACT:
-        return int(value)
-    short = float(f"{value:.7g}")
-    return short if abs(value) < _FLOAT32 and _as_float32(short) == value else value
-
-
-def _as_float32(value: float) -> float:
-    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+def _info(file: FileInfo, **more: Any) -> dict[str, Any]:
+    """Metadata as JSON, sorted."""
+    values = {**more, **file.metadata, **{key: Raw(data) for key, data in file.arrays.items()}}
+    return {key: values[key] for key in sorted(values)}

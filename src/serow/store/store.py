@@ -53,12 +53,12 @@ class Store:
     def __init__(self, root: Path, heads: Heads | None = None, *, may_prune: bool = True, further: Sequence[Path] = ()) -> None:
         self.root = root
         self.further = tuple(further)
-        self._heads = heads or Heads()
+        self.heads = heads or Heads()
         self._may_prune = may_prune
         self.blobs = Blobs(root / "blobs", [other / "blobs" for other in further])
         self.index = Index((root, *further))
         self._pipelines = root / "pipelines"
-        self._assembler = Assembler(self.blobs, self._pipelines, self._heads)
+        self._assembler = Assembler(self.blobs, self._pipelines, self.heads)
         self._changing = Lock()  # between writing a manifest and removing blobs
         self._holding = Lock()  # around the next two
         self._held: Counter[str] = Counter()  # digests that something in progress is going to name
@@ -172,7 +172,7 @@ class Store:
         Raises RequestError and ModelFileError for a recipe that can't be followed, ModelNotFound for its source, StoreError.
         """
         base, guesser = (None if name is None else self.manifest_data(name) for name in (recipe.source, recipe.draft))
-        return Draft.of(recipe, self.blobs, self._heads, base, guesser)
+        return Draft.of(recipe, self.blobs, self.heads, base, guesser)
 
     def finish(self, name: Name, draft: Draft) -> Generator[str, None, None]:
         """Write a draft down under a name; yields what is done, as Ollama words it. Made when there is no next.

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from serow.errors import ModelFileError
 from serow.store import gguf
 from serow.store.blobs import disk_errors
-from serow.store.gguf import Array
+from serow.store.gguf import Array, LongText
 
 _WIDTH = 32  # numbers of a vector
 _ALIGNMENT = 32
@@ -76,7 +76,9 @@ def that_renders(source: Path) -> bytes:
 
 
 def _about_texts(source: Path) -> dict[str, Any]:
-    return {key: value for key, value in gguf.read(source).metadata.items() if key.startswith("tokenizer.")}
+    """The entries about texts; one that is stepped over for its length is a whole tokenizer.json, which no engine reads."""
+    entries = gguf.read(source).metadata.items()
+    return {key: value for key, value in entries if key.startswith("tokenizer.") and not isinstance(value, LongText)}
 
 
 def _write_head(out: BinaryIO, num_tensors: int, num_entries: int) -> None:

@@ -12,13 +12,14 @@ from typing import Any, Literal
 from serow.errors import ModelFileError
 from serow.store import gguf, layouts
 from serow.store.ggml import FILE_TYPES
-from serow.store.gguf import Array, Gguf
+from serow.store.gguf import Array, Gguf, LongText
 from serow.store.layers import Layers, weigh
 
 Kind = Literal["model", "projector", "adapter"]
 
 _LARGEST = 1 << 31  # of any length or count; nothing trained comes near
-_LARGEST_BLOCK_COUNT = 1 << 16
+_LARGEST_BLOCK_COUNT = 1 << 12
+_MOST_MARKED = 1 << 18  # tokens that are not plain text; models of speech and pictures have tens of thousands
 _CONTROL = (2, 3)  # token types whose text is not part of an answer: unknown, control
 _WHOLE = (*_CONTROL, 4)  # and those that its maker defined besides
 _FIM_KEYS = (  # the second of each is the older name
@@ -136,6 +137,8 @@ class _Facts:
 
     def _get(self, key: str, kind: type, default: Any) -> Any:
         value = self.gguf.metadata.get(key, default)
+        if isinstance(value, LongText):
+            raise ModelFileError(f'the file\'s "{key}" has {value.size} bytes, more than can be used')
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
             raise ModelFileError(f'the file\'s "{key}" has the wrong type')
         return value
@@ -228,13 +231,18 @@ class _Facts:
 
     def control_tokens(self, path: Path) -> frozenset[int]:
         """The ids of the tokens that say something about a text and are none."""
-        kinds = self.gguf.metadata.get("tokenizer.ggml.token_type")
-        return gguf.find_numbers(path, kinds, _CONTROL) if isinstance(kinds, Array) else frozenset()
+        return self._marked(path, _CONTROL)
 
     def whole_tokens(self, path: Path) -> frozenset[int]:
         """The ids of the tokens that are found in a text before it is split further."""
+        return self._marked(path, _WHOLE)
+
+    def _marked(self, path: Path, wanted: Sequence[int]) -> frozenset[int]:
         kinds = self.gguf.metadata.get("tokenizer.ggml.token_type")
-        return gguf.find_numbers(path, kinds, _WHOLE) if isinstance(kinds, Array) else frozenset()
+        found = gguf.find_numbers(path, kinds, wanted) if isinstance(kinds, Array) else frozenset()
+        if len(found) > _MOST_MARKED:
+            raise ModelFileError(f"the file has {len(found)} tokens that are no plain text, more than any model")
+        return found
 
     def fim_tokens(self, path: Path) -> tuple[int, int, int] | None:
         """The ids of prefix, suffix and middle: by the file's keys, else by the text of its tokens."""

@@ -282,6 +282,7 @@ def _show(store: Store, wanted: ShowRequest, names_all: bool) -> Any:
             system=wanted.system,
             options=wanted.options,
             names_all=names_all,
+            read=store.heads.info,
         )
     except StoreError:
         if store.has(name):
