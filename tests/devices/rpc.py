@@ -57,7 +57,7 @@ class Sized(Inventory):
         self.memory = memory
         self.held = [0, 0]
 
-    async def refresh(self, seconds: float = 20.0) -> bool:
+    async def refresh(self, seconds: float = 20.0, engine: str | None = None) -> bool:
         is_done = bool(self.devices) or await super().refresh(20.0)  # asked once: such a server speaks to one engine at a time
         self.devices = tuple(
             msgspec.structs.replace(device, name=f"RPC {number}", total=size, free=size - self.held[number])

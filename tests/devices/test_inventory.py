@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from serow.devices.asking import CardReader, ask
+from serow.devices.device import Card
 from serow.devices.inventory import Asked, Inventory
 from tests.devices.drivers import GIB, driver, engine, nvidia, told
 
@@ -32,6 +33,43 @@ async def test_free_memory_is_read_anew_before_each_decision(tmp_path: Path) -> 
 
 
 @pytest.mark.req("DEV-01")
+@pytest.mark.parametrize("name", ["nvidia", "i915", "Metal"])
+async def test_where_the_driver_tells_nothing_of_memory_the_first_engine_that_lists_a_card_is_asked_each_time(
+    tmp_path: Path, name: str
+) -> None:
+    told(tmp_path / "driver", Card(vendor="nvidia", name="NVIDIA GPU", pci="0000:01:00.0", driver=name))
+    async with inventory(tmp_path) as looked:
+        for free in (71680, 100, 9000):
+            engine(tmp_path / "llama-server", f"  CUDA0: NVIDIA H100 (81920 MiB, {free} MiB free)")
+            assert await looked.refresh(20)
+            assert [(each.free >> 20, each.measured_by) for each in looked.devices] == [(free, "llama.cpp")]
+
+
+@pytest.mark.req("DEV-01", "DEV-06")
+async def test_nobody_waits_for_an_engine_that_is_slow_but_who_needs_it(tmp_path: Path) -> None:
+    told(tmp_path / "driver", nvidia())
+    quick = Asked("llama.cpp", engine(tmp_path / "llama-server", LIST))
+    slow = Asked("torch", engine(tmp_path / "slow", "hang"), is_slow=True)
+    reader = CardReader(driver(tmp_path / "driver"), 20, root=tmp_path)
+    async with Inventory(lambda: [quick, slow], lambda: True, reader, {}) as looked:
+        assert await looked.refresh(20, "llama.cpp")
+        assert [each.handles for each in looked.devices] == [{"llama.cpp": "CUDA0"}]
+        assert not await looked.refresh(0.3, "torch") and not await looked.refresh(0.3)
+        assert (looked.doubt("llama.cpp"), looked.doubt("torch")) == ("", "what GPUs there are was not known in time")
+
+
+@pytest.mark.req("DEV-01")
+async def test_what_is_slow_is_known_when_it_has_answered(tmp_path: Path) -> None:
+    told(tmp_path / "driver", nvidia())
+    slow = Asked("torch", engine(tmp_path / "slow", LIST), is_slow=True)
+    reader = CardReader(driver(tmp_path / "driver"), 20, root=tmp_path)
+    async with Inventory(lambda: [slow], lambda: True, reader, {}) as looked:
+        assert await looked.refresh(20)
+        assert [each.handles for each in looked.devices] == [{"torch": "CUDA0"}]
+        assert not looked.doubt("torch") and not looked.doubt("an engine without devices")
+
+
+@pytest.mark.req("DEV-01")
 async def test_a_driver_that_hangs_costs_its_deadline_once(tmp_path: Path) -> None:
     (tmp_path / "driver").write_text("hang")
     async with inventory(tmp_path, seconds=0.3) as looked:
@@ -48,7 +86,9 @@ async def test_an_engine_that_hangs_has_no_devices_and_says_so(tmp_path: Path) -
     told(tmp_path / "driver", nvidia())
     async with inventory(tmp_path, "hang", patience=0.3) as looked:
         assert await looked.refresh(20)
-        assert [each.reason for each in looked.devices] == ["llama.cpp could not list its devices within 0.3 s"]
+        words = "llama.cpp could not list its devices within 0.3 s"
+        assert [each.reason for each in looked.devices] == [words]
+        assert looked.doubt("llama.cpp") == words
 
 
 @pytest.mark.req("DEV-01")

@@ -90,6 +90,7 @@ class Cards(Inventory):
         self.others: dict[str, int] = {}
         self.delay = 0.0
         self.is_silent = False  # the driver does not answer
+        self.tells_all = False  # it tells all of its memory as free, whoever holds some
         self.emulated: set[str] = set()  # those that are the CPU
         self.beside = 0  # bytes that it counts for a process beside what its engine says; 0: it does not tell of processes
         self.num_measured = 0
@@ -103,7 +104,10 @@ class Cards(Inventory):
         held = sum(size for _, other, size in self._held if other == name)
         return self.memory[name] - held - self.others.get(name, 0)
 
-    async def refresh(self, seconds: float = 5.0) -> bool:
+    def doubt(self, engine: str) -> str:
+        return "" if self.num_measured else "what GPUs there are was not known in time"
+
+    async def refresh(self, seconds: float = 5.0, engine: str | None = None) -> bool:
         if self.is_silent:
             await asyncio.sleep(seconds)
             return False
@@ -116,7 +120,7 @@ class Cards(Inventory):
                 kind="cuda",
                 driver="a driver",
                 total=total,
-                free=self.free(name),
+                free=total if self.tells_all else self.free(name),
                 is_shared=name in self.emulated,
                 is_emulated=name in self.emulated,
                 handles={"wheel": f"CUDA{number}", "diffusers": f"cuda:{number}"},

@@ -196,9 +196,58 @@ async def test_a_driver_that_hangs_costs_a_request_its_deadline_and_the_model_ru
     assert here.cards
     here.cards.is_silent = True
     async with here.scheduler() as scheduler:
-        await Request(scheduler, layered("m")).begun()
+        said = "m:latest runs on the CPU: what GPUs there are was not known in time; once it is unloaded (serow stop m:latest) "
+        assert await told(Request(scheduler, layered("m"))) == [f"{said}it is planned anew"]
         assert [where(each) for each in scheduler.loaded()] == [{}]
         assert asyncio.get_running_loop().time() < 10
+        assert await told(Request(scheduler, layered("n"), options=LoadOptions(num_gpu=0))) == []  # it was asked for
+
+
+@pytest.mark.req("DEV-01")
+@virtual_time
+async def test_a_model_that_draws_waits_once_for_what_pictures_are_drawn_on_and_nobody_else_does() -> None:
+    here = machine(a=24)
+    assert here.cards
+    here.cards.is_silent = True
+    clock = asyncio.get_running_loop().time
+    async with here.scheduler() as scheduler:
+        drawing = Request(scheduler, model("p", 3 * GIB, capabilities=("image",)))
+        await Request(scheduler, layered("m")).begun()
+        assert clock() < 10 and not drawing.is_running
+        assert "p:latest runs on the CPU" in (await told(drawing))[0]
+        began = clock()
+        await Request(scheduler, model("q", 3 * GIB, capabilities=("image",))).begun()
+        assert clock() - began < 10
+
+
+@pytest.mark.req("DEV-01", "DEV-04")
+@virtual_time
+async def test_each_load_is_planned_with_what_is_free_then_also_right_behind_another_one() -> None:
+    here = machine(a=24)
+    assert here.cards
+    async with here.scheduler(num_parallel=1) as scheduler:
+        first = Request(scheduler, layered("m"))
+        await asyncio.sleep(0.1)
+        here.cards.others["a"] = 17 * GIB  # another server has loaded a model there
+        assert "of 8 layers on the CPU" in (await told(Request(scheduler, layered("n"))))[0]
+        assert await told(first) == []
+        assert here.cards.free("a") >= 0
+
+
+@pytest.mark.req("DEV-01", "DEV-03")
+@virtual_time
+async def test_a_driver_that_tells_all_of_its_memory_as_free_is_not_believed_more_than_what_our_models_leave() -> None:
+    here = machine(a=6)
+    assert here.cards
+    here.cards.tells_all = True
+    async with here.scheduler(num_parallel=1) as scheduler:
+        first = await Request(scheduler, layered("m")).begun()
+        assert [each.free >> 30 for each in scheduler.devices] == [1]
+        assert "of 8 layers on the CPU" in (await told(Request(scheduler, layered("n"))))[0]
+        assert here.cards.free("a") >= 0
+        await first.end()
+        await Request(scheduler, layered("o")).begun()  # the one that is idle leaves
+        assert here.cards.free("a") >= 0
 
 
 @pytest.mark.req("DEV-01")

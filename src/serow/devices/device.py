@@ -78,6 +78,7 @@ class Device(Struct, frozen=True, kw_only=True):
     is_emulated: bool = False  # a driver that computes on the CPU
     handles: dict[str, str] = {}  # by the engine's name: "CUDA0"
     used: dict[int, int] = {}  # bytes by process id
+    measured_by: str = ""  # the engine whose own list tells what is free; "" where the driver does
     reason: str = ""
 
     def index(self, devices: "tuple[Device, ...]", engine: str) -> int:

@@ -5,7 +5,6 @@ everything runs on the CPU; a machine without a trace of a card never starts one
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 import os
@@ -33,13 +32,15 @@ _log = logging.getLogger(__name__)
 class Asked:
     """An engine that can tell its devices: by its executable, or by our own child that asks a `source`.
 
-    Without either its devices are the cards that their driver tells of: it would take a minute to start.
+    Without either its devices are the cards that their driver tells of: it would take a minute to start. Nobody waits for one
+    that is slow but who needs it.
     """
 
     engine: str
     executable: Path | None = None
     source: str = ""
     seconds: float = _LIST_DEADLINE
+    is_slow: bool = False
 
     async def list(self) -> Listing:
         """What it lists; the words where it tells nothing."""
@@ -55,7 +56,7 @@ class Asked:
 
 
 WHEEL = Asked("wheel", source="wheel")
-PICTURES = Asked("diffusers", source="torch", seconds=_TORCH_DEADLINE)
+PICTURES = Asked("diffusers", source="torch", seconds=_TORCH_DEADLINE, is_slow=True)
 VLLM = Asked("vllm")
 _PREFIXES: dict[Vendor, str] = {"nvidia": "CUDA", "amd": "ROCm"}  # what vLLM is built for
 
@@ -77,10 +78,12 @@ class Inventory:
         self._is_worth_a_look = is_worth_a_look
         self._reader = reader or CardReader()
         self._environ = environ
+        self._cards: list[Card] = []
+        self._asked: list[Asked] = []
         self._listings: dict[Asked, Listing] = {}
         self._failed_at: dict[Asked, float] = {}
-        self._card_ids: list[str] = []
         self._task: asyncio.Task[None] | None = None
+        self._late: dict[Asked, asyncio.Task[None]] = {}  # what is slow, and has not answered yet
         self._was_told = False
         self.devices: tuple[Device, ...] = ()
 
@@ -94,10 +97,10 @@ class Inventory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End whoever looks."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        tasks = [*filter(None, (self._task,)), *self._late.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._reader.close()
 
     @property
@@ -110,47 +113,78 @@ class Inventory:
         """Whether a driver does not answer."""
         return self._reader.is_hung
 
-    async def refresh(self, seconds: float = 5.0) -> bool:
-        """Measure again; False when it is not done in time: it goes on, and what was measured last holds until then."""
+    async def refresh(self, seconds: float = 5.0, engine: str | None = None) -> bool:
+        """Measure again; False when it is not done in time: it goes on, and what was measured last holds until then.
+
+        Of what is slow only that of the `engine` is waited for, of all engines where none is named.
+        """
+        deadline = time.monotonic() + seconds
         if self._task is None or self._task.done():
             self._begin()
         assert self._task is not None
-        done, _ = await asyncio.wait({self._task}, timeout=seconds)
-        return bool(done)
+        await asyncio.wait({self._task}, timeout=seconds)
+        late = [task for asked, task in self._late.items() if engine in (None, asked.engine)]
+        if late:
+            await asyncio.wait(late, timeout=max(0.0, deadline - time.monotonic()))
+        return all(task.done() for task in (self._task, *late))
+
+    def doubt(self, engine: str) -> str:
+        """In words why nothing is known of an engine's devices; "" where something is, or it can have none."""
+        own = [asked for asked in self._asked or self._engines() if asked.engine == engine]
+        if not own or not self.may_have_devices:
+            return ""
+        known = self._listings.get(own[0])
+        return known.fault if known else "what GPUs there are was not known in time"
 
     def _begin(self) -> None:
         self._task = asyncio.create_task(self._look(), name="looking at devices")
 
     async def _look(self) -> None:
-        """Ask the drivers; ask engines that were not asked yet, and those whose devices no driver tells of."""
+        """Ask the drivers; ask engines that were not asked yet, and those by which a device is measured."""
         is_worth_it = self._is_worth_a_look()
         cards = await self._reader.read() if is_worth_it else []
-        if [card.id for card in cards] != self._card_ids:  # one has come or vanished: engines may count them anew
-            self._card_ids = [card.id for card in cards]
+        if [card.id for card in cards] != [card.id for card in self._cards]:  # engines may count them anew
             self._listings.clear()
-        asked = [each for each in self._engines() if each.executable or is_worth_it]
-        listings = await asyncio.gather(*(self._list(each, cards) for each in asked))
-        self._listings = dict(zip(asked, listings, strict=True))
-        self.devices = match(cards, listings, self._environ, is_hung=self._reader.is_hung)
-        self._tell()
+            for task in self._late.values():
+                task.cancel()
+            self._late.clear()
+        self._cards = cards
+        self._asked = [each for each in self._engines() if each.executable or is_worth_it]
+        due = [each for each in self._asked if self._is_due(each)]
+        for each in due:
+            if each.is_slow and each not in self._late:
+                self._late[each] = asyncio.create_task(self._look_late(each), name=f"devices of {each.engine}")
+        await asyncio.gather(*(self._ask(each) for each in due if not each.is_slow))
+        self._match()
 
-    async def _list(self, asked: Asked, cards: Sequence[Card]) -> Listing:
+    async def _look_late(self, asked: Asked) -> None:
+        await self._ask(asked)
+        del self._late[asked]
+        self._match()
+
+    async def _ask(self, asked: Asked) -> None:
         if asked.executable is None and not asked.source:
-            return Listing(engine=asked.engine, devices=tuple(_as_listed(cards)))
-        known = self._listings.get(asked)
-        if known and not self._is_measured_by(known) and time.monotonic() - self._failed_at.get(asked, math.inf) < PAUSE:
-            return known
-        listing = await asked.list()
+            self._listings[asked] = Listing(engine=asked.engine, devices=tuple(_as_listed(self._cards)))
+            return
+        listing = self._listings[asked] = await asked.list()
         if listing.fault:
             self._failed_at[asked] = time.monotonic()
         else:
             self._failed_at.pop(asked, None)
-        return listing
 
-    def _is_measured_by(self, listing: Listing) -> bool:
-        """Whether the engine is the only one that tells how much of a device is free."""
-        names = {each.name for each in listing.devices}
-        return any(not each.driver and each.handles.get(listing.engine) in names for each in self.devices)
+    def _is_due(self, asked: Asked) -> bool:
+        """Whether it is to be asked: it was not yet, what is free is known by it alone, or its last answer was a fault."""
+        known = self._listings.get(asked)
+        if known is None or not (asked.executable or asked.source):
+            return True
+        is_measure = any(each.measured_by == asked.engine for each in self.devices)
+        return is_measure or time.monotonic() - self._failed_at.get(asked, math.inf) >= PAUSE
+
+    def _match(self) -> None:
+        listings = [self._listings[each] for each in self._asked if each in self._listings]
+        self.devices = match(self._cards, listings, self._environ, is_hung=self._reader.is_hung)
+        if not self._late:
+            self._tell()
 
     def _tell(self) -> None:
         """One line in the log about what was found, when it was found first, and about what is wrong."""

@@ -25,7 +25,7 @@ _RANK: tuple[Kind, ...] = ("cuda", "rocm", "metal", "sycl", "vulkan", "rpc", "gp
 
 @dataclass
 class _Found:
-    """A device while it is put together. `free` of an engine counts only where no driver tells it."""
+    """A device while it is put together. Where no driver tells what is free, the first engine that lists it does."""
 
     card: Card | None
     seen: list[tuple[str, Listed]] = field(default_factory=list)
@@ -95,11 +95,11 @@ def _is_same(one: Listed, other: Listed) -> bool:
 def _device(found: _Found, reason: str) -> Device:
     """The card as its driver tells it; what that does not tell, or can't be true, as an engine does."""
     kinds = [kind_of(listed.name) for _, listed in found.seen]
-    told = found.seen[0][1] if found.seen else Listed("", "", 0, 0)
+    teller, told = found.seen[0] if found.seen else ("", Listed("", "", 0, 0))
     card = found.card or Card(vendor="")
     is_emulated = any(_EMULATED.search(listed.description) for _, listed in found.seen)
-    total = card.total if _LEAST <= card.total <= _MOST else told.total
-    free = card.free if total == card.total else min((listed.free for _, listed in found.seen), default=0)
+    is_measured = _LEAST <= card.total <= _MOST
+    total, free = (card.total, card.free) if is_measured else (told.total, told.free)
     return Device(
         id=card.id if found.card else told.place or f"{told.name} {told.description}",
         name=card.name or told.description or "GPU",
@@ -113,6 +113,7 @@ def _device(found: _Found, reason: str) -> Device:
         is_emulated=is_emulated,
         handles=dict(reversed([(engine, listed.name) for engine, listed in found.seen])),  # the first that an engine names
         used=card.used,
+        measured_by="" if is_measured else teller,
         reason=_EMULATES if is_emulated else "" if kinds else reason,
     )
 

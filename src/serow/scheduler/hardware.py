@@ -3,30 +3,32 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from serow.devices.device import Device, usable
-from serow.devices.inventory import Inventory
+from serow.devices.inventory import PICTURES, Inventory
 from serow.devices.use import Use
 from serow.engines.base import LoadRequest
 from serow.engines.selection import Choice
 from serow.errors import NotEnoughMemory
 from serow.scheduler.fitting import Room
 from serow.scheduler.need import Lessons, estimate
-from serow.scheduler.resident import Resident, State
+from serow.scheduler.resident import Resident, State, left
 from serow.scheduler.shrinking import smaller
 from serow.settings import Settings
 from serow.store.model import Model
 from serow.system.limits import family
 
 _PATIENCE = 5.0  # seconds that a decision waits for a measurement, and an unload for its memory
+_DRAWING_PATIENCE = 20.0  # that one waits for what pictures are drawn on, once: torch has to be imported for it
 _HOLDS = 1.0  # seconds that a measurement is good for
 _POLL = 0.1
 _DOUBT = 10  # a driver may count one part in so many less than an engine says
 _MOST_BESIDE = 2 << 30  # bytes that a driver may take beside for one process
 _MORE = 256 << 20  # bytes to work in that a model gets at least where it ran out of them
+_DRAWS = PICTURES.engine
 _BACK = 0.9  # part of what a model held that has to be free again: others go on working meanwhile
 _log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Hardware:
         self._inventory = inventory
         self._lessons = Lessons()
         self._holds_until = 0.0  # of the event loop's clock
+        self._waits_for_drawing = True  # until that is known, or was too long in coming
         self._num_changes = 0
         self._returning: set[asyncio.Event] = set()  # of engines that end, until their memory is back
 
@@ -46,12 +49,18 @@ class Hardware:
         """As they were measured last."""
         return self._inventory.devices if self._inventory else ()
 
+    def told(self, residents: Sequence[Resident]) -> tuple[Device, ...]:
+        """The same, with no more free than what our models leave: some drivers tell all of it whatever is taken."""
+        return tuple(
+            msgspec.structs.replace(each, free=min(each.free, left(each.id, each.total, residents))) for each in self.devices
+        )
+
     def forget(self) -> None:
         """What was measured holds no more: something was loaded or unloaded."""
         self._holds_until = 0.0
         self._num_changes += 1
 
-    def is_measured(self) -> bool:
+    def is_measured(self, model: Model) -> bool:
         """Whether a decision may be made now; else `measure` has to be awaited first.
 
         What comes back in this moment is neither free nor held: it would be planned with twice, or not at all.
@@ -59,17 +68,22 @@ class Hardware:
         if self._inventory is None:
             return True
         is_known = asyncio.get_running_loop().time() < self._holds_until or not self._inventory.may_have_devices
-        return is_known and not self._returning
+        return is_known and not self._returning and not (model.is_image and self._waits_for_drawing)
 
-    async def measure(self, residents: list[Resident]) -> None:
-        """Measure what is free; whoever loads has yet to take what the driver does not count as its own by now."""
+    async def measure(self, residents: list[Resident], *, draws: bool = False) -> None:
+        """Measure what is free; whoever loads has yet to take what the driver does not count as its own by now.
+
+        `draws`: what pictures are drawn on has to be known, too.
+        """
         if self._inventory is None:
             return
         for back in list(self._returning):
             await back.wait()
         before = self._num_changes
-        if not await self._inventory.refresh(_PATIENCE):
-            _log.warning("looking at the GPUs takes longer than %g s: what was known before holds", _PATIENCE)
+        patience = _DRAWING_PATIENCE if draws and self._waits_for_drawing else _PATIENCE
+        if not await self._inventory.refresh(patience, _DRAWS if draws else ""):
+            _log.warning("looking at the GPUs takes longer than %g s: what was known before holds", patience)
+        self._waits_for_drawing = self._waits_for_drawing and not draws
         for resident in residents:
             if resident.state is State.LOADING and resident.memory.devices and resident.runner:
                 taken = self._taken(resident.runner.pid)
@@ -101,6 +115,10 @@ class Hardware:
             for device in usable(self.devices, engine)
         ]
 
+    def doubt(self, model: Model, choice: Choice) -> str:
+        """In words why nothing is known of the engine's devices, "" where something is."""
+        return self._inventory.doubt(_engine(model, choice)) if self._inventory else ""
+
     def lesson(self, model: Model, choice: Choice) -> int:
         """What the model worked in beyond its estimate when it was loaded last."""
         return self._lessons.lesson(_key(model, choice))
@@ -115,7 +133,7 @@ class Hardware:
         The driver's own share is learned from it; an engine that holds far less, or more, than it says is told in the log.
         """
         runner = resident.runner
-        if runner is None or not resident.uses or not any(device.driver for device in self.devices):
+        if runner is None or not resident.uses or all(device.measured_by for device in self.devices):
             return
         await self.measure(residents)
         counted, kinds = self._taken(runner.pid), {device.id: device.kind for device in self.devices}
@@ -216,11 +234,11 @@ class Hardware:
         if self._inventory is None or not self._inventory.may_have_devices:
             return {}
         await self._inventory.refresh(_PATIENCE)
-        return {device.id: device.free for device in self.devices if device.driver}
+        return {device.id: device.free for device in self.devices if not device.measured_by}
 
 
 def _engine(model: Model, choice: Choice) -> str:
-    return "diffusers" if model.is_image else choice.engine.name
+    return _DRAWS if model.is_image else choice.engine.name
 
 
 def _key(model: Model, choice: Choice) -> tuple[object, ...]:

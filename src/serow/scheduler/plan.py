@@ -20,7 +20,7 @@ from serow.scheduler.fitting import Room, freed, with_slots
 from serow.scheduler.footprint import Footprint
 from serow.scheduler.need import Need, cache_bytes, estimate, process_of
 from serow.scheduler.placement import Placement, Wish, place
-from serow.scheduler.resident import Demand, Resident, State
+from serow.scheduler.resident import Demand, Resident, State, left
 from serow.settings import Settings
 from serow.store.model import Model
 from serow.system.units import binary_size
@@ -96,7 +96,8 @@ class Machine:
     free_memory: Callable[[], int]
     rooms: Callable[[Model, Choice], Sequence[Room]] = lambda model, choice: ()
     lesson: Callable[[Model, Choice], int] = lambda model, choice: 0  # bytes that it worked in beyond its estimate
-    is_measured: Callable[[], bool] = lambda: True
+    is_measured: Callable[[Model], bool] = lambda model: True
+    doubt: Callable[[Model, Choice], str] = lambda model, choice: ""  # why nothing is known of the devices
 
 
 def plan(
@@ -131,7 +132,7 @@ def plan(
     options = resolve(demand.model, demand.options, settings)
     if demand.model.is_remote:
         return Load(options, settings.num_parallel or REMOTE_PARALLEL, 0, choice=choose())
-    if not machine.is_measured():
+    if not machine.is_measured(demand.model):
         return Measure()
     return _load(_Wanted(demand.model, options, choose(), settings), own, residents, machine)
 
@@ -180,7 +181,9 @@ def _load(wanted: _Wanted, own: list[Resident], residents: Sequence[Resident], m
     if not isinstance(found, Load):
         return found
     load = (  # 4
-        _on_devices(found, wanted, need, rooms, placed, lesson) if rooms else replace(found, warnings=_in_vain(wanted))
+        _on_devices(found, wanted, need, rooms, placed, lesson)
+        if rooms
+        else replace(found, warnings=_without_devices(wanted, machine.doubt(wanted.model, wanted.choice)))
     )
     return replace(load, warnings=(*wanted.choice.warnings, *load.warnings))
 
@@ -226,7 +229,7 @@ def _rooms(wanted: _Wanted, rooms: Sequence[Room], own: Sequence[Resident], resi
     return [
         msgspec.structs.replace(
             each,
-            free=each.free
+            free=(min(each.free, left(each.id, each.total, residents)) if each.total else each.free)
             - wanted.settings.gpu_overhead
             - sum(uncounted.on(each.id) for uncounted in loading)
             + sum(resident.memory.on(each.id) for resident in own),
@@ -288,8 +291,11 @@ def _words(wanted: _Wanted, need: Need, rooms: Sequence[Room], placed: Placement
     return (f"{name} runs {where}: it needs {needed}, {free}; {help}other models unloaded would help",)
 
 
-def _in_vain(wanted: _Wanted) -> tuple[str, ...]:
-    """What is said of options for devices where the engine has none."""
+def _without_devices(wanted: _Wanted, doubt: str) -> tuple[str, ...]:
+    """What is said where the engine has no device, or none that is known of: why, and which options are in vain."""
+    if doubt and wanted.options.num_gpu:
+        name = wanted.model.name.display_shortest
+        return (f"{name} runs on the CPU: {doubt}; once it is unloaded (serow stop {name}) it is planned anew",)
     asked = {"num_gpu": wanted.options.num_gpu > 0, "main_gpu": wanted.options.main_gpu > 0}
     return tuple(
         f'option "{name}" was ignored: the engine {wanted.choice.engine.name} has no device to use here'

@@ -9,6 +9,7 @@ place is given back; after `abort` it closes at once.
 import asyncio
 import copy
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -178,3 +179,8 @@ class Resident:
             raise copy.copy(self.error)  # each request its own: a shared one would collect tracebacks
         assert self.runner is not None
         return self.runner
+
+
+def left(device: str, total: int, residents: Iterable[Resident]) -> int:
+    """Bytes of a device that nobody of these holds by now; more than that can't be free, whatever its driver tells."""
+    return max(0, total - sum(each.memory.on(device) - each.uncounted.on(device) for each in residents))

@@ -70,7 +70,7 @@ class Scheduler:
         self._start = start
         self._devices = devices or Devices()
         self._hardware = Hardware(inventory)
-        self._measuring: asyncio.Task[None] | None = None
+        self._measuring: dict[bool, asyncio.Task[None]] = {}  # for models that write, and for those that draw
         self._residents: list[Resident] = []
         self._queue = WaitQueue()
         self._backoff = Backoff()
@@ -93,8 +93,8 @@ class Scheduler:
             for resident in self._residents:
                 resident.abort()
             await self._all_gone(None)  # a Runner's `close` has its own deadline
-            if self._measuring is not None:
-                self._measuring.cancel()
+            for measuring in self._measuring.values():
+                measuring.cancel()
 
     async def _all_gone(self, timeout: float | None) -> None:
         tasks = [resident.task for resident in self._residents if resident.task is not None]
@@ -161,7 +161,7 @@ class Scheduler:
     @property
     def devices(self) -> tuple[Device, ...]:
         """What there is beside the CPU, as it was measured last."""
-        return self._hardware.devices
+        return self._hardware.told(self._residents)
 
     @property
     def is_busy(self) -> bool:
@@ -215,13 +215,14 @@ class Scheduler:
     @property
     def _machine(self) -> Machine:
         hardware = self._hardware
-        return Machine(self._devices.free_memory, hardware.rooms, hardware.lesson, hardware.is_measured)
+        return Machine(self._devices.free_memory, hardware.rooms, hardware.lesson, hardware.is_measured, hardware.doubt)
 
-    def _measure(self) -> None:
+    def _measure(self, *, draws: bool) -> None:
         """Measure the devices, and decide again after it."""
-        if self._measuring is None or self._measuring.done():
-            self._measuring = asyncio.create_task(self._hardware.measure(self._residents), name="measuring devices")
-            self._measuring.add_done_callback(lambda _: self._dispatch())
+        if draws not in self._measuring or self._measuring[draws].done():
+            measuring = self._hardware.measure(self._residents, draws=draws)
+            self._measuring[draws] = asyncio.create_task(measuring, name="measuring devices")
+            self._measuring[draws].add_done_callback(lambda _: self._dispatch())
 
     def _place(self, waiter: Waiter) -> bool:
         """Settle one waiter if that can be done now."""
@@ -233,7 +234,7 @@ class Scheduler:
                 case Wait():
                     return False
                 case Measure():
-                    self._measure()
+                    self._measure(draws=waiter.demand.model.is_image)
                     return False
                 case Refuse() as refused:
                     waiter.error = NotEnoughMemory(refused.words)
@@ -272,6 +273,8 @@ class Scheduler:
             load.uses,
             load.num_layers,
         )
+        if load.uses:
+            self._hardware.forget()  # the next one is planned with what is free then: others load there, too
         planned, keep_alive = load.footprint, math.inf if model.is_remote else self._settings.keep_alive
         resident = Resident(request, planned, planned, keep_alive=keep_alive, uses=load.uses)
         resident.is_automatic = not demand.options.num_ctx

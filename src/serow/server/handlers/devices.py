@@ -14,12 +14,13 @@ _PATIENCE = 30.0  # seconds; the first look may have to wait for a driver
 
 async def devices(request: Request) -> Response:
     """GET /api/devices: every card, who uses it, and in words why nobody does."""
-    inventory, loaded = context(request).inventory, context(request).scheduler.loaded()
+    inventory, scheduler = context(request).inventory, context(request).scheduler
     is_done = not inventory.may_have_devices or await inventory.refresh(_PATIENCE)
     warnings = [] if is_done else ["some driver or engine has not answered yet"]
     if inventory.is_hung:
         warnings.append("the driver of a GPU does not answer: what is told of its memory comes from the engines")
-    return json_response(Devices([_row(device, loaded) for device in inventory.devices], warnings))
+    loaded = scheduler.loaded()
+    return json_response(Devices([_row(device, loaded) for device in scheduler.devices], warnings))
 
 
 def _row(device: Device, loaded: list[LoadedModel]) -> DeviceRow:
