@@ -73,14 +73,14 @@ class AnswerStream(asyncio.Protocol):
     async def head(self) -> int:
         """Wait for the status."""
         while not self.status and self._error is None:
-            await self._wait()
+            await self._news()
         self._raise()
         return self.status
 
     async def read(self) -> bytes:
         """What has come since the last call; waits for something. b"" at the end."""
         if not self._body and not self._is_whole and self._error is None:
-            await self._wait()
+            await self._news()
         body, self._body = self._body, b""
         if self._is_paused:
             self._is_paused = False
@@ -96,12 +96,10 @@ class AnswerStream(asyncio.Protocol):
             pieces += piece
         return bytes(pieces)
 
-    async def _wait(self) -> None:
+    def _news(self) -> asyncio.Future[None]:
+        """Is done when something has come."""
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -97,9 +97,17 @@ class Completion:
             return
         run = self._think() if self._plan.thinks_apart else await self._answer()
         while run is not None:
-            async with aclosing(self._events_of(run)) as events:
-                async for event in events:
-                    yield event
+            before, started = self._num_tokens, time.perf_counter_ns()
+            self._earlier, self._held = self._usage, []
+            async with aclosing(self._runner.complete(run.request)) as chunks:
+                async for chunk in chunks:
+                    self._take(chunk, run.kind, before)
+                    if self._waiting and (run.kind is not _Kind.THINKING or self._parser.is_thinking):
+                        for event in self._told():
+                            yield event
+                    if chunk.usage is None and self._is_enough(run.kind, chunk):
+                        self._finish(self._usage_so_far(chunk, started), [])
+                        break
             run = await run.then()
         is_cut = self._usage is not None and self._usage.done_reason == "length"
         self._tell(self._parser.finish(is_cut=is_cut))
@@ -112,31 +120,23 @@ class Completion:
             return OutputParser(plan.tags, plan.begun)
         return OutputParser(plan.tags, plan.begun, plan.calling.format, plan.calling.tools)
 
-    async def _events_of(self, run: _Run) -> AsyncGenerator[Event, None]:
-        """Make one run; it ends early where its kind says so, and behind the one call that is allowed."""
-        before, started = self._num_tokens, time.perf_counter_ns()
-        self._earlier, self._held = self._usage, []
-        may_end_early = run.kind is not _Kind.TEXT or self._plan.calling is not None
-        async with aclosing(self._runner.complete(run.request)) as chunks:
-            async for chunk in chunks:
-                self._timeline.sample(before + chunk.num_tokens)
-                if chunk.prompt_eval_count and not self.prompt_eval_count:
-                    self.prompt_eval_count, self.prompt_cached_count = chunk.prompt_eval_count, chunk.prompt_cached_count
-                if chunk.usage is not None:
-                    self._finish(chunk.usage, chunk.withheld)
-                if run.kind is _Kind.CHOICE:
-                    self._held.append(chunk)
-                else:
-                    self._read(chunk, before)
-                if self._waiting and (run.kind is not _Kind.THINKING or self._parser.is_thinking):
-                    for event in self._told():
-                        yield event
-                if may_end_early and chunk.usage is None and self._is_enough(run.kind, chunk):
-                    self._finish(self._usage_so_far(chunk, started), [])
-                    return
+    def _take(self, chunk: Chunk, kind: _Kind, before: int) -> None:
+        """Read one chunk of a run, before which so many tokens were sampled."""
+        self._timeline.sample(before + chunk.num_tokens)
+        if chunk.prompt_eval_count and not self.prompt_eval_count:
+            self.prompt_eval_count, self.prompt_cached_count = chunk.prompt_eval_count, chunk.prompt_cached_count
+        if chunk.usage is not None:
+            self._finish(chunk.usage, chunk.withheld)
+        if kind is _Kind.CHOICE:
+            self._held.append(chunk)
+        else:
+            self._read(chunk, before)
 
     def _is_enough(self, kind: _Kind, chunk: Chunk) -> bool:
+        """Whether a run ends here: its kind says so, or it is behind the one call that is allowed."""
         match kind:
+            case _Kind.TEXT if self._plan.calling is None:
+                return False
             case _Kind.CHOICE:
                 return bool(chunk.text.strip())
             case _Kind.THINKING if not self._parser.is_thinking and self._answered:
@@ -154,6 +154,9 @@ class Completion:
     def _read(self, chunk: Chunk, before: int) -> None:
         parser = self._parser
         self._written.append(chunk.text)
+        if parser.has_answered:  # nearly always
+            self._tell(parser.feed(chunk.text, chunk.logprobs))
+            return
         was_thinking = parser.is_thinking
         self._tell(parser.feed(chunk.text, chunk.logprobs))
         if was_thinking or parser.is_thinking:
