@@ -108,6 +108,16 @@ def test_words_that_do_not_fit_are_refused(name: str, word: str, message: str) -
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("tempature", "is temperature meant?"), ("Top_K", "is top_k meant?"), ("nope", "docs/options.md has all of them")],
+)
+def test_an_unknown_name_comes_with_the_one_that_it_resembles(name: str, hint: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        read_option(name, ["1"])
+    assert caught.value.hint == hint
+
+
 @pytest.mark.req("GEN-18")
 @pytest.mark.parametrize(
     ("name", "value", "message"),

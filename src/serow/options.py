@@ -4,6 +4,7 @@ A row is a field of `Options`: name, type, default, and an `Option` with the res
 line's help and docs/options.md read it.
 """
 
+import difflib
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -140,10 +141,16 @@ def parse_options(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return known, [name for name in given if name not in _READERS]
 
 
+def _nearest(name: str) -> str:
+    """What to do about a name that is none: the one that it resembles, if there is one."""
+    found = difflib.get_close_matches(name.lower(), TABLE, 1, 0.7)
+    return f"is {found[0]} meant?" if found else "docs/options.md has all of them"
+
+
 def read_option(name: str, words: Sequence[str]) -> Any:
     """The value of an option that people type, by the type that it has; raises RequestError, also for a name that is none."""
     if name not in TABLE:
-        raise RequestError(f'unknown parameter "{name}"')
+        raise RequestError(f'unknown parameter "{name}"', hint=_nearest(name))
     options, _ = parse_options({name: _typed(TABLE[name][0], words)})
     return options[name]
 

@@ -154,7 +154,7 @@ def _patience(text: str) -> float:
     return _seconds(text) or math.inf
 
 
-def _size(text: str) -> int:
+def size(text: str) -> int:
     """Bytes, or a number of KiB, MiB, GiB or TiB: "2GiB"."""
     match = re.fullmatch(r"(\d{1,15}) ?([KMGT]iB)?", text.strip(), re.ASCII)
     if match is None:
@@ -191,7 +191,7 @@ def _pairs(text: str) -> tuple[tuple[str, str], ...]:
 
 def parse_rate(text: str) -> int:
     """Bytes a second, as 10485760 or "10MiB"; raises ValueError."""
-    return _size(text.strip().removesuffix("/s"))
+    return size(text.strip().removesuffix("/s"))
 
 
 def _presence(text: str) -> bool:
@@ -262,7 +262,7 @@ VARIABLES = (
     Variable("ORIGINS", "origins", _list, "web origins allowed beside the local ones, comma separated"),
     Variable("HOSTS", "hosts", _list, "host names that clients may use for this server beside local ones and addresses"),
     Variable("API_KEYS", "api_keys", _list, "keys that may do everything, comma separated; see serow key for more"),
-    Variable("KEY_FILE", "keys_path", _path, "where serow key keeps its hashes; serow-keys.json in the model store"),
+    Variable("KEY_FILE", "keys_path", _path, "where serow key keeps its hashes; else serow-keys.json in the model store"),
     Variable("ALLOW_OPEN", "allow_open", _flag, "1 lets the server listen on a public address without a key"),
     Variable("TLS_CERT", "tls_cert", _path, "certificate chain as PEM; with TLS_KEY the server speaks HTTPS only"),
     Variable("TLS_KEY", "tls_key", _path, "private key of the certificate as PEM, without a passphrase"),
@@ -277,24 +277,24 @@ VARIABLES = (
     Variable("ENGINE_CHECK", "engine_check", _flag, "0 lets the server check no engine by itself while nobody asks"),
     Variable("LLAMA_SERVER", "llama_server", _path, "a llama-server executable for every model; ENGINE says of what kind"),
     Variable("DRAFTS", "drafts", _flag, "0 lets no engine guess ahead, though a check saw it pay"),
-    Variable("KV_CACHE_TYPE", "kv_cache_type", _cache_type, "of keys and values: f16, q8_0 (half of it), q4_0; as checked"),
-    Variable("FLASH_ATTENTION", "flash_attention", _flag, "1 or 0 for every model; as the engine decides, or a check saw it"),
+    Variable("KV_CACHE_TYPE", "kv_cache_type", _cache_type, "type of cached keys and values: f16, q8_0, q4_0; else as checked"),
+    Variable("FLASH_ATTENTION", "flash_attention", _flag, "1 or 0 for every model; else as the engine or its check says"),
     Variable("SPREAD", "spread", _flag, "1 splits each model over all GPUs, though one would do"),
-    Variable("GPU_OVERHEAD", "gpu_overhead", _size, "memory that stays free on each GPU, as 500MiB"),
-    Variable("SLOTS", "slots", _path, "directory for prompts while their model is out of memory; slots in the user's cache"),
-    Variable("SLOT_CACHE", "slot_cache", _size, "most disk space for such prompts, as 500MiB or 2GiB; 0 keeps none"),
+    Variable("GPU_OVERHEAD", "gpu_overhead", size, "memory that stays free on each GPU, as 500MiB"),
+    Variable("SLOTS", "slots", _path, "directory for prompts whose model left memory; else slots in the user's cache"),
+    Variable("SLOT_CACHE", "slot_cache", size, "most disk space for such prompts, as 500MiB or 2GiB; 0 keeps none"),
     Variable("VLLM", "vllm", _path, "environment that has vLLM, or its python: models of safetensors folders run there"),
     Variable("LOAD_TIMEOUT", "load_timeout", _patience, "longest time a model may take to load; 0 is for ever"),
     Variable("STALL_TIMEOUT", "stall_timeout", _patience, "longest time a working engine may make no progress; 0 is for ever"),
-    Variable("MAX_BODY", "max_body", _size, "largest request body, unpacked"),
-    Variable("MAX_IN_FLIGHT", "max_in_flight", _size, "most of all bodies together until their answers end; one client half"),
-    Variable("MAX_HEADER", "max_header", _size, "largest request line and headers"),
+    Variable("MAX_BODY", "max_body", size, "largest request body, unpacked"),
+    Variable("MAX_IN_FLIGHT", "max_in_flight", size, "most of all bodies that are not answered yet; half for one client"),
+    Variable("MAX_HEADER", "max_header", size, "largest request line and headers"),
     Variable("MAX_IMAGES", "max_images", _count, "most pictures in one request"),
     Variable("MAX_PIXELS", "max_pixels", _count, "most pixels of one picture that is sent"),
     Variable("PICTURE_TEXT", "picture_text", _flag, "0 leaves prompt, seed and numbers out of the pictures that are drawn"),
     Variable("MAX_PROMPT", "max_prompt", _count, "longest prompt, system, suffix or template in characters, context in tokens"),
     Variable("MAX_CONNECTIONS", "max_connections", _count, "connections open at once, 503 for those beyond"),
-    Variable("MAX_CLIENT_CONNECTIONS", "max_client_connections", _count, "of one address; 0 is half of them"),
+    Variable("MAX_CLIENT_CONNECTIONS", "max_client_connections", _count, "connections of one address; 0 is half of all"),
     Variable("READ_TIMEOUT", "read_timeout", _timeout, "longest time for headers to come; a body brings 500 bytes a second"),
     Variable("WRITE_TIMEOUT", "write_timeout", _timeout, "how long a client may read nothing of its answer"),
     Variable("GRACE", "grace", _seconds, "how long requests in flight may finish after SIGTERM"),
@@ -305,7 +305,7 @@ VARIABLES = (
     Variable("MIRRORS", "mirrors", _pairs, "what is asked before a registry: registry.ollama.ai=https://mirror.lan/ollama,…"),
     Variable("REALMS", "realms", _pairs, "where a registry's tokens come from, if it is another host: registry.lan=auth.lan,…"),
     Variable("REMOTES", "remotes", _list, "hosts whose engines models may live at, HOST or HOST:PORT, comma separated"),
-    Variable("REMOTE_KEYS", "remote_keys", _pairs, "keys of such engines: HOST=KEY,…; each goes to its own host alone"),
+    Variable("REMOTE_KEYS", "remote_keys", _pairs, "keys of the engines at REMOTES: HOST=KEY,…; each goes to its host alone"),
     Variable("OFFLINE", "offline", _flag, "1 asks nothing outside this machine; HF_HUB_OFFLINE is its second name"),
     Variable("PULL_CONNECTIONS", "pull_connections", _connections, "connections to a registry at a time, 1 to 64"),
     Variable("PULL_RATE", "pull_rate", parse_rate, "most bytes a second that all pulls together take: 10MiB; 0 is no limit"),

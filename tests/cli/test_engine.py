@@ -112,7 +112,7 @@ def test_a_removed_engine_is_gone(run: Run, home: EngineHome) -> None:
     [
         (("use", "ik"), "the engine ik is not built", "build it: serow engine build ik"),
         (("use", "nope"), "there is no engine 'nope'", "engines: wheel, llama.cpp, ik"),
-        (("rm", "ik"), "the engine ik is not built", "build it: serow engine build ik"),
+        (("rm", "ik"), "the engine ik is not built", "see what is there: serow engine list"),
         (("rm", "wheel"), "the wheel can't be removed: Serow can't do without it", "choose another: serow engine use NAME"),
         (("build", "wheel"), "the wheel is not built: it is installed with Serow", "engines: llama.cpp, ik"),
         (("build", "nope"), "there is no engine 'nope'", "engines: wheel, llama.cpp, ik"),

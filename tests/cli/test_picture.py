@@ -55,3 +55,10 @@ def test_a_picture_goes_where_output_says_and_in_the_format_of_its_ending(tmp_pa
     assert save(png(), "a cat", tmp_path / "a.png") == tmp_path / "a-2.png"
     with pytest.raises(PictureError, match="can't write"):
         save(png(), "a cat", tmp_path / "nowhere" / "a.png")
+
+
+def test_a_directory_that_is_not_there_does_not_become_a_file(tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match="there is no directory") as caught:
+        save(png(), "a cat", tmp_path / "nowhere")
+    assert caught.value.hint.startswith("make it")
+    assert not (tmp_path / "nowhere").exists()

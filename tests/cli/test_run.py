@@ -86,7 +86,8 @@ def test_a_picture_named_in_the_prompt_is_seen(serow: Serow, zoo: Path) -> None:
 def test_what_the_server_refuses_is_one_line(serow: Serow) -> None:
     code, out, err = serow("run", "smollm2:135m", "--think", "Hi")
     assert (code, out) == (1, "")
-    assert err == 'error: "smollm2:135m" does not support thinking\n'
+    hint = "leave --think out; serow show MODEL lists what it can do"
+    assert err == f'error: "smollm2:135m" does not support thinking\nhint: {hint}\n'
 
 
 @pytest.fixture

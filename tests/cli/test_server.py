@@ -27,3 +27,8 @@ def test_a_registry_that_is_not_found_comes_with_what_is_there_without_it() -> N
     error = server_error(ollama.ResponseError(text))
     assert str(error) == text
     assert error.hint.startswith("is this machine online?") and "smollm2:135m" in error.hint
+
+
+def test_a_push_that_finds_no_registry_says_how_a_name_names_one() -> None:
+    text = 'Head "https://registry.ollama.ai/v2/library/m/blobs/sha256:0": no such host'
+    assert server_error(ollama.ResponseError(text)).hint.endswith("HOST/NAMESPACE/MODEL")

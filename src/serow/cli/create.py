@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serow.cli import progress
+from serow.cli import help, progress
 from serow.cli.models import MODEL
 from serow.cli.terminal import tell
 from serow.errors import RequestError, SerowError
@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20  # bytes
 _PROJECTOR = "mmproj"  # in the name of a file beside a model that sees
 _PATH_STARTS = ("/", "./", "../", "~", "\\", ".\\", "..\\")
+_LINES = (
+    ("FROM ./model.gguf", "weights, a folder, or the name of a model; needed"),
+    ("PARAMETER temperature 0.2", "an option where a request gives none"),
+    ('SYSTEM "Be brief."', "the system message"),
+    ("ADAPTER ./lora.gguf", "a LoRA over it"),
+)
 
 
-@click.command()
+@click.command(cls=help.Command, sections={"Lines of a Modelfile, as": _LINES})
 @MODEL
 @click.option(
     "-f", "--file", type=click.Path(path_type=Path), default=Path("Modelfile"), show_default=True, help="The Modelfile."
@@ -198,7 +204,7 @@ def _existing(text: str, base: Path) -> Path:
     if path.is_dir():
         raise SerowError(f"{path} is a directory", hint="an adapter is a GGUF file: convert_lora_to_gguf.py makes one")
     if not path.is_file():
-        raise SerowError(f"there is no file {path}")
+        raise SerowError(f"there is no file {path}", hint="paths are relative to the folder of the Modelfile")
     return path
 
 

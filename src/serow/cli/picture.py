@@ -53,7 +53,11 @@ def _path(prompt: str, output: Path | None) -> Path:
     named = file_name(prompt, datetime.now())
     if output is None:
         return Path(named)
-    return output / named if output.is_dir() else output
+    if output.is_dir():
+        return output / named
+    if not output.suffix:
+        raise PictureError(f"there is no directory {output}", hint="make it, or name a file that ends in .png, .jpg or .webp")
+    return output
 
 
 def _write(path: Path, data: bytes) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from serow.cli import progress
+from serow.cli import help, progress
 from serow.cli.advice import advise
 from serow.cli.models import MODEL
 from serow.duration import parse_duration
@@ -25,7 +25,15 @@ _THINK = {"true": True, "false": False}
 _LEVELS = ("low", "medium", "high", "max")
 
 
-class _Run(click.Command):
+_EXAMPLES = (
+    ('serow run MODEL "Why?"', "one answer"),
+    ('serow run MODEL "Sum up:" < notes.txt', "about a text that is piped in"),
+    ('serow run MODEL "Describe ./cat.png"', "about a picture"),
+    ('serow run MODEL --format json "List"', "an answer for programs"),
+)
+
+
+class _Run(help.Command):
     """Takes a bare `--think` for `--think=true`: its value is never the next word, which belongs to the prompt."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -113,7 +121,7 @@ class _KeepAlive(click.ParamType[str]):
         return str(value)
 
 
-@click.command(cls=_Run)
+@click.command(cls=_Run, sections={"Examples": _EXAMPLES})
 @MODEL
 @click.argument("prompt", nargs=-1)
 @click.option("--format", type=_Format(), help="Answer in JSON, or as a JSON Schema (a file, or the schema itself) says.")

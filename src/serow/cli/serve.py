@@ -1,6 +1,7 @@
 """`serow serve`."""
 
 import errno
+import math
 import socket
 import sys
 from pathlib import Path
@@ -8,15 +9,40 @@ from pathlib import Path
 import click
 
 from serow import settings
+from serow.cli import state
 from serow.cli.advice import advise
 from serow.cli.help import Command
 from serow.errors import SerowError
+from serow.system.units import binary_size
 
 _MEANT_FOR_ALL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::")  # where local clients find a server
 _PATIENCE = 2.0  # seconds
+_SECONDS = {"h": 3600, "m": 60, "s": 1}
 
 
-_ENVIRONMENT = [(f"SEROW_{variable.name}", variable.help) for variable in settings.VARIABLES]
+def default(variable: settings.Variable) -> str:
+    """What holds where nothing is set, as one would write it; "" for nothing."""
+    found = settings.Settings()
+    value = getattr(found, variable.field)
+    if variable.field == "host":
+        return f"{found.host}:{found.port}"
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, Path):
+        return state.shown(value)
+    if isinstance(value, float):
+        unit = next((unit for unit in ("h", "m") if value and value % _SECONDS[unit] == 0), "s")
+        return "0" if value == math.inf else f"{value / _SECONDS[unit]:g}{unit}"
+    if variable.read is settings.size and value:
+        return binary_size(value).replace(".0", "").replace(" ", "")
+    return str(value) if isinstance(value, int) else value or ""
+
+
+def _row(variable: settings.Variable) -> tuple[str, str]:
+    return f"SEROW_{variable.name}", f"{variable.help}  [default: {found}]" if (found := default(variable)) else variable.help
+
+
+_ENVIRONMENT = [_row(variable) for variable in settings.VARIABLES]
 
 
 @click.command(cls=Command, sections={"Environment (SEROW_… or OLLAMA_…)": _ENVIRONMENT})

@@ -166,6 +166,10 @@ def _hint(error: str, status: int = 0) -> str:
         )
     if error.startswith("pull model manifest: Get ") and error.endswith("no such host"):
         return "is this machine online? from a package index there are " + ", ".join(source.name for source in SOURCES)
+    if error.endswith("no such host"):
+        return "is this machine online, and the registry the one that is meant? its host stands first: HOST/NAMESPACE/MODEL"
+    if error.endswith("does not support thinking"):
+        return "leave --think out; serow show MODEL lists what it can do"
     if error.startswith("push access denied") or error.endswith("access denied"):
         return _key_hint()
     return ""

@@ -244,8 +244,9 @@ class EngineHome:
                 "the wheel can't be removed: Serow can't do without it", hint="choose another: serow engine use NAME"
             )
         places = [path for path in (self.directory(name), self.workplace(name)) if path.exists()]
+        if not places and not self.packaged_of(name):
+            raise NotFound(f"the engine {name} is not built", hint="see what is there: serow engine list")
         if not places:
-            self.find(name)
             raise RequestError(f"the engine {name} came as a package", hint=f"pip uninstall serow-engine-{name}")
         with self.lock(name):
             if self.used == name:

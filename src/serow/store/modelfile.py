@@ -225,5 +225,5 @@ def _check(command: Command) -> str:
     try:
         read_option(command.key, [command.value])
     except RequestError as error:
-        raise ModelFileError(f"{where}: {error}") from None
+        raise ModelFileError(f"{where}: {error}", hint=error.hint) from None
     return ""
