@@ -5,6 +5,7 @@ import base64
 import json
 import stat
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from serow.registries.address import is_public
 from serow.registries.asked import Asked
 from serow.registries.challenge import Challenge, parse
 from serow.registries.credentials import Login
-from serow.registries.http import Client
+from serow.registries.http import BROKEN, Client
 from serow.registries.proxies import Proxies
 from serow.settings import Settings
 from serow.store.name import Name
@@ -219,3 +220,19 @@ def test_a_token_of_hugging_face_goes_there_only_and_no_secret_is_shown(tmp_path
     assert credentials.hugging_face_token("huggingface.co", environ) == "hf_secret"
     assert credentials.hugging_face_token("hf.co.evil.io", environ) == ""
     assert "secret" not in repr(Login("me", "secret")) and "secret" not in repr(Access(environ={"HF_TOKEN": "secret"}))
+
+
+async def test_a_registry_that_says_continue_for_ever_is_hung_up_on() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while True:
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+                await writer.drain()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, Client(Access(), host, is_trusted=True, base=f"http://{host}") as client:
+        async with asyncio.timeout(10):
+            with pytest.raises(BROKEN, match="too many interim responses"):
+                async with client.open("GET", f"http://{host}/v2/"):
+                    pass

@@ -88,8 +88,8 @@ def test_an_adapter_lies_over_a_model(store: Store, make: Make, zoo: Path, tmp_p
         ({"files": {"a.gguf": NOTHING}}, f"^a.gguf: no file of the digest {NOTHING} is here$"),
         ({"adapters": {"a.gguf": NOTHING}}, f"^a.gguf: no file of the digest {NOTHING} is here$"),
         ({"license": tuple(map(str, range(101)))}, '^"license" holds 101 texts, more than the 100 allowed$'),
-        ({"license": ("w" * (17 << 20),)}, '^"license" holds 17825792 bytes, more than the 16777216 allowed$'),
-        ({"system": "é" * (9 << 20)}, '^"system" holds 18874368 bytes, more than the 16777216 allowed$'),
+        ({"license": ("w" * (5 << 20),)}, '^"license" holds 5242880 bytes, more than the 4194304 allowed$'),
+        ({"system": "é" * (3 << 20)}, '^"system" holds 6291456 bytes, more than the 4194304 allowed$'),
         (
             {"messages": ({"role": "user", "content": "x"},) * 1001},
             '^"messages" holds 1001 messages, more than the 1000 allowed$',

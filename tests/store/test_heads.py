@@ -3,6 +3,7 @@
 import asyncio
 import struct
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,18 @@ def test_what_is_remembered_of_files_is_bounded_in_bytes(tmp_path: Path, monkeyp
         path.write_bytes(gguf_file([*MODEL.items(), ("tokenizer.chat_template", "x" * 100_000)]))
         reader.describe(path)
     assert len(reader._known) == 1
+
+
+async def test_the_loop_runs_on_while_settings_of_a_pipeline_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "scheduler_config.json"
+    path.write_bytes(b'{"trained_betas": [' + b"[]," * 5_000_000 + b"1]}")
+    which = {"scheduler": ("diffusers", "DDIMScheduler")}
+    async with Pool() as pool:
+        checked = asyncio.to_thread(Heads(pool).check_parts, which, {"scheduler/scheduler_config.json": path}, {}, ())
+        checking, longest, last = asyncio.create_task(checked), 0.0, time.monotonic()
+        while not checking.done():
+            await asyncio.sleep(0.002)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        with suppress(ModelFileError):  # the memory that it needs may be more than it may have
+            await checking
+    assert longest < 0.1

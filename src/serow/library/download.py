@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from serow.errors import PullError
+from serow.errors import PullError, RegistryError
 from serow.library.journal import Journal, sha256_of
 from serow.library.parts import Part, Parts, part_size
 from serow.library.rate import Rate
@@ -205,7 +205,7 @@ class Download:
     async def _take(self, part: Part, chunk: bytes) -> None:
         """Write what came; raises PullError for more than was asked for."""
         if len(chunk) > part.length - part.have:
-            raise PullError(f"{self.place.host} sends more than was asked for")
+            raise RegistryError(f"{self.place.host} sends more than was asked for")
         await self._line.rate.take(len(chunk))
         with self._disk_errors():
             await in_thread(self._write, part, chunk)
@@ -258,7 +258,7 @@ class Download:
             async with self.place.fetch(self.layer, 0, self.layer.size - 1) as body:
                 async for chunk in body.chunks:
                     if at + len(chunk) > self.layer.size:
-                        raise PullError(f"{self.place.host} sends more than was asked for")
+                        raise RegistryError(f"{self.place.host} sends more than was asked for")
                     before = self._parts.completed
                     for part in parts[at // self._parts.part_size : (at + len(chunk) - 1) // self._parts.part_size + 1]:
                         await self._take_piece(part, chunk[max(0, part.first - at) : max(0, part.last + 1 - at)])

@@ -28,6 +28,7 @@ from serow import __version__
 from serow.errors import RegistryError, RegistryRefused
 from serow.registries.access import Access, address_of
 from serow.registries.address import is_public, literal
+from serow.registries.connector import Connector
 
 CHUNK = 1 << 20  # bytes
 MAX_REDIRECTS = 5
@@ -255,9 +256,7 @@ class Client:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(
-                resolver=self._resolver, use_dns_cache=False, limit=0, limit_per_host=0, keepalive_timeout=30
-            )
+            connector = Connector(resolver=self._resolver, use_dns_cache=False, limit=0, limit_per_host=0, keepalive_timeout=30)
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE, sock_read=PATIENCE)
             self._session = aiohttp.ClientSession(
                 connector=connector,

@@ -4,11 +4,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from serow.errors import ModelFileError, RegistryError
 from serow.store.blobs import hex_of
-from serow.store.manifest import MANIFEST, MANIFEST_LIMIT, Manifest, decode_manifest
+from serow.store.manifest import MANIFEST, MANIFEST_LIMIT, Manifest, decode, decode_manifest
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -28,9 +26,9 @@ def parse_object(data: bytes) -> dict[str, Any]:
     if len(data) > MANIFEST_LIMIT:
         raise fault(f"it is larger than {MANIFEST_LIMIT >> 20} MiB")
     try:
-        found = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        raise fault("it is no JSON") from None
+        found = decode(data, Any, "manifest")
+    except ModelFileError as error:
+        raise fault("it is no JSON" if "broken" in str(error) else str(error)) from None
     if not isinstance(found, dict):
         raise fault("it is no object")
     return found

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 
+from serow import bounds
 from serow.errors import ModelFileError, StoreError
 from serow.options import parse_options
 from serow.store import layouts, pipeline
@@ -28,6 +29,8 @@ from serow.store.remote import RemoteFiles
 from serow.store.split import in_order, parts_of
 from serow.store.tensors import refuse_kind
 from serow.store.weights import Weights, human_count
+
+_Messages = Annotated[list[Message], msgspec.Meta(max_length=bounds.MODEL_MESSAGES.limit)]
 
 
 class Parts:
@@ -55,23 +58,30 @@ class Parts:
     @property
     def license(self) -> tuple[str, ...]:
         """Every license text."""
-        return tuple(self._read(layer.digest).decode("utf-8", "replace") for layer in self.manifest.all(media.LICENSE))
+        layers, left, texts = self.manifest.all(media.LICENSE), media.TEXT_LIMIT, list[str]()
+        if len(layers) > bounds.LICENSES.limit:
+            raise ModelFileError(f"the model has {len(layers)} licenses, more than the {bounds.LICENSES.limit} allowed")
+        for layer in layers:
+            data = self._read(layer.digest, left)
+            left -= len(data)
+            texts.append(data.decode("utf-8", "replace"))
+        return tuple(texts)
 
     @property
     def parameters(self) -> dict[str, Any]:
         """PARAMETER lines as they are stored, not yet validated."""
         layer = self.manifest.last(media.PARAMS)
-        return {} if layer is None else decode(self._read(layer.digest), dict[str, Any], "parameters")
+        return {} if layer is None else decode(self._read(layer.digest, media.PARAMETERS_LIMIT), dict[str, Any], "parameters")
 
     @property
     def messages(self) -> tuple[dict[str, str], ...]:
         """MESSAGE lines: `role` and `content`."""
         layer = self.manifest.last(media.MESSAGES)
-        found = [] if layer is None else decode(self._read(layer.digest), list[Message], "messages")
+        found = [] if layer is None else decode(self._read(layer.digest), _Messages, "messages")
         return tuple({"role": message.role, "content": message.content} for message in found)
 
-    def _read(self, digest: str) -> bytes:
-        return self._blobs.read(digest, media.TEXT_LIMIT)
+    def _read(self, digest: str, limit: int = media.TEXT_LIMIT) -> bytes:
+        return self._blobs.read(digest, limit)
 
     def _text(self, *media_types: str) -> str:
         layer = self.manifest.last(*media_types)
@@ -168,7 +178,7 @@ class Assembler:
     def _image_model(self, shared: dict[str, Any], files: list[Layer], config: Config) -> Model:
         folder = lay_out(_checked(files), self.blobs, self.folders / folder_name(files))
         digests = {layer.name: layer.digest for layer in files}
-        hints = pipeline.hints(digests, lambda name: self.blobs.read(digests[name], media.CONFIG_LIMIT))
+        hints = pipeline.hints(digests, lambda name: self.blobs.read(digests[name], media.SETTINGS_LIMIT))
         adapters = tuple(folder / layer.name for layer in files if layer.name.startswith(f"{LORAS}/"))
         found: tuple[Capability, ...] = ("image",)
         return Model(

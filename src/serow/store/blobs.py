@@ -53,6 +53,15 @@ def disk_errors(
         raise StoreError(f"{place} failed: {reason}", hint=hint) from error
 
 
+def read_small(path: Path, limit: int) -> bytes:
+    """The whole of a small file; raises StoreError when it is not there, ModelFileError when it is above `limit` bytes."""
+    with disk_errors(), path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ModelFileError(f"a part of the model is larger than {limit} bytes")
+    return data
+
+
 class Blobs:
     """The blobs of a store, and those of `further` ones, which are only read. Digests are checked before they become paths."""
 
@@ -95,11 +104,7 @@ class Blobs:
 
     def read(self, digest: str, limit: int) -> bytes:
         """The whole of a small blob; raises StoreError when it is not there, ModelFileError when it is above `limit` bytes."""
-        with disk_errors(), self.path(digest).open("rb") as file:
-            data = file.read(limit + 1)
-        if len(data) > limit:
-            raise ModelFileError(f"a part of the model is larger than {limit} bytes")
-        return data
+        return read_small(self.path(digest), limit)
 
     def put(self, data: bytes) -> tuple[str, bool]:
         """Store small data, also what a further store has: that may go; returns its digest and whether it is new here."""

@@ -1,11 +1,11 @@
 """The heads of model files, which strangers wrote: read in the processes of a pool where there is one, and remembered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from serow.errors import LimitExceeded, ModelFileError
-from serow.store import adapter, file_info, gguf, guesser, safetensors, weights
+from serow.store import adapter, file_info, gguf, guesser, parts, safetensors, weights
 from serow.store.blobs import disk_errors
 from serow.store.file_info import FileInfo
 from serow.store.weights import Weights
@@ -75,6 +75,12 @@ class Heads:
     def check_fit(self, lora: Path, weights: Path) -> None:
         """Raise ModelFileError with why an adapter does not fit a model, StoreError."""
         self._read(adapter.check_files, lora, weights)
+
+    def check_parts(
+        self, which: Mapping[str, tuple[str, str]], files: Mapping[str, Path], data: Mapping[str, bytes], other: Sequence[str]
+    ) -> None:
+        """Raise ModelFileError for a part of a pipeline that can't be what its index says, StoreError."""
+        self._read(parts.check_files, dict(which), dict(files), dict(data), tuple(other))
 
     def shapes_in_gguf(self, path: Path) -> dict[str, tuple[str, list[int]]]:
         """Type and shape, rows first, of every tensor of a GGUF file by name; raises ModelFileError, StoreError."""

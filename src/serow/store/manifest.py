@@ -31,7 +31,10 @@ FOLDER_FILE = "application/vnd.serow.image.transformers"  # a file of a text mod
 
 MANIFEST_LIMIT = 4 << 20  # bytes
 CONFIG_LIMIT = 4 << 20
-TEXT_LIMIT = 16 << 20  # a template, system text, license, messages
+SETTINGS_LIMIT = 1 << 20  # of a part of a pipeline; they have a few KB
+TEXT_LIMIT = 4 << 20  # a template, system text, messages, all licenses together
+PARAMETERS_LIMIT = 1 << 20
+_MOST_CONTAINERS = 200_000  # objects and lists of a JSON
 
 _Read = TypeVar("_Read")
 
@@ -122,8 +125,10 @@ class Message(Struct, frozen=True):
     content: str = ""
 
 
-def decode(data: bytes, kind: type[_Read], what: str) -> _Read:
-    """Read the JSON of a store; raises ModelFileError that names what is broken."""
+def decode(data: bytes, kind: type[_Read], what: str, most_containers: float = _MOST_CONTAINERS) -> _Read:
+    """Read the JSON of a store; raises ModelFileError that names what is broken, or holds too much."""
+    if data.count(b"{") + data.count(b"[") > most_containers:
+        raise ModelFileError(f"the model's {what} holds more than {most_containers} objects and lists")
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -6,12 +6,15 @@ that of its settings is found when the part is built.
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from serow.errors import ModelFileError
 from serow.store import fits, vocabulary
+from serow.store.blobs import read_small
 from serow.store.folder import WEIGHTS
 from serow.store.manifest import decode
+from serow.store.safetensors import read_shapes
 from serow.store.tensors import FOLDER
 
 Read = Callable[[str], bytes]
@@ -58,6 +61,20 @@ def check(
             vocabulary.check(part, files, read, rows)
     _check_text(parts, read)
     _check_latents(parts, read)
+
+
+def check_files(
+    parts: Mapping[str, tuple[str, str]], files: Mapping[str, Path], data: Mapping[str, bytes], other: Collection[str]
+) -> None:
+    """`check` of files, by their paths in the pipeline; `data` are those that are nowhere yet. Raises StoreError, too."""
+
+    def read(path: str) -> bytes:
+        return data[path] if path in data else read_small(files[path], vocabulary.LIMIT)
+
+    def shapes(path: str) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(shape) for name, (_, shape) in read_shapes(files[path]).items()}
+
+    check(parts, [*files, *data], read, shapes, other)
 
 
 def _check_latents(parts: Mapping[str, tuple[str, str]], read: Read) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from serow.errors import ModelFileError
 from serow.picture_schedulers import canonical
 from serow.picture_schedulers import check_fit as check_fit_of_scheduler
-from serow.store import gguf, parts, pipeline, stable_diffusion
+from serow.store import gguf, pipeline, stable_diffusion
 from serow.store import manifest as media
 from serow.store.blobs import Blobs
 from serow.store.checkpoint import PREFIX, Checkpoint, parts_in, recognise
@@ -21,7 +21,6 @@ from serow.store.manifest import Config, Layer
 from serow.store.original import renamed
 from serow.store.picture_defaults import Hints
 from serow.store.safetensors import count_types
-from serow.store.vocabulary import LIMIT
 from serow.store.weights import human_count
 
 _GGUF_KINDS = (  # architectures of GGUF files that hold a denoiser
@@ -78,7 +77,7 @@ class Maker:
     def _changed(self, files: Mapping[str, str]) -> Changed:
         """What a LoRA over a model of these files changes."""
         denoiser = "transformer" if "transformer/config.json" in files else "unet"
-        settings = pipeline.hints(files, lambda name: self._read(files[name], media.CONFIG_LIMIT)).denoiser
+        settings = pipeline.hints(files, lambda name: self._read(files[name], media.SETTINGS_LIMIT)).denoiser
         tensors: dict[str, dict[str, tuple[int, ...]]] = {}
         for each, digest in files.items():
             if each.startswith(f"{SINGLE}/"):
@@ -93,7 +92,7 @@ class Maker:
     def hints(self, layers: Iterable[Layer]) -> Hints:
         """What the settings of a model of these layers say of it."""
         files = {layer.name: layer.digest for layer in layers if layer.media_type == media.PIPELINE_FILE}
-        return pipeline.hints(files, lambda name: self._read(files[name], media.CONFIG_LIMIT))
+        return pipeline.hints(files, lambda name: self._read(files[name], media.SETTINGS_LIMIT))
 
     def check_parameters(self, parameters: Mapping[str, Any], layers: Sequence[Layer]) -> None:
         """Raise RequestError for parameters that a model of these layers can't be drawn with."""
@@ -106,16 +105,16 @@ class Maker:
         """A model of a folder, some parts of which may have their weights in a single file at `path`."""
         chosen = choose(files)
         kept = {each: files[each] for each in chosen.kept}
-        index = pipeline.check_parts(self._read(kept[INDEX], media.CONFIG_LIMIT), kept)
+        index = pipeline.check_parts(self._read(kept[INDEX], media.SETTINGS_LIMIT), kept)
         denoiser = "transformer" if "transformer" in index.parts else "unet"
         other = tuple(part for part in parts_in(single, denoiser) if part in index.parts) if single else ()
         if checkpoint is not None:
             _check_base(path, checkpoint, index.parts.get(denoiser, ("", "nothing"))[1])
         kept = {each: kept[each] for each in kept if not (each.endswith(WEIGHTS) and each.partition("/")[0] in other)}
         headers = {each: self._heads.read_shapes(self._blobs.path(kept[each])) for each in kept if each.endswith(WEIGHTS)}
-        parts.check(
-            index.parts, kept, lambda each: self._read(kept[each], LIMIT), lambda each: _shapes(headers[each]), other=other
-        )
+        unwritten = {each: self._data[kept[each]] for each in kept if kept[each] in self._data}
+        written = {each: self._blobs.path(kept[each]) for each in kept if each not in unwritten}
+        self._heads.check_parts(index.parts, written, unwritten, other)
         counts: Counter[str] = Counter()
         for types in (*headers.values(), single):
             counts += count_types(types)

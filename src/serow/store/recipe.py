@@ -20,6 +20,7 @@ QUANTIZATIONS = ("F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0")  # in the peer's orde
 _ROLES = ("system", "user", "assistant", "tool")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _TEXT = bounds.Bound(media.TEXT_LIMIT, "bytes", "a text of a model that is made")
+_PARAMETERS = bounds.Bound(media.PARAMETERS_LIMIT, "bytes", "the parameters of a model that is made")
 _INFO_TEXTS = ("model_family", "base_name", "quantization_level", "parameter_size")
 _INFO_NUMBERS = ("context_length", "embedding_length")
 
@@ -111,7 +112,7 @@ class Recipe:
         for name, each in texts.items():
             _TEXT.check(sum(len(text.encode()) for text in each), f'"{name}"')
         _TEXT.check(len(encode(list(self.messages))), '"messages"')
-        _TEXT.check(len(encode(dict(self.parameters))), '"parameters"')
+        _PARAMETERS.check(len(encode(dict(self.parameters))), '"parameters"')
         _TEXT.check(len(encode(dict(self.info))), '"info"')
 
     def _check_files(self) -> None:

@@ -3,6 +3,7 @@
 The files are those of a Hugging Face repository, each a layer of the media type that Ollama has for such files.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +59,7 @@ class RemoteFiles:
         """What a Model has of them. Blocks: a large vocabulary takes 50 ms."""
         if TOKENIZER not in self._layers:
             raise ModelFileError(f"the model has no {TOKENIZER}", hint=_HINT)
-        found = decode(self._read(TOKENIZER), _Tokenizer, TOKENIZER)
+        found = decode(self._read(TOKENIZER), _Tokenizer, TOKENIZER, math.inf)  # merges are lists, and not read
         settings = self._settings(_SETTINGS)
         special = {name: text for name in _SPECIAL if (text := _text(settings.get(name)))}
         ids = {token.content: token.id for token in found.added_tokens}

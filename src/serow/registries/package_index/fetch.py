@@ -19,6 +19,7 @@ from aiohttp.abc import ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 from serow.errors import PullError
+from serow.registries.connector import Connector
 from serow.registries.package_index.pip_config import PipConfig
 
 CHUNK = 1 << 20  # bytes
@@ -177,7 +178,7 @@ async def connect(index: str, config: PipConfig) -> AsyncIterator[Fetcher]:
     """A Fetcher for one index, with pip's certificate authorities and proxy."""
     is_index_private = await _is_in_private_network(urlsplit(index).hostname or "")
     is_resolving = not is_index_private and not config.proxy and not getproxies()  # a proxy does it for us
-    connector = aiohttp.TCPConnector(
+    connector = Connector(
         ssl=await asyncio.to_thread(_ssl_context, config), resolver=_PublicResolver() if is_resolving else None
     )
     async with aiohttp.ClientSession(
