@@ -1,21 +1,16 @@
 """What broke other servers, tried on ours. docs/security.md names the incident of each test, and the tests elsewhere."""
 
 import ast
-import asyncio
 import base64
-import hashlib
 import hmac
 import io
 import re
-import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from PIL import Image
@@ -26,50 +21,13 @@ from serow.keys import KeyFile, Keyring
 from serow.server.app import create_app
 from serow.server.routes import PUBLIC_PATHS
 from serow.settings import Settings
-from serow.store.store import Store
 from serow.workers.pool import Pool
-from tests.conftest import create
-from tests.gguf_files import with_chat_template
+from tests.fault.attacked import ask, generate, is_unharmed, upload
 from tests.store.files import MODEL, array, gguf_file
-from tests.support.server import END_DEADLINE, Running, running, served
+from tests.support.server import END_DEADLINE, Running, served
 
 ROOT = Path(__file__).parents[2]
 HUGE = 2**64 - 1
-
-
-@pytest_asyncio.fixture(scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory, zoo: Path) -> AsyncIterator[Running]:
-    """A server that may be attacked."""
-    root = tmp_path_factory.mktemp("attacked") / "models"
-    create(Store(root), "zoo-think", zoo / "zoo-think.gguf")
-    create(Store(root), "zoo-vision", zoo / "zoo-vision.gguf", zoo / "zoo-vision-mmproj.gguf")
-    async with running(Settings(models=root, stall_timeout=2.0)) as started:
-        started.root = root
-        yield started
-
-
-async def ask(server: Running, path: str, body: Any, method: str = "POST") -> tuple[int, str]:
-    """Status and text of an answer, which has to come."""
-    async with asyncio.timeout(END_DEADLINE), server.session.request(method, path, json=body) as response:
-        return response.status, await response.text()
-
-
-async def generate(server: Running, **body: Any) -> tuple[int, str]:
-    wanted = {"model": "zoo-think", "prompt": "What is 3 + 4?", "stream": False, "think": False, **body}
-    return await ask(server, "/api/generate", wanted)
-
-
-async def is_unharmed(server: Running) -> bool:
-    """Whether a good request still gets its answer."""
-    status, text = await generate(server, options={"temperature": 0})
-    return status == 200 and "3 + 4 = 7." in text
-
-
-async def upload(server: Running, data: bytes) -> str:
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    async with server.session.post(f"/api/blobs/{digest}", data=io.BytesIO(data)) as response:
-        assert response.status in (200, 201)
-    return digest
 
 
 def tree(root: Path) -> set[str]:
@@ -157,9 +115,11 @@ async def test_a_broken_model_file_is_refused_when_it_is_made_or_when_it_is_load
     assert await is_unharmed(server)
 
 
-async def test_nothing_is_quantized_and_a_tensor_beyond_its_file_is_never_read(server: Running) -> None:
-    body = {"model": "q", "from": "zoo-think", "quantize": "q4_0", "stream": False}
+async def test_a_tensor_beyond_its_file_is_refused_before_it_is_quantized(server: Running) -> None:
+    digest = await upload(server, BROKEN["a tensor beyond the file"])
+    body = {"model": "q", "files": {"x.gguf": digest}, "quantize": "Q8_0", "stream": False}
     assert (await ask(server, "/api/create", body))[0] == 400
+    assert await is_unharmed(server)
 
 
 async def test_no_answer_tells_which_files_exist(server: Running) -> None:
@@ -168,18 +128,6 @@ async def test_no_answer_tells_which_files_exist(server: Running) -> None:
 
     answers = [await ask(server, "/api/create", body(path)) for path in ("/etc/passwd", "/no/such/file", "../models", "/root")]
     assert len(set(answers)) == 1 and answers[0][0] == 400
-
-
-@pytest.mark.parametrize(
-    "template", ["{{", "{{ .Prompt", "{{ if }}", "{{ end }}", '{{ template "x" }}', "{{ " * 10_000, "\0{{ x }}"]
-)
-async def test_a_malformed_template_is_the_requests_fault(server: Running, template: str) -> None:
-    create_body = {"model": "templated", "from": "zoo-think", "template": template, "stream": False}
-    statuses = [(await ask(server, "/api/create", create_body))[0], (await generate(server, template=template))[0]]
-    assert statuses[1] == 400 and statuses[0] in (200, 400)
-    if statuses[0] == 200:
-        assert (await generate(server, model="templated"))[0] == 400
-    assert await is_unharmed(server)
 
 
 def test_memory_is_given_back_and_does_not_grow_from_load_to_load(models: Path) -> None:
@@ -242,78 +190,6 @@ async def test_a_hostile_grammar_never_reaches_the_engine(server: Running, name:
     assert status in (200, 400)
     assert await is_unharmed(server)
     assert server.loaded.pid == pid
-
-
-async def answer_of_a_model_with(server: Running, zoo: Path, template: str, **wanted: Any) -> tuple[int, str]:
-    weights = with_chat_template((zoo / "zoo-think.gguf").read_bytes(), template)
-    body = {"model": "trojan-template", "files": {"x.gguf": await upload(server, weights)}, "stream": False}
-    assert (await ask(server, "/api/create", body))[0] == 200
-    return await generate(server, model="trojan-template", think=None, options={"num_predict": 2}, **wanted)
-
-
-ATTACKS = [
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "{{ cycler.__init__.__globals__.os.popen('touch PATH').read() }}",
-    "{{ lipsum.__globals__['os'].system('touch PATH') }}",
-    "{% import os %}{{ os.system('touch PATH') }}",
-    "{% include '/etc/passwd' %}",
-]
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-async def test_a_model_s_template_runs_no_code_and_reads_no_file(
-    server: Running, zoo: Path, tmp_path: Path, attack: str
-) -> None:
-    mark = tmp_path / "touched"
-    status, text = await answer_of_a_model_with(server, zoo, attack.replace("PATH", str(mark)))
-    assert status in (200, 400, 500) and "root:" not in text
-    assert not mark.exists()
-    assert await is_unharmed(server)
-
-
-ENDLESS = "{% for a in range(100000) %}{% for b in range(100000) %}{% set c = a %}{% endfor %}{% endfor %}"
-
-
-async def test_a_model_s_template_that_runs_for_ever_is_ended_and_nobody_else_waits(server: Running, zoo: Path) -> None:
-    template = f"{{% if messages[0]['content'] == 'attack' %}}{ENDLESS}{{% endif %}}"
-    hanging = asyncio.create_task(answer_of_a_model_with(server, zoo, template, prompt="attack"))
-    longest = await longest_wait(server, hanging)
-    assert await hanging == (400, '{"error":"the model\'s chat template took too much time"}')
-    assert longest < 0.5
-    assert await is_unharmed(server)
-
-
-async def test_a_model_s_template_that_works_for_ever_is_refused_and_the_model_serves_without(
-    server: Running, zoo: Path
-) -> None:
-    hanging = asyncio.create_task(answer_of_a_model_with(server, zoo, ENDLESS))
-    assert await longest_wait(server, hanging) < 0.5
-    status, text = await hanging
-    assert (status, text[:10]) == (400, '{"error":"') and "took too much time when it was tried" in text
-    assert (await generate(server, model="trojan-template", raw=True, think=None, options={"num_predict": 2}))[0] == 200
-    assert await is_unharmed(server)
-
-
-async def longest_wait(server: Running, busy: "asyncio.Task[Any]") -> float:
-    """The longest time that an easy request took while another one ran, in seconds."""
-    longest = 0.0
-    while not busy.done():
-        begun = time.perf_counter()
-        await ask(server, "/api/version", None, "GET")
-        longest = max(longest, time.perf_counter() - begun)
-        await asyncio.sleep(0.01)
-    return longest
-
-
-@pytest.mark.parametrize(
-    "template",
-    ["{{ range 1000000000 }}{{ end }}", "{{ range 10000 }}{{ range 10000 }}{{ . }}{{ end }}{{ end }}", "{{ $x := 1 }}" * 3000],
-)
-async def test_a_request_s_template_does_not_keep_the_others_waiting(server: Running, template: str) -> None:
-    await server.load("zoo-think")
-    rendering = asyncio.create_task(generate(server, template=template, options={"num_predict": 1}))
-    assert await longest_wait(server, rendering) < 0.25
-    assert (await rendering)[0] in (200, 400)
 
 
 async def test_addresses_of_pictures_are_never_fetched(server: Running) -> None:
@@ -418,8 +294,9 @@ def test_every_test_that_the_page_on_security_names_exists() -> None:
 
 
 def test_every_test_here_is_named_on_that_page() -> None:
-    source = ast.parse(Path(__file__).read_text())
-    names = {node.name for node in source.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     named = (ROOT / "docs" / "security.md").read_text()
-    ours = {name for name in names if name.startswith("test_") and "page" not in name}
-    assert {name for name in ours if f"`{name}`" not in named} == set()
+    for path in Path(__file__).parent.glob("test_*incidents.py"):
+        source, place = ast.parse(path.read_text()), "" if path.samefile(__file__) else f"tests/fault/{path.name}::"
+        names = {node.name for node in source.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        ours = {name for name in names if name.startswith("test_") and "page" not in name}
+        assert {name for name in ours if f"`{place}{name}`" not in named} == set()

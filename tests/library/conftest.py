@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import random
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from serow.library import parts
 from serow.library.library import Library
 from serow.library.pull import Pulls
 from serow.library.transfer import Pace
@@ -23,6 +25,7 @@ from serow.store.manifest import CONFIG, MANIFEST, TEMPLATE, WEIGHTS
 from serow.store.name import Name
 from serow.store.store import Store
 
+WEIGHTS_DATA = random.Random(1).randbytes(5_000_000)
 QUICK = Pace(first=0.01, longest=0.05, tries=4, window=0.5)
 Record = dict[str, Any]
 
@@ -170,6 +173,17 @@ def pulls(store: Store) -> Pulls:
 def library(store: Store) -> Library:
     """The library of the store."""
     return Library(store)
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of some megabytes comes in several parts."""
+    monkeypatch.setattr(parts, "SMALL_PART", 1 << 20)
+
+
+def names(root: Path) -> list[str]:
+    """What a directory holds, if it is there."""
+    return sorted(path.name for path in root.iterdir()) if root.exists() else []
 
 
 def asked(registry: Registry, name: str = "zoo/tiny", **options: Any) -> Asked:

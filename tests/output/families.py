@@ -39,6 +39,8 @@ ADD = Tool(
 )
 NOW = Tool("now", {"type": "object", "properties": {}}, {})
 TOOLS = (ADD, NOW)
+THINK = ThinkingTags("<think>", "</think>")
+ADDING = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
 
 # One call of `add` with a 37 and b 85, written by hand after what each family's model card or reference parser shows.
 ONE_CALL = {

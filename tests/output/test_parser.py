@@ -1,25 +1,17 @@
 """Thinking, text and calls told apart while they stream, wherever the pieces split."""
 
 import json
-import time
-from itertools import pairwise
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from serow.engines.base import Logprob
 from serow.inference.ask import Tool
 from serow.inference.events import Delta, ToolCallArguments, ToolCallEnd, ToolCallStart
 from serow.output.format import CallFormat, Kind
-from serow.output.known import BARE, FAMILIES, HERMES, LFM, MISTRAL, QWEN_CODER
+from serow.output.known import BARE, FAMILIES, HERMES, LFM, QWEN_CODER
 from serow.output.parser import OutputParser
-from serow.output.thinking import ThinkingTags
-from tests.output.families import ADD, NOW, TOOLS, Folded, parse
+from tests.output.families import ADDING, THINK, TOOLS, Folded, parse
 
-THINK = ThinkingTags("<think>", "</think>")
-ADDING = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
 SIZES = (0, 1, 2, 5)
 
 
@@ -315,121 +307,6 @@ def test_no_log_probability_is_lost_and_their_order_is_kept() -> None:
     events += parser.finish()
     assert Folded(events, []).logprobs == [*sent, Logprob("", -2.0, [])]
     assert Folded(events, []).text == "Hibye <tool_call> x"
-
-
-FORMATS = [("bare", BARE), *((name, family.format) for name, family in FAMILIES.items() if family.format)]
-WORDS = (
-    "<tool_call>", "</tool_call>", "<think>", "</think>", '{"name": "add", "arguments": {"a": 1}}', '{"name": "no',
-    '"', "{", "}", "[", "]", "(", ")", "'", "\\", "\n", " ", ",", "x", "é", "<", "a=", "add", "now", "add(a=1)",
-    "<function=add>", "<function=", "<parameter=a>", "</parameter>", "</function>", "[TOOL_CALLS]", "[ARGS]",
-    "<|tool_call_start|>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "call:add{a:1}", '<|"|>', "<|tool_call>",
-    "<|channel|>commentary to=functions.", "<|message|>",
-)  # fmt: skip
-
-
-@pytest.mark.req("TOOL-04")
-@settings(max_examples=400, deadline=None)
-@given(
-    words=st.lists(st.sampled_from(WORDS), max_size=14),
-    cuts=st.sets(st.integers(0, 120)),
-    format=st.sampled_from([format for _, format in FORMATS]),
-    thinks=st.booleans(),
-    begun=st.sampled_from([None, "\n"]),
-    is_cut=st.booleans(),
-)
-def test_the_same_text_gives_the_same_answer_however_it_is_cut(
-    words: list[str], cuts: set[int], format: CallFormat, thinks: bool, begun: str | None, is_cut: bool
-) -> None:
-    text = "".join(words)
-    tags = THINK if thinks else None
-    edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    whole = parse(text, format, tags=tags, begun=begun, is_cut=is_cut)
-    for pieces in ([text[a:b] for a, b in pairwise(edges)], list(text)):
-        found = parse(pieces, format, tags=tags, begun=begun, is_cut=is_cut)
-        assert (found.thinking, found.text, found.calls) == (whole.thinking, whole.text, whole.calls)
-        assert found.warnings == whole.warnings
-        assert all(found.streamed[end.index] == end.arguments for end in found.ends)
-        assert not any(json.loads(arguments) is None for _, arguments in found.calls)
-
-
-@pytest.mark.req("TOOL-05")
-@settings(max_examples=200, deadline=None)
-@given(words=st.lists(st.sampled_from(WORDS), max_size=14), format=st.sampled_from([format for _, format in FORMATS]))
-def test_text_without_a_call_loses_nothing(words: list[str], format: CallFormat) -> None:
-    text = "".join(words)
-    found = parse(text, format, size=3)
-    if not found.calls and not any(mark in text for mark in format.hidden):
-        assert found.text == text
-
-
-VALUES: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=12),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@pytest.mark.req("TOOL-03")
-@settings(max_examples=200, deadline=None)
-@given(arguments=st.dictionaries(st.text(max_size=8), VALUES, max_size=4), size=st.integers(0, 9), is_ascii=st.booleans())
-def test_any_arguments_come_through_byte_for_byte(arguments: dict[str, Any], size: int, is_ascii: bool) -> None:
-    text = json.dumps(arguments, ensure_ascii=is_ascii)
-    assert parse(f'<tool_call>{{"name": "add", "arguments": {text}}}</tool_call>', HERMES, size=size).calls == [("add", text)]
-    assert parse(f"[TOOL_CALLS]add[ARGS]{text}", MISTRAL, size=size).calls == [("add", text)]
-
-
-LONG = 4 << 20  # characters
-HOSTILE = {
-    "a call that never closes": '<tool_call>{"name": "add", "arguments": {"note": "' + "x" * LONG,
-    "nothing but white space": " " * LONG,
-    "openings alone": "<tool_call>" * (LONG // 80),
-    "openings with braces": "<tool_call>{" * (LONG // 80),
-    "calls without end": '{"name": "now", "arguments": {}}[' * (LONG // 160),
-    "backslashes": '<tool_call>{"name": "add", "arguments": {"note": "' + "\\\\" * (LONG // 8),
-    "half tags": "<tool_cal" * (LONG // 9),
-    "braces": "{" * LONG,
-    "quotes": '"' * LONG,
-}
-
-
-@pytest.mark.req("TOOL-05")
-@pytest.mark.parametrize("name", sorted(HOSTILE))
-@pytest.mark.parametrize("format", [HERMES, BARE, QWEN_CODER, LFM], ids=["hermes", "bare", "coder", "lfm"])
-def test_four_megabytes_in_one_piece_take_linear_time(name: str, format: CallFormat) -> None:
-    start = time.process_time()
-    found = parse(HOSTILE[name], format, is_cut=True)
-    assert time.process_time() - start < 8
-    assert len(found.text) == len(HOSTILE[name]) or found.calls
-
-
-@pytest.mark.req("TOOL-05")
-@pytest.mark.parametrize("name", ["a call that never closes", "nothing but white space", "backslashes"])
-def test_single_characters_take_linear_time(name: str) -> None:
-    text = HOSTILE[name]
-    times = []
-    for length in (50_000, 200_000):
-        start = time.process_time()
-        assert len(parse(text[:length], HERMES, size=1, is_cut=True).text) == length
-        times.append(time.process_time() - start)
-    assert times[1] < 12 * times[0]
-
-
-@pytest.mark.req("TOOL-01")
-def test_a_thousand_tools_cost_no_more_than_one() -> None:
-    tools = [ADD, *(Tool(f"tool_{n}", {}, {}) for n in range(1000)), NOW]
-    text = "Hello there. " * 10 + ADDING * 5
-    pieces = [text[start : start + 4] for start in range(0, len(text), 4)]
-    best = min(_seconds(pieces, tools) for _ in range(20))
-    assert best / len(pieces) < 15e-6
-
-
-def _seconds(pieces: list[str], tools: list[Tool]) -> float:
-    parser = OutputParser(THINK, None, HERMES, tools)
-    start = time.process_time()
-    for piece in pieces:
-        parser.feed(piece)
-    parser.finish()
-    return time.process_time() - start
 
 
 ANALYSIS = "<|channel|>analysis<|message|>Hm.<|end|>"
