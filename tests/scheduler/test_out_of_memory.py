@@ -183,6 +183,23 @@ async def test_two_servers_on_one_card_that_plan_at_the_same_moment_end_with_bot
         assert cards.free("a") >= 0
 
 
+@pytest.mark.req("DEV-01", "DEV-04")
+@virtual_time
+async def test_who_was_faster_takes_all_of_its_memory_before_a_smaller_way_is_planned() -> None:
+    here = machine(a=8)
+    assert here.cards
+    async with here.scheduler(num_parallel=1) as scheduler:
+        request = Request(scheduler, layered("m"))
+        await asyncio.sleep(0.9)
+        for step in range(4):  # another server loads a model there
+            here.cards.others["a"] = (4 + step) * GIB
+            await asyncio.sleep(0.5)
+        assert await told(request) == [
+            "m:latest did not fit with 8 layers on devices as planned: it runs with 1 of 8 layers there"
+        ]
+        assert here.cards.free("a") >= 0
+
+
 @pytest.mark.req("DEV-04")
 @virtual_time
 async def test_a_card_that_vanishes_while_a_model_is_loaded_there_leaves_the_cpu() -> None:

@@ -25,6 +25,8 @@ _PATIENCE = 5.0  # seconds that a decision waits for a measurement, and an unloa
 _DRAWING_PATIENCE = 20.0  # that one waits for what pictures are drawn on, once: torch has to be imported for it
 _HOLDS = 1.0  # seconds that a measurement is good for
 _POLL = 0.1
+_STILL = 1.0  # seconds in which no more than so many bytes of a device come or go, if nobody loads there
+_STIR = 16 << 20
 _DOUBT = 10  # a driver may count one part in so many less than an engine says
 _MOST_BESIDE = 2 << 30  # bytes that a driver may take beside for one process
 _MORE = 256 << 20  # bytes to work in that a model gets at least where it ran out of them
@@ -158,9 +160,8 @@ class Hardware:
 
     async def smaller(self, resident: Resident, others: list[Resident], settings: Settings) -> LoadRequest | None:
         """The next smaller way to load what did not fit, by what is free now; None where there is none."""
-        self.forget()
-        await self.measure(others)
         request = resident.request
+        await self._settle({use.id for use in request.uses}, others)
         choice = Choice(request.engine, request.flags)
         lesson = self.lesson(request.model, choice)
         need = estimate(request.model, request.options, request.num_parallel, lesson, request.flags)
@@ -171,6 +172,20 @@ class Hardware:
                 taken = settings.gpu_overhead + sum(other.uncounted.on(room.id) for other in others)
                 rooms.append(msgspec.structs.replace(room, free=room.free - taken))
         return smaller(request, need, rooms, is_automatic=resident.is_automatic)
+
+    async def _settle(self, used: set[str], residents: list[Resident]) -> None:
+        """Measure until what is free stands still: who was faster may have yet to take the rest of what it loads."""
+        clock = asyncio.get_running_loop().time
+        deadline, free, since = clock() + _PATIENCE, dict[str, int](), 0.0
+        while True:
+            self.forget()
+            await self.measure(residents)
+            now = {device.id: device.free for device in self.devices if device.id in used}
+            if not free or any(abs(size - free.get(name, 0)) > _STIR for name, size in now.items()):
+                free, since = now, clock()
+            if not now or clock() >= min(deadline, since + _STILL):
+                return
+            await asyncio.sleep(_POLL)
 
     def shortage(self, resident: Resident, error: NotEnoughMemory) -> NotEnoughMemory:
         """The error with the numbers of each device that was to hold something."""
