@@ -70,7 +70,9 @@ async def test_what_is_slow_is_known_when_it_has_answered(tmp_path: Path) -> Non
 
 
 @pytest.mark.req("DEV-01")
-async def test_a_driver_that_hangs_costs_its_deadline_once(tmp_path: Path) -> None:
+async def test_a_driver_that_hangs_costs_its_deadline_once_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "driver").write_text("hang")
     async with inventory(tmp_path, seconds=0.3) as looked:
         assert await looked.refresh(20)
@@ -79,6 +81,7 @@ async def test_a_driver_that_hangs_costs_its_deadline_once(tmp_path: Path) -> No
         assert await looked.refresh(20)
         assert time.monotonic() - began < 10
         assert [each.handles for each in looked.devices] == [{"llama.cpp": "CUDA0"}]  # the engine itself has found it
+        assert caplog.text.count("does not answer") == 1
 
 
 @pytest.mark.req("DEV-01")

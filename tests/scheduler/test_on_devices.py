@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serow.engines.base import LoadRequest
+from serow.engines.llamacpp.params import describe
 from serow.errors import NotEnoughMemory, RequestError
 from serow.options import LoadOptions
 from serow.scheduler.loaded import LoadedModel
@@ -199,6 +200,8 @@ async def test_a_driver_that_hangs_costs_a_request_its_deadline_and_the_model_ru
         said = "m:latest runs on the CPU: what GPUs there are was not known in time; once it is unloaded (serow stop m:latest) "
         assert await told(Request(scheduler, layered("m"))) == [f"{said}it is planned anew"]
         assert [where(each) for each in scheduler.loaded()] == [{}]
+        spec = describe(here.engines[-1].request)
+        assert (spec.devices, spec.num_gpu) == ((), 0)  # the engine itself is not to guess
         assert asyncio.get_running_loop().time() < 10
         assert await told(Request(scheduler, layered("n"), options=LoadOptions(num_gpu=0))) == []  # it was asked for
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import math
 import sys
 import time
@@ -21,6 +22,7 @@ _DRIVERS = ("CUDA_", "GGML_", "GPU_", "HIP_", "HSA_", "LLAMA_", "MESA_", "NVIDIA
 _LARGEST = 1 << 20  # bytes of an answer
 _PIECE = 64 << 10
 PAUSE = 60.0  # seconds until a driver or engine that did not answer is asked again
+_log = logging.getLogger(__name__)
 _ENDING = 5.0  # seconds that the kernel may take to end a process; one that hangs inside a driver takes for ever
 
 
@@ -93,6 +95,7 @@ class CardReader:
                     return await self._answer()
         except TimeoutError:
             self._hung_at = time.monotonic()
+            _log.warning("the driver of a GPU does not answer: models run on what engines themselves find")
         except (OSError, ValueError, msgspec.DecodeError):
             pass
         await self.close()

@@ -187,7 +187,7 @@ class Inventory:
             self._tell()
 
     def _tell(self) -> None:
-        """One line in the log about what was found, when it was found first, and about what is wrong."""
+        """One line in the log about each device that was found, when it was found first."""
         if self._was_told:
             return
         self._was_told = True
@@ -195,8 +195,6 @@ class Inventory:
             handles = ", ".join(f"{engine} as {name}" for engine, name in device.handles.items())
             use = "; ".join(filter(None, (handles, device.reason)))
             _log.info("device %s: %d of %d MiB free; %s", device.name, device.free >> 20, device.total >> 20, use)
-        if self._reader.is_hung:
-            _log.warning("the driver of a GPU does not answer: models run on what engines themselves find")
 
 
 def _as_listed(cards: Sequence[Card]) -> Iterator[Listed]:

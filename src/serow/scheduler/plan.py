@@ -180,11 +180,10 @@ def _load(wanted: _Wanted, own: list[Resident], residents: Sequence[Resident], m
     found = _make_room(wanted, _main(wanted, need, rooms, placed), [*own, *placed.after], residents, machine.free_memory())
     if not isinstance(found, Load):
         return found
-    load = (  # 4
-        _on_devices(found, wanted, need, rooms, placed, lesson)
-        if rooms
-        else replace(found, warnings=_without_devices(wanted, machine.doubt(wanted.model, wanted.choice)))
-    )
+    if rooms:
+        load = _on_devices(found, wanted, need, rooms, placed, lesson)  # 4
+    else:
+        load = _without_devices(found, wanted, need, machine.doubt(wanted.model, wanted.choice))
     return replace(load, warnings=(*wanted.choice.warnings, *load.warnings))
 
 
@@ -291,11 +290,16 @@ def _words(wanted: _Wanted, need: Need, rooms: Sequence[Room], placed: Placement
     return (f"{name} runs {where}: it needs {needed}, {free}; {help}other models unloaded would help",)
 
 
-def _without_devices(wanted: _Wanted, doubt: str) -> tuple[str, ...]:
-    """What is said where the engine has no device, or none that is known of: why, and which options are in vain."""
-    if doubt and wanted.options.num_gpu:
-        name = wanted.model.name.display_shortest
-        return (f"{name} runs on the CPU: {doubt}; once it is unloaded (serow stop {name}) it is planned anew",)
+def _without_devices(load: Load, wanted: _Wanted, need: Need, doubt: str) -> Load:
+    """The load where the engine has no device, and what is said of options for them; on the CPU where none is known of."""
+    if not doubt:
+        return replace(load, warnings=_in_vain(wanted))
+    name = wanted.model.name.display_shortest
+    words = (f"{name} runs on the CPU: {doubt}; once it is unloaded (serow stop {name}) it is planned anew",)
+    return replace(load, num_layers=need.count, warnings=words if wanted.options.num_gpu else ())
+
+
+def _in_vain(wanted: _Wanted) -> tuple[str, ...]:
     asked = {"num_gpu": wanted.options.num_gpu > 0, "main_gpu": wanted.options.main_gpu > 0}
     return tuple(
         f'option "{name}" was ignored: the engine {wanted.choice.engine.name} has no device to use here'
