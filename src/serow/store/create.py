@@ -6,7 +6,6 @@ before everything has been checked: `Draft` only reads, `write` stores what is n
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -15,7 +14,8 @@ from serow.errors import ModelFileError, RequestError
 from serow.store import gguf, kept_folder, picture, pipeline, split, text_folder
 from serow.store import manifest as media
 from serow.store.assembly import Parts, config_of
-from serow.store.blobs import Blobs, hex_of
+from serow.store.blobs import Blobs
+from serow.store.entries import Entries
 from serow.store.folder import INDEX, SINGLE
 from serow.store.guesser import NO_VOCABULARY
 from serow.store.heads import Heads
@@ -31,15 +31,6 @@ _MEDIA_TYPES = {"model": media.WEIGHTS, "projector": media.PROJECTOR, "adapter":
 _QUANTIZED_FROM = ("F32", "F16", "BF16")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A layer of a draft. `data`: its bytes, when they are not in the store; `extra`: what we don't know of it."""
-
-    layer: Layer
-    data: bytes | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-
 class Draft:
     """A model in the making: what it is made of is read and checked, then `manifest` says what has to be written."""
 
@@ -47,7 +38,7 @@ class Draft:
         self._blobs = blobs
         self._heads = heads
         self._maker = picture.Maker(blobs, heads)
-        self._entries: list[Entry] = []
+        self._entries = Entries(blobs)
         self._config = Config()
         self._base: Parts | None = None
         self.parsed = 0  # GGUF files that were read
@@ -64,7 +55,7 @@ class Draft:
         draft = cls(blobs, heads)
         if recipe.source is not None and base is not None:
             draft._add_base(recipe.source, base)
-            if recipe.files and draft._all(media.PIPELINE_FILE):
+            if recipe.files and draft._entries.all(media.PIPELINE_FILE):
                 draft._add_single(recipe.files)
             elif recipe.files:
                 draft.warnings.append("files: 'from' names a model, its files are used")
@@ -88,12 +79,12 @@ class Draft:
     @property
     def layers(self) -> list[Layer]:
         """All layers, in order."""
-        return [entry.layer for entry in self._entries]
+        return self._entries.layers
 
     @property
     def picture_hints(self) -> Hints | None:
         """What the settings of an image model say of it; None for a model of another kind."""
-        return self._maker.hints(self.layers) if self._all(media.PIPELINE_FILE) else None
+        return self._maker.hints(self.layers) if self._entries.all(media.PIPELINE_FILE) else None
 
     @property
     def parsing(self) -> list[str]:
@@ -114,14 +105,14 @@ class Draft:
         """The manifest, as it will be stored; raises ModelFileError for one that nobody could read."""
         data = encode_config(self._final_config())
         config = Layer(media_type=media.CONFIG, digest=f"sha256:{hashlib.sha256(data).hexdigest()}", size=len(data))
-        layers = [{**msgspec.to_builtins(entry.layer), **entry.extra} for entry in self._entries]
+        layers = [{**msgspec.to_builtins(entry.layer), **entry.extra} for entry in self._entries.each]
         whole = encode({"schemaVersion": 2, "mediaType": media.MANIFEST, "config": config, "layers": layers})
         media.decode_manifest(whole)
         return whole
 
     def write(self) -> Iterator[tuple[str, bool]]:
         """Store what is new; yields the digest of each layer, and whether it was new. Blocks; raises StoreError."""
-        for entry in self._entries:
+        for entry in self._entries.each:
             is_new = not self._blobs.has(entry.layer.digest)
             if entry.data is not None:
                 self._blobs.put(entry.data)
@@ -131,12 +122,12 @@ class Draft:
     @property
     def parts(self) -> list[Layer]:
         """The files of the weights, in order."""
-        return self._all(media.WEIGHTS)
+        return self._entries.all(media.WEIGHTS)
 
     def add_weights(self, digest: str) -> None:
         """Take the file that was made of the folder; raises ModelFileError."""
         weights = self._heads.describe(self._blobs.path(digest))
-        self._entries.insert(0, Entry(Layer(media_type=media.WEIGHTS, digest=digest, size=self._blobs.size(digest))))
+        self._entries.insert(self._entries.file(media.WEIGHTS, digest))
         self._config = msgspec.structs.replace(
             config_of(weights), **{name: value for name, value in msgspec.structs.asdict(self._config).items() if value}
         )
@@ -147,7 +138,7 @@ class Draft:
         """Take one file for others, the same numbers packed in another way. Raises ModelFileError."""
         weights = self._heads.describe(self._blobs.path(digest))
         layer = Layer(media_type=old[0].media_type, digest=digest, size=size, parent=old[0].parent)
-        self._entries = [Entry(layer) if each.layer is old[0] else each for each in self._entries if each.layer not in old[1:]]
+        self._entries.exchange(old, layer)
         if layer.media_type == media.WEIGHTS:
             self._config = msgspec.structs.replace(self._config, file_type=weights.file_type, model_type=weights.parameter_size)
 
@@ -156,13 +147,13 @@ class Draft:
 
     def only(self, media_type: str) -> Layer:
         """The layer of a kind that a model has once; raises ModelFileError when there is none, RequestError for several."""
-        found = self._all(media_type)
+        found = self._entries.all(media_type)
         if not found:
             raise ModelFileError("the model has no weights in GGUF format")
         return found[0]
 
     def _check_quantizable(self, media_type: str, *, may_merge: bool = False) -> None:
-        first, *others = self._all(media_type) or [self.only(media_type)]
+        first, *others = self._entries.all(media_type) or [self.only(media_type)]
         if others and not may_merge:
             raise RequestError("only a model of one GGUF file can be quantized", hint="merge its parts: serow create --merge")
         found = self._heads.describe_part(self._blobs.path(first.digest)).file_type if others else self.file_type(first)
@@ -176,11 +167,11 @@ class Draft:
         self._config = self._base.config
         for layer, fields in zip(manifest.layers, raw, strict=True):
             extra = {key: value for key, value in fields.items() if key not in ("mediaType", "digest", "size", "from", "name")}
-            layer = msgspec.structs.replace(layer, digest=self._present(layer.digest), parent=name.display_shortest)
-            self._entries.append(Entry(layer, None, extra))
+            layer = msgspec.structs.replace(layer, digest=self._entries.present(layer.digest), parent=name.display_shortest)
+            self._entries.add(layer, None, extra)
 
     def _add_files(self, given: Mapping[str, str], *, keeps_folder: bool) -> None:
-        files = self._all_present(given)
+        files = self._entries.all_present(given)
         if INDEX in files or self._maker.is_single(files):
             self._add_pipeline(files)
             return
@@ -195,7 +186,7 @@ class Draft:
                 self._add_part(path, digest, number, len(parts))
             else:
                 self._add_gguf(digest)
-        weights = self._all(media.WEIGHTS)
+        weights = self._entries.all(media.WEIGHTS)
         if len(weights) != max(1, len(parts)):
             raise ModelFileError("the files must hold exactly one model, and its projector if it has one")
         if parts:
@@ -205,9 +196,8 @@ class Draft:
         """The files of a tokenizer, and where the engine is."""
         layers = {}
         for name, given in sorted((recipe.files or {}).items()):
-            digest = self._present(given, name)
-            layers[name] = Layer(media_type=media.JSON, digest=digest, size=self._blobs.size(digest), name=name)
-            self._entries.append(Entry(layers[name]))
+            layers[name] = self._entries.file(media.JSON, self._entries.present(given, name), name)
+            self._entries.add(layers[name])
         files = RemoteFiles(layers, self._blobs)
         self._config = files.config(recipe.remote_host, recipe.remote_model)
 
@@ -222,8 +212,7 @@ class Draft:
             return
         self._config = kept_folder.checked(files, found, shapes)
         for path, digest in sorted(files.items()):
-            layer = Layer(media_type=media.FOLDER_FILE, digest=digest, size=self._blobs.size(digest), name=path)
-            self._entries.append(Entry(layer))
+            self._entries.add(self._entries.file(media.FOLDER_FILE, digest, path))
 
     def _refuse_others(self, files: Mapping[str, str]) -> None:
         """Refuse files that are no GGUF, in words that say what they are (LIB-29, LIB-32)."""
@@ -238,46 +227,45 @@ class Draft:
         weights = self._heads.describe(self._blobs.path(digest))
         if weights.kind == "model":
             self._config = config_of(weights)
-        self._entries.append(Entry(Layer(media_type=_MEDIA_TYPES[weights.kind], digest=digest, size=self._blobs.size(digest))))
+        self._entries.add(self._entries.file(_MEDIA_TYPES[weights.kind], digest))
 
     def _add_part(self, path: str, digest: str, number: int, count: int) -> None:
         """A part of a model that is split into several files, which stay as they are."""
         file = self._blobs.path(digest)
         if not gguf.is_gguf(file) or self._heads.place(file) != (number, count):
             raise ModelFileError(f'"{path}" is not part {number} of {count} of a split model')
-        layer = Layer(media_type=media.WEIGHTS, digest=digest, size=self._blobs.size(digest), name=path.rpartition("/")[2])
-        self._entries.append(Entry(layer))
+        self._entries.add(self._entries.file(media.WEIGHTS, digest, path.rpartition("/")[2]))
 
     def _add_adapters(self, adapters: Mapping[str, str]) -> None:
-        if self._all(media.PIPELINE_FILE, media.TENSOR):
+        if self._entries.all(media.PIPELINE_FILE, media.TENSOR):
             self._add_loras(adapters)
             return
         if len(adapters) > 1:
             raise RequestError("only one adapter is currently supported")
         for path, digest in sorted(adapters.items()):
             self.parsed += 1
-            digest = self._present(digest, path)
+            digest = self._entries.present(digest, path)
             if not gguf.is_gguf(self._blobs.path(digest)):
                 pipeline.refuse_pickle(path)
                 raise ModelFileError("an adapter must be a GGUF file", hint="convert it: llama.cpp's convert_lora_to_gguf.py")
-            self._entries.append(Entry(Layer(media_type=media.ADAPTER, digest=digest, size=self._blobs.size(digest))))
+            self._entries.add(self._entries.file(media.ADAPTER, digest))
         self._check_adapters()
 
     def _add_loras(self, adapters: Mapping[str, str]) -> None:
         """LoRA files over an image model; one of a name that the base has takes its place."""
         for path, digest in adapters.items():
-            layer = self._maker.lora(path, self._present(digest, path), self.layers)
+            layer = self._maker.lora(path, self._entries.present(digest, path), self.layers)
             kind = layer.media_type, layer.name
-            same = [entry for entry in self._entries if (entry.layer.media_type, entry.layer.name) == kind]
-            if same and not same[0].layer.parent:
+            same = [each for each in self.layers if (each.media_type, each.name) == kind]
+            if same and not same[0].parent:
                 raise ModelFileError(f'two adapters have the name "{layer.name.rpartition(".")[0]}": rename one of them')
-            self._entries = [entry for entry in self._entries if entry not in same]
-            self._entries.append(Entry(layer))
+            self._entries.leave_out(same)
+            self._entries.add(layer)
 
     def _check_adapters(self) -> None:
         """Refuse adapters that do not fit the weights; those of the base were looked at when it was made, or pulled."""
-        adapters = [layer for layer in self._all(media.ADAPTER) if not layer.parent]
-        weights = self._all(media.WEIGHTS)
+        adapters = [layer for layer in self._entries.all(media.ADAPTER) if not layer.parent]
+        weights = self._entries.all(media.WEIGHTS)
         if adapters and not weights and self.conversion:
             return  # until there are
         if adapters and not weights:
@@ -289,32 +277,34 @@ class Draft:
         """A file of a smaller model that guesses ahead, in the place of the base's."""
         for path, digest in files.items():
             self.parsed += 1
-            digest = self._present(digest, path)
-            self._set_draft(Layer(media_type=media.DRAFT, digest=digest, size=self._blobs.size(digest)))
+            digest = self._entries.present(digest, path)
+            self._set_draft(self._entries.file(media.DRAFT, digest))
 
     def _add_guesser(self, name: Name, manifest: media.Manifest) -> None:
         """The weights of a model that is here, as the one that guesses ahead."""
         found = manifest.all(media.WEIGHTS)
         if len(found) != 1:
             raise ModelFileError(f"{name.display_shortest} can't guess ahead: it is no model of one GGUF file")
-        digest = self._present(found[0].digest)
+        digest = self._entries.present(found[0].digest)
         self._set_draft(Layer(media_type=media.DRAFT, digest=digest, size=found[0].size, parent=name.display_shortest))
 
     def _set_draft(self, layer: Layer) -> None:
         path = self._blobs.path(layer.digest)
         if not gguf.is_gguf(path) or (weights := self._heads.describe(path)).kind != "model":
             raise ModelFileError("a draft must be a language model, as a GGUF file")
-        if not self._all(media.WEIGHTS) and not self.conversion:
+        if not self._entries.all(media.WEIGHTS) and not self.conversion:
             raise ModelFileError("a draft needs a language model that it guesses for")
-        self._drop(media.DRAFT)
-        self._entries.append(Entry(layer))
+        self._entries.drop(media.DRAFT)
+        self._entries.add(layer)
         draft = {"model_format": "gguf", "architecture": weights.architecture}
         self._config = msgspec.structs.replace(self._config, draft=draft)
         self._check_draft()
 
     def _check_draft(self) -> None:
         """Refuse a draft that has other tokens than the weights; one without any is kept for Ollama, and told."""
-        files = [self._blobs.path(layer.digest) for kind in (media.WEIGHTS, media.DRAFT) for layer in self._all(kind)[:1]]
+        files = [
+            self._blobs.path(layer.digest) for kind in (media.WEIGHTS, media.DRAFT) for layer in self._entries.all(kind)[:1]
+        ]
         words = self._heads.misfit(*files) if len(files) == 2 else ""
         if words == NO_VOCABULARY:
             self.warnings.append(f"draft: {words}")
@@ -324,68 +314,45 @@ class Draft:
 
     def _add_texts(self, recipe: Recipe) -> None:
         """Lay the recipe's texts over those of the base."""
-        self._drop(*(kind for name, kinds in _TEXTS.items() if name in recipe.dropped for kind in kinds))
+        self._entries.drop(*(kind for name, kinds in _TEXTS.items() if name in recipe.dropped for kind in kinds))
         if recipe.template:
-            self._replace(recipe.template.encode(), media.TEMPLATE, media.PROMPT)
+            self._entries.replace(recipe.template.encode(), media.TEMPLATE, media.PROMPT)
         if recipe.system:
-            self._replace(recipe.system.encode(), media.SYSTEM)
+            self._entries.replace(recipe.system.encode(), media.SYSTEM)
         for text in recipe.license:
-            self._put_new(text.encode(), media.LICENSE)
+            self._entries.put_new(text.encode(), media.LICENSE)
         inherited = self._base.parameters if self._base and "parameters" not in recipe.dropped else {}
         weights = {**(inherited.get("adapters") or {}), **(recipe.parameters.get("adapters") or {})}
-        if weights and not self._all(media.PIPELINE_FILE, media.TENSOR):
+        if weights and not self._entries.all(media.PIPELINE_FILE, media.TENSOR):
             raise ModelFileError("only adapters of image models have weights")
         parameters = as_stored({**inherited, **recipe.parameters, **({"adapters": weights} if weights else {})})
-        if self._all(media.PIPELINE_FILE):
+        if self._entries.all(media.PIPELINE_FILE):
             self._maker.check_parameters(parameters, self.layers)
         if parameters:
-            self._replace(encode(parameters), media.PARAMS)
+            self._entries.replace(encode(parameters), media.PARAMS)
         elif inherited:
-            self._drop(media.PARAMS)
+            self._entries.drop(media.PARAMS)
         if recipe.messages:
             kept = [{"role": message["role"].lower(), "content": message["content"]} for message in recipe.messages]
-            self._replace(encode(kept), media.MESSAGES)
+            self._entries.replace(encode(kept), media.MESSAGES)
 
     def _add_pipeline(self, files: Mapping[str, str]) -> None:
         made = self._maker.make(files)
-        self._entries += (Entry(layer, made.data.get(layer.digest)) for layer in made.layers)
+        for layer in made.layers:
+            self._entries.add(layer, made.data.get(layer.digest))
         self._config = made.config
         self.warnings += made.warnings
 
     def _add_single(self, files: Mapping[str, str]) -> None:
         """A file over an image model that is here: its denoiser, or more of its parts."""
-        base = {layer.name: layer.digest for layer in self._all(media.PIPELINE_FILE) if not layer.name.startswith(f"{SINGLE}/")}
-        self._entries = [entry for entry in self._entries if entry.layer.media_type != media.PIPELINE_FILE]
+        base = {
+            layer.name: layer.digest
+            for layer in self._entries.all(media.PIPELINE_FILE)
+            if not layer.name.startswith(f"{SINGLE}/")
+        }
+        self._entries.drop(media.PIPELINE_FILE)
         over = {f"{SINGLE}/{path.rpartition('/')[2]}": digest for path, digest in files.items()}
-        self._add_pipeline(self._all_present({**base, **over}))
-
-    def _present(self, digest: str, path: str = "") -> str:
-        """The digest in its canonical form; raises ModelFileError when its blob is not there."""
-        canonical = f"sha256:{hex_of(digest)}"
-        if not self._blobs.has(canonical):
-            raise ModelFileError(f"{f'{path}: ' if path else ''}no file of the digest {canonical} is here")
-        return canonical
-
-    def _all_present(self, files: Mapping[str, str]) -> dict[str, str]:
-        """The files with their digests in canonical form; raises ModelFileError for one that is not there."""
-        return {path: self._present(digest, path) for path, digest in files.items()}
-
-    def _all(self, *media_types: str) -> list[Layer]:
-        return [layer for layer in self.layers if layer.media_type in media_types]
-
-    def _put_new(self, data: bytes, media_type: str) -> None:
-        """Add a layer unless there is an equal one."""
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        if not any(layer.digest == digest for layer in self._all(media_type)):
-            self._entries.append(Entry(Layer(media_type=media_type, digest=digest, size=len(data)), data))
-
-    def _drop(self, *media_types: str) -> None:
-        self._entries = [entry for entry in self._entries if entry.layer.media_type not in media_types]
-
-    def _replace(self, data: bytes, media_type: str, *older: str) -> None:
-        """Put a layer in the place of those of its media type."""
-        self._drop(media_type, *older)
-        self._put_new(data, media_type)
+        self._add_pipeline(self._entries.all_present({**base, **over}))
 
 
 _TEXTS = {
