@@ -1,5 +1,8 @@
 """What the settings say of attention, and of the keys and values that it looks at: it holds for each engine that can do it."""
 
+from collections.abc import Callable
+from functools import partial
+
 from msgspec.structs import replace
 
 from serow.engines.kinds import FlagSet
@@ -21,6 +24,11 @@ def settle(flags: FlagSet, settings: Settings, model: Model) -> FlagSet:
     if not _packs(flags, model):
         cache_type = "f16"
     return replace(flags, flash_attention=flash_attention if cache_type == "f16" else True, cache_type=cache_type)
+
+
+def settled(settings: Settings, model: Model) -> Callable[[FlagSet], FlagSet]:
+    """What makes of any flags those that the settings leave of them, for a model."""
+    return partial(settle, settings=settings, model=model)
 
 
 def unsettled(flags: FlagSet, settings: Settings, model: Model) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 
-from serow.engines.attention import settle, unsettled
+from serow.engines.attention import settled, unsettled
 from serow.engines.check.checks import Check, Checks
 from serow.engines.home import EngineHome, forced
 from serow.engines.kinds import DEFAULT_FLAGS, REMOTE, VLLM, WHEEL, Engine, Feature, FlagSet
@@ -47,7 +47,7 @@ class Selection:
             return WHEEL_CHOICE
         if Feature.EMBEDDINGS in needs and not model.is_vllm:
             # Built engines are checked for texts only; of what is embedded nothing is kept.
-            return Choice(WHEEL, settle(DEFAULT_FLAGS, replace(self._settings, kv_cache_type=""), model))
+            return Choice(WHEEL, settled(replace(self._settings, kv_cache_type=""), model)(DEFAULT_FLAGS))
         choice = self._for_texts(model, needs)
         return replace(choice, warnings=unsettled(choice.flags, self._settings, model))
 
@@ -64,7 +64,7 @@ class Selection:
         return Choice(engine, best.flags) if best and is_worth_it else Choice(WHEEL, self._settled(DEFAULT_FLAGS, model))
 
     def _settled(self, flags: FlagSet, model: Model) -> FlagSet:
-        return settle(flags, self._settings, model)
+        return settled(self._settings, model)(flags)
 
     def strike(self, choice: Choice, model: Model, reason: str) -> bool:
         """Use this engine no more for the model, with any flags like these; whether another one will be tried."""

@@ -15,11 +15,10 @@ import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from serow.engines.attention import settle
+from serow.engines.attention import settled
 from serow.engines.check.check import Tell, check
 from serow.engines.check.checks import Check, Checks, model_key
 from serow.engines.home import EngineHome, disk_errors
@@ -124,10 +123,10 @@ class Upkeep:
         )
 
     def _is_known(self, job: _Job) -> bool:
-        settled = partial(settle, settings=self._settings, model=job.model)
-        checks = self._checks.about(job.engine, job.model, settled(DEFAULT_FLAGS))
+        settle = settled(self._settings, job.model)
+        checks = self._checks.about(job.engine, job.model, settle(DEFAULT_FLAGS))
         tried = {result.flags: result.passed for result in checks}
-        return job.engine.kind.next_to_try(tried, settled, has_draft=job.model.can_be_guessed_for) is None
+        return job.engine.kind.next_to_try(tried, settle, has_draft=job.model.can_be_guessed_for) is None
 
     async def _try(self, job: _Job) -> bool:
         """Check until it is done or somebody asks for something; whether it is done."""

@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from serow.engines.attention import settle
+from serow.engines.attention import settled
 from serow.engines.base import LoadRequest, TextRunner
 from serow.engines.check.baseline import NUM_TEXTS, Baseline, listen
 from serow.engines.check.checks import Check
@@ -93,7 +93,7 @@ def _refuse(engine: Engine, model: Model) -> None:
 
 def _request(engine: Engine, model: Model, settings: Settings) -> LoadRequest:
     """The engine with the default flags as they are set, and a context that takes several batches."""
-    flags = settle(DEFAULT_FLAGS, settings, model)
+    flags = settled(settings, model)(DEFAULT_FLAGS)
     request = LoadRequest(model, LoadOptions(num_thread=settings.num_thread), flags.num_parallel, engine, flags)
     num_ctx = max(_BATCHES * _batch(request), _SMALLEST_CONTEXT)
     options = LoadOptions(num_thread=settings.num_thread, num_ctx=min(num_ctx, model.context_length or num_ctx))
@@ -106,9 +106,8 @@ def _worth_a_try(request: LoadRequest, results: Sequence[Check], settings: Setti
     `results` grows by one for each that was tried. Decoding waits for the memory: threads beyond those that use all its
     bandwidth only wait for one another.
     """
-    kind, has_draft = request.engine.kind, request.model.can_be_guessed_for
-    settled = partial(settle, settings=settings, model=request.model)
-    while flags := kind.next_to_try({result.flags: result.passed for result in results}, settled, has_draft=has_draft):
+    next_to_try = partial(request.engine.kind.next_to_try, has_draft=request.model.can_be_guessed_for)
+    while flags := next_to_try({result.flags: result.passed for result in results}, settled(settings, request.model)):
         yield flags
     fastest, num_thread = max(results, key=lambda result: result.speedup), physical_cores()
     if request.options.num_thread or not fastest.passed:
