@@ -40,6 +40,12 @@ def test_a_step_of_a_transformer_takes_what_was_measured_between_two_sizes(width
     assert more == pytest.approx(mib * MIB, rel=0.2)
 
 
+def test_a_step_of_a_unet_takes_what_was_allocated_where_its_first_block_has_attention() -> None:
+    blocks = {"block_out_channels": [320, 640], "down_block_types": ["CrossAttnDownBlock2D"] * 2, "layers_per_block": 2}
+    found = working(SimpleNamespace(unet=part(blocks), vae=None, vae_scale_factor=8), (512, 512), 1).step
+    assert found == pytest.approx(130 * MIB, rel=0.1)
+
+
 def test_twice_the_pixels_take_twice_as_much_and_guidance_doubles_a_step() -> None:
     pipe = stable_diffusion()
     one, twice, guided = working(pipe, (512, 512), 1), working(pipe, (512, 1024), 1), working(pipe, (512, 512), 2)
@@ -99,3 +105,99 @@ def test_tokens_of_a_transformer_are_counted_by_its_patches(config: dict[str, An
     pipe = SimpleNamespace(transformer=part(config), vae=part({"latent_channels": vae}), vae_scale_factor=8)
     reference = SimpleNamespace(transformer=part({"dim": 3072, "patch_size": 1}), vae=None, vae_scale_factor=8)
     assert working(pipe, (512, 512), 1).step == pytest.approx(working(reference, (512, 512), 1).step * tokens / 4096)
+
+
+class Filled:
+    """A pipeline that fills texts up to 512 tokens."""
+
+    def __init__(self, **parts: Any) -> None:
+        self.vae, self.vae_scale_factor = None, 8
+        vars(self).update(parts)
+
+    def __call__(self, max_sequence_length: int = 512) -> None:
+        """Draw."""
+
+
+def of_class(name: str, **parts: Any) -> Any:
+    """A pipeline whose class has this name."""
+    return type(name, (Filled,), {})(**parts)
+
+
+def transformer(heads: int, head: int, **more: Any) -> Any:
+    return part({"num_attention_heads": heads, "attention_head_dim": head, "patch_size": 2, **more})
+
+
+WIDE = transformer(24, 128)
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "side", "mib"),
+    [
+        ("FluxPipeline", WIDE, 256, 136),
+        ("FluxPipeline", WIDE, 512, 272),
+        ("FluxPipeline", WIDE, 1024, 815),
+        ("Flux2KleinPipeline", WIDE, 256, 197),
+        ("Flux2KleinPipeline", WIDE, 768, 705),
+        ("Flux2KleinPipeline", WIDE, 1024, 1149),
+        ("ChromaPipeline", WIDE, 1024, 767),
+        ("QwenImagePipeline", WIDE, 256, 54),
+        ("QwenImagePipeline", WIDE, 1024, 733),
+        ("ZImagePipeline", part({"dim": 3840, "patch_size": 2}), 256, 74),
+        ("ZImagePipeline", part({"dim": 3840, "patch_size": 2}), 1024, 960),
+        ("PixArtSigmaPipeline", transformer(16, 72), 256, 15),
+        ("PixArtSigmaPipeline", transformer(16, 72), 1024, 217),
+    ],
+)
+def test_a_step_takes_what_was_allocated_in_a_network_of_the_real_width(name: str, network: Any, side: int, mib: int) -> None:
+    """Measured for one layer of each kind by what PyTorch had allocated at its widest, its texts filled up."""
+    found = working(of_class(name, transformer=network), (side, side), 1).step / MIB
+    assert 0.9 * mib <= found <= 1.3 * mib
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "side", "mib"),
+    [
+        ("Flux2KleinPipeline", WIDE, 256, 326),
+        ("Flux2KleinPipeline", WIDE, 512, 525),
+        ("FluxPipeline", WIDE, 512, 420),
+        ("FluxPipeline", WIDE, 768, 604),
+        ("ZImagePipeline", part({"dim": 3840, "patch_size": 2}), 512, 343),
+    ],
+)
+def test_what_has_to_be_free_is_what_a_process_grew_by_in_a_step(name: str, network: Any, side: int, mib: int) -> None:
+    found = working(of_class(name, transformer=network), (side, side), 1).least / MIB
+    assert 0.9 * mib <= found <= 1.3 * mib
+
+
+QWEN_3 = {"hidden_size": 2560, "intermediate_size": 9728, "num_attention_heads": 32, "vocab_size": 151936}
+T5 = {"d_model": 4096, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "vocab_size": 32128}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "mib"),
+    [
+        ("T5EncoderModel", T5, 240),
+        ("Qwen3Model", {**QWEN_3, "num_hidden_layers": 3}, 83),
+        ("Qwen3Model", {**QWEN_3, "num_hidden_layers": 10}, 118),
+        ("Qwen3ForCausalLM", {**QWEN_3, "num_hidden_layers": 3}, 317),
+        ("Qwen3ForCausalLM", {**QWEN_3, "num_hidden_layers": 10}, 352),
+    ],
+)
+def test_reading_a_text_takes_what_was_allocated_in_its_encoder(kind: str, config: dict[str, Any], mib: int) -> None:
+    encoder = type(kind, (SimpleNamespace,), {})(config=SimpleNamespace(**config), dtype=FLOAT32)
+    pipe = of_class("ZImagePipeline", text_encoder=encoder, transformer=part({"dim": 32, "patch_size": 2}))
+    found = working(pipe, (64, 64), 1)
+    assert 0.9 * mib <= found.text / MIB <= 1.3 * mib and found.least > found.text > found.step
+
+
+def test_pictures_that_become_tokens_count_as_what_they_are_scaled_to() -> None:
+    klein, edit = (of_class(name, transformer=WIDE) for name in ("Flux2KleinPipeline", "QwenImageEditPlusPipeline"))
+    side = (1024, 1024)
+
+    def more(pipe: Any, looked_at: list[tuple[int, int]]) -> float:
+        per_pixel = working(pipe, (2048, 1024), 1).step - working(pipe, side, 1).step
+        return (working(pipe, side, 1, looked_at).step - working(pipe, side, 1).step) / per_pixel
+
+    assert more(klein, [(512, 512), (512, 512)]) == pytest.approx(0.5, rel=0.01)
+    assert more(klein, [(4096, 4096)]) == pytest.approx(1, rel=0.01)
+    assert more(edit, [(64, 64)] * 3) == pytest.approx(3, rel=0.01)

@@ -150,7 +150,8 @@ class Pipeline:
 
     def _check_room(self, plan: _Plan, count: int) -> None:
         """Raise NotEnoughMemory where so many pictures at once would take too much."""
-        check_room(plan.pipe, plan.canvas.size, count * _batch(plan), self._free, sizes.grid(plan.pipe))
+        looked_at = [] if "strength" in parameters(plan.pipe) else [each.size for each in plan.canvas.pictures]
+        check_room(plan.pipe, plan.canvas.size, count * _batch(plan), self._free, sizes.grid(plan.pipe), looked_at)
 
     def _draw(
         self, plan: _Plan, request: ImageRequest, seeds: Sequence[int], progress: "_Progress", warnings: list[str]

@@ -1,24 +1,37 @@
 """How much memory drawing takes beside the weights, by the size of the picture and the networks' configurations.
 
-What counts is the largest moment: in a step the denoiser's widest layer, then the autoencoder's last one, which has every
-pixel. The factors were measured; a network that is not known here takes nothing, and is never refused.
+What counts is the largest moment: the text encoder's widest layer, in a step the denoiser's, then the autoencoder's last one,
+which has every pixel. The factors were measured, those of layers by what PyTorch has allocated at their widest; a network that
+is not known here takes nothing, and is never refused.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from serow.engines.diffusers.reading import reading, text_tokens
 from serow.engines.diffusers.sizes import Size
 from serow.errors import NotEnoughMemory
 
 _UNET = 19.0  # numbers for a cell and a channel of the first block, beside what is kept for the way up
-_TRANSFORMER = 17.0  # for a token and a number of it
+_UNET_ATTENTION = 22.0  # where the first block has attention, whose linear layers are the widest
+_TRANSFORMER = 15.5  # for a token and a number of it
+_TRANSFORMERS = {  # by the beginning of the pipeline's class
+    "Flux2": 21.5,  # one linear layer makes all: queries, keys, values, and twice what the next one reads
+    "StableDiffusion3": 12.5,
+    "PixArt": 12.5,
+    "CogView4": 12.5,
+    "AuraFlow": 13.5,
+}
+_LOOKED_AT = 1 << 20  # pixels of a picture that a pipeline looks at, at most
 _PIXEL = 4.0, 1.5  # for a pixel, of the channels of the last block but one, and of the last
 _FRAMES = 2.6  # times as much in an autoencoder of videos, whose convolutions lay two frames before the one that there is
 _TILE = 512  # pixels on a side of what is decoded at once in tiles, where the autoencoder does not say it
 _PICTURE = 16.0  # numbers for a pixel of a finished picture: as they come, stitched, and as bytes
 _SURE = 0.9  # of an estimate: what is refused does not fit for certain, and what is offered does
 _ANY = 48 << 20  # bytes that a drawing of any size takes, beside the largest weight: libraries' own plans and buffers
+_HEAP = 96 << 20  # at most lies between what the C library has given away; as much as is taken where that is less
 
 
 @dataclass(frozen=True)
@@ -29,30 +42,35 @@ class Working:
     decode: int
     tiled: int
     weight: int = 0  # the largest one of a convolution
+    text: int = 0  # of reading the description
 
     @property
     def least(self) -> int:
         """What has to be free."""
-        return _ANY + self.weight + max(self.step, min(self.decode, self.tiled))
+        layers = max(self.step, self.text)
+        return _ANY + self.weight + max(layers + min(layers, _HEAP), min(self.decode, self.tiled))
 
 
-def working(pipe: Any, size: Size, batch: int) -> Working:
-    """What a picture of this size takes; `batch`: how many are computed at once, twice as many with guidance."""
+def working(pipe: Any, size: Size, batch: int, looked_at: Sequence[Size] = ()) -> Working:
+    """What a picture of this size takes.
+
+    `batch`: how many are computed at once, twice as many with guidance; `looked_at`: pictures that become tokens, too.
+    """
     vae = getattr(pipe, "vae", None)
-    step, weight = batch * _step(pipe, size), _largest_weight(getattr(pipe, "unet", None))
-    wide = _widths(getattr(vae, "config", None))
+    step, weight = batch * _step(pipe, size, looked_at), _largest_weight(getattr(pipe, "unet", None))
+    wide, text = _widths(getattr(vae, "config", None)), reading(pipe)
     if vae is None or wide is None:
-        return Working(step, 0, 0, weight)
+        return Working(step, 0, 0, weight, text)
     pixels, number = size[0] * size[1], _itemsize(vae)
     each = (_PIXEL[0] * wide[1] + _PIXEL[1] * wide[0]) * number * (_FRAMES if hasattr(vae.config, "base_dim") else 1)
     decode = int(pixels * (each + _PICTURE * number))
     side = getattr(vae, "tile_sample_min_size", None) or getattr(vae, "tile_sample_min_height", None) or _TILE
     tile = min(pixels, int(side) ** 2)
     tiled = int(tile * each + pixels * _PICTURE * number) if hasattr(vae, "enable_tiling") else decode
-    return Working(step, decode, min(decode, tiled), weight)
+    return Working(step, decode, min(decode, tiled), weight, text)
 
 
-def _step(pipe: Any, size: Size) -> int:
+def _step(pipe: Any, size: Size, looked_at: Sequence[Size]) -> int:
     """Bytes of one picture in a step of the denoiser."""
     unet, transformer = (getattr(pipe, name, None) for name in ("unet", "transformer"))
     factor = int(getattr(pipe, "vae_scale_factor", None) or 8)
@@ -61,8 +79,22 @@ def _step(pipe: Any, size: Size) -> int:
         return int(cells * _numbers_of_unet(unet.config) * _itemsize(unet))
     if transformer is None:
         return 0
-    patch = _patch(pipe, transformer.config)
-    return int(cells / patch**2 * _TRANSFORMER * _inner(transformer.config) * _itemsize(transformer))
+    tokens_of_pixel = 1 / (factor * _patch(pipe, transformer.config)) ** 2
+    cells = size[0] * size[1] + sum(_pixels_of(pipe, each) for each in looked_at)
+    tokens = cells * tokens_of_pixel + text_tokens(pipe)
+    return int(tokens * _of_transformer(pipe) * _inner(transformer.config) * _itemsize(transformer))
+
+
+def _of_transformer(pipe: Any) -> float:
+    """Numbers for each number of a token, in the widest layer of a transformer."""
+    name = type(pipe).__name__
+    return next((factor for start, factor in _TRANSFORMERS.items() if name.startswith(start)), _TRANSFORMER)
+
+
+def _pixels_of(pipe: Any, picture: Size) -> int:
+    """Pixels of a picture that becomes tokens, as the pipeline scales it."""
+    is_scaled = type(pipe).__name__.startswith("QwenImageEdit")
+    return _LOOKED_AT if is_scaled else min(_LOOKED_AT, picture[0] * picture[1])
 
 
 def _numbers_of_unet(config: Any) -> float:
@@ -73,7 +105,8 @@ def _numbers_of_unet(config: Any) -> float:
     if not channels:
         return 0.0
     kept = sum(channel * (layers + 0.25) / 4**number for number, channel in enumerate(channels))
-    return float(_UNET * channels[0] + kept)
+    is_attentive = "Attn" in next(iter(getattr(config, "down_block_types", ())), "")
+    return float((_UNET_ATTENTION if is_attentive else _UNET) * channels[0] + kept)
 
 
 def _inner(config: Any) -> int:
@@ -112,21 +145,21 @@ def _itemsize(network: Any) -> int:
     return int(network.dtype.itemsize)
 
 
-def check_room(pipe: Any, size: Size | None, batch: int, free: int, step: int) -> None:
+def check_room(pipe: Any, size: Size | None, batch: int, free: int, step: int, looked_at: Sequence[Size] = ()) -> None:
     """Raise NotEnoughMemory, with the numbers and what would fit, for a picture that certainly takes more than is free."""
-    if size is None or (needed := working(pipe, size, batch).least) * _SURE <= free:
+    if size is None or (needed := working(pipe, size, batch, looked_at).least) * _SURE <= free:
         return
-    fits = largest(pipe, size, batch, int(free * _SURE), step)
+    fits = largest(pipe, size, batch, int(free * _SURE), step, looked_at)
     numbers = f"needs about {needed / (1 << 30):.1f} GiB beside the model's own, {free / (1 << 30):.1f} GiB are free"
     what = "unload other models" if fits is None else f"{fits[0]}x{fits[1]} fits"
     raise NotEnoughMemory(f"a picture of {size[0]}x{size[1]} {numbers}: {what}")
 
 
-def largest(pipe: Any, size: Size, batch: int, free: int, step: int) -> Size | None:
+def largest(pipe: Any, size: Size, batch: int, free: int, step: int, looked_at: Sequence[Size] = ()) -> Size | None:
     """The largest size of about the same shape that fits; None when not even one cell of the grid does."""
-    scale = math.sqrt(min(1.0, free / max(1, working(pipe, size, batch).least)))
+    scale = math.sqrt(min(1.0, free / max(1, working(pipe, size, batch, looked_at).least)))
     width, height = (max(step, int(side * scale) // step * step) for side in size)
-    while working(pipe, (width, height), batch).least > free:
+    while working(pipe, (width, height), batch, looked_at).least > free:
         if (width, height) == (step, step):
             return None
         width, height = max(step, width - step), max(step, height - step)
