@@ -1,5 +1,6 @@
 """Engines that came as packages: which variant is taken, and what is said of those that can't be."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from serow import __version__
 from serow.engines import packaged
+from serow.engines.build.wheel import CPUS
 from serow.engines.home import Build, EngineHome
 from serow.engines.kinds import IK, WHEEL, Engine
 from serow.engines.packaged import SPEAKS, sentences
@@ -38,9 +40,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     packaged._entries.cache_clear()
 
 
-def announce(directory: Path, monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
-    path = directory / f"cpuinfo {flags}"
-    path.write_text(f"processor\t: 0\nmodel name\t: Zilog\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+def announce(directory: Path, monkeypatch: pytest.MonkeyPatch, flags: str, *, told_as: str = "flags") -> None:
+    path = directory / "cpuinfo" / hashlib.sha256(flags.encode()).hexdigest()
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"processor\t: 0\nmodel name\t: Zilog\n{told_as}\t\t: {flags}\n\nprocessor\t: 1\n")
     monkeypatch.setattr(cpu, "_CPUINFO", path)
 
 
@@ -61,6 +64,46 @@ def test_the_fastest_variant_that_the_cpu_has_and_that_works_is_an_engine(home: 
     engine = home.find("ik")
     assert engine == Engine(IK, found.sha256[:12], site / "serow_engine_ik" / "v4" / "llama-server", has_gpu=False)
     assert home.engines() == [WHEEL, engine]
+
+
+_HASWELL = "sse2 ssse3 fma movbe avx f16c abm bmi1 avx2 bmi2"
+_SKYLAKE = f"{_HASWELL} avx512f avx512dq avx512cd avx512bw avx512vl"
+_A72 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
+_A76 = f"{_A72} atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp ssbs"
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "variant"),
+    [
+        pytest.param("x86_64", f"{_SKYLAKE} avx512_vnni avx512_bf16 amx_tile amx_int8", "x86-64-v4-bf16", id="Sapphire Rapids"),
+        pytest.param("x86_64", f"{_SKYLAKE} avx512_bf16 avx512_vnni avx512_vp2intersect", "x86-64-v4-bf16", id="Zen 5"),
+        pytest.param("x86_64", f"{_SKYLAKE} avx512_vnni avx512_vbmi2", "x86-64-v4-vnni", id="Ice Lake"),
+        pytest.param("x86_64", _SKYLAKE, "x86-64-v4", id="Skylake-X"),
+        pytest.param("x86_64", f"{_HASWELL} avx512f avx512cd avx512er avx512pf", "x86-64-v3", id="Knights Landing"),
+        pytest.param("x86_64", f"{_HASWELL} avx_vnni", "x86-64-v3", id="Alder Lake"),
+        pytest.param("x86_64", _HASWELL, "x86-64-v3", id="Haswell"),
+        pytest.param("x86_64", _HASWELL.replace(" fma", ""), "needs a CPU with fma, which this one lacks", id="without FMA"),
+        pytest.param(
+            "x86_64",
+            "sse2 ssse3 avx",
+            "needs a CPU with abm, avx2, bmi1, bmi2, f16c, fma, movbe, which this one lacks",
+            id="Sandy Bridge",
+        ),
+        pytest.param("aarch64", f"{_A76} sve asimdfhm sve2 i8mm bf16", "armv8.2-i8mm", id="Neoverse V1"),
+        pytest.param("aarch64", f"{_A76} asimdfhm dit uscat ilrcpc flagm sb i8mm bf16", "armv8.2-i8mm", id="M2"),
+        pytest.param("aarch64", f"{_A76} asimdfhm dit uscat ilrcpc flagm sb", "armv8.2-dotprod", id="M1"),
+        pytest.param("aarch64", _A76, "armv8.2-dotprod", id="Neoverse N1"),
+        pytest.param("aarch64", _A72, "needs a CPU with asimddp, asimdhp, which this one lacks", id="Cortex-A72"),
+    ],
+)
+def test_each_cpu_gets_the_variant_that_is_made_for_it_or_is_told_what_it_lacks(
+    home: EngineHome, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, variant: str
+) -> None:
+    announce(tmp_path, monkeypatch, flags, told_as="flags" if machine == "x86_64" else "Features")
+    variants = {each.name: (each.needs, GOOD) for each in CPUS[machine]}
+    install(make_wheel(tmp_path, variants, machine=machine), site)
+    found = home.register()["ik"]
+    assert (found.variant or found.reason.removeprefix(f"{PACKAGE} ")) == variant
 
 
 @pytest.mark.parametrize(
