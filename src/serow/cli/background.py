@@ -29,7 +29,7 @@ from serow.system.lock import FileLock
 if TYPE_CHECKING:
     import psutil
 
-    from serow.cli.server import Client
+    from serow.cli.client import Client
 
 IDLE_TIMEOUT = "30m"  # without a model, where the user sets none
 _START_DEADLINE, _END_DEADLINE = 30.0, 60.0  # seconds

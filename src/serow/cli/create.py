@@ -16,7 +16,7 @@ from serow.errors import RequestError, SerowError
 from serow.settings import expanded
 
 if TYPE_CHECKING:
-    from serow.cli.server import Client
+    from serow.cli.client import Client
     from serow.store.modelfile import Modelfile
 
 _CHUNK = 1 << 20  # bytes

@@ -7,10 +7,10 @@ import ollama
 
 from serow.cli import repl_help
 from serow.cli.attachments import AttachmentError, names_picture
+from serow.cli.client import Client
 from serow.cli.drawing import SETTINGS
 from serow.cli.help import laid_out
 from serow.cli.models import installed
-from serow.cli.server import Client
 from serow.cli.session import Session
 from serow.cli.show import describe, part_of
 from serow.cli.terminal import say, tell, width

@@ -18,7 +18,7 @@ from serow.errors import RequestError, SerowError
 from serow.options import TABLE, read_option
 
 if TYPE_CHECKING:
-    from serow.cli.server import Client
+    from serow.cli.client import Client
     from serow.cli.session import Session
 
 _THINK = {"true": True, "false": False}
