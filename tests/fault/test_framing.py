@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.server import Served, served
+from tests.support.server import Served, everything, served
 
 DEADLINE = 20  # seconds
 HEADER = 8192
@@ -38,17 +38,6 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def connect(server: Served, source: str = "127.0.0.1") -> socket.socket:
     host, port = server.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), DEADLINE, (source, 0))
-
-
-def everything(connection: socket.socket) -> bytes:
-    """What comes until the server ends the connection."""
-    data = bytearray()
-    try:
-        while part := connection.recv(65536):
-            data += part
-    except ConnectionResetError:
-        pass
-    return bytes(data)
 
 
 def talk(server: Served, *packets: bytes) -> list[tuple[int, bytes]]:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.support.server import running_server
+from tests.support.server import everything, running_server
 
 DEADLINE = 20  # seconds
 TIMEOUT = 1.0  # seconds, of the server's reading and writing
@@ -54,17 +54,6 @@ def connect(url: str, **options: int) -> socket.socket:
     connection.settimeout(DEADLINE)
     connection.connect((host, int(port)))
     return connection
-
-
-def everything(connection: socket.socket) -> bytes:
-    """What comes until the server ends the connection."""
-    data = bytearray()
-    try:
-        while part := connection.recv(65536):
-            data += part
-    except ConnectionResetError:
-        pass
-    return bytes(data)
 
 
 def until(connection: socket.socket, end: bytes) -> bytes:

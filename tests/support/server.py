@@ -7,10 +7,11 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -215,3 +216,12 @@ async def until(holds: Callable[[], Any], deadline: float = START_DEADLINE) -> N
             if await found if asyncio.iscoroutine(found) else found:
                 return
             await asyncio.sleep(POLL)
+
+
+def everything(connection: socket.socket) -> bytes:
+    """What comes until the server ends the connection."""
+    data = bytearray()
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            data += part
+    return bytes(data)
