@@ -67,6 +67,11 @@ async def answer(task: Task, runner: TextRunner, load_duration: int, toolbox: To
         if not is_told:
             yield _prompted(prompt, completion, load_duration)
     task.timeline.finish(completion.usage)
+    yield await _end(task, runner, plan, prompt, completion, load_duration)
+
+
+async def _end(task: Task, runner: TextRunner, plan: Plan, prompt: Prompt, completion: Completion, load_duration: int) -> Done:
+    """The last event: the answer's context, whether it fits its format, and what is to be said of it."""
     context = None
     if isinstance(task.ask.prompt, Single | Insert):
         context = prompt.tokens + await runner.tokenize(completion.text, add_special=False)
@@ -74,7 +79,7 @@ async def answer(task: Task, runner: TextRunner, load_duration: int, toolbox: To
     verdict = await judge(completion.response, completion.usage.done_reason == "length") if judge else None
     unfit = await plan.calling.unfit(completion.calls) if plan.calling else _not_called(task)
     told = (*task.warnings, *unfit, *_not_guessed(task, runner))
-    yield _done(replace(task, warnings=told), prompt, completion, load_duration, context, verdict)
+    return _done(replace(task, warnings=told), prompt, completion, load_duration, context, verdict)
 
 
 def _not_guessed(task: Task, runner: TextRunner) -> list[str]:

@@ -142,22 +142,25 @@ async def _lifespan(
     ):
         library = Library(store, settings, partial(_forget, scheduler, tokenizers, slots))
         await asyncio.to_thread(library.sweep)
-        for notice in await asyncio.to_thread(lambda: list(library.notices())):
-            logger.warning(notice)
+        for notice in await asyncio.to_thread(_notices, library, settings):
+            logger.warning("%s", notice)
         inference = Inference(store, scheduler, pool, settings.max_pixels, tokenizers)
         parts = (settings, inventory, store, slots, scheduler, library, inference, pool, counted, in_flight, recent)
         app.state.context = Context(*parts, StoredAnswers(), uploads)
         counted.follow(scheduler)
         app.stalls.start()
         warming = asyncio.create_task(asyncio.to_thread(store.list))  # so that no first request waits for a header
-        for sentence in packaged.sentences(packaged.read(settings.engines)):
-            logger.warning("%s", sentence)
         async with Upkeep(settings, store.list, lambda: scheduler.is_busy):
             yield
         app.stalls.stop()
         await warming
     if traces:
         await asyncio.to_thread(traces.close)
+
+
+def _notices(library: Library, settings: Settings) -> list[str]:
+    """What is to be said at the start: of models in the store, and of engines that came as packages."""
+    return [*library.notices(), *packaged.sentences(packaged.read(settings.engines))]
 
 
 async def _forget(scheduler: Scheduler, tokenizers: Tokenizers, slots: SlotCache, model: Model) -> None:

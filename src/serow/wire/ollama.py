@@ -177,16 +177,7 @@ class GenerateStream(Lines):
     def feed(self, event: Event) -> bytes:
         """The line of an event, b"" for one that has none."""
         if type(event) is Delta:  # nearly always
-            return encode_line(
-                GenerateRecord(
-                    model=self._model,
-                    created_at=now(),
-                    response=event.text,
-                    thinking=event.thinking or UNSET,
-                    done=False,
-                    logprobs=event.logprobs or UNSET,
-                )
-            )
+            return encode_line(self._piece(event))
         match event:
             case Step(completed, total, preview, status):
                 record = self._record(
@@ -205,6 +196,16 @@ class GenerateStream(Lines):
             case _:
                 return b""
         return encode_line(record)
+
+    def _piece(self, event: Delta) -> GenerateRecord:
+        return GenerateRecord(
+            model=self._model,
+            created_at=now(),
+            response=event.text,
+            thinking=event.thinking or UNSET,
+            done=False,
+            logprobs=event.logprobs or UNSET,
+        )
 
     def _record(self, **fields: Any) -> GenerateRecord:
         return GenerateRecord(**{"model": self._model, "created_at": now(), "response": "", "done": False, **fields})

@@ -91,14 +91,7 @@ def _decode(fields: Fields, *, is_edit: bool) -> PictureRequest:
     prompt, model = _required(fields, "prompt"), _required(fields, "model")
     images = _images(fields) if is_edit else ()
     width, height = _size(fields)
-    options = own_options_of(fields)
-    for name in _OWN:
-        options |= option_of(fields, name)
-    seed = fields.integer("seed")
-    if seed is not None:
-        options["seed"] = seed
-    if mask := _mask(fields, is_edit=is_edit):
-        options["mask"] = mask
+    options = _options(fields, is_edit=is_edit)
     number = fields.integer("n", 1, MOST_PICTURES) or 1
     output_format = _output_format(fields)
     compression = fields.integer("output_compression", 0, 100)
@@ -118,6 +111,18 @@ def _decode(fields: Fields, *, is_edit: bool) -> PictureRequest:
     size = f"{width}x{height}" if width else "auto"
     quality = 100 if compression is None else compression
     return PictureRequest(_asks(ask, number), output_format, quality, size, is_edit, partial_images)
+
+
+def _options(fields: Fields, *, is_edit: bool) -> dict[str, Any]:
+    """What is asked of the drawing: options of our own, the seed, and the mask of an edit."""
+    options = own_options_of(fields)
+    for name in _OWN:
+        options |= option_of(fields, name)
+    if (seed := fields.integer("seed")) is not None:
+        options["seed"] = seed
+    if mask := _mask(fields, is_edit=is_edit):
+        options["mask"] = mask
+    return options
 
 
 def _asks(ask: Ask, number: int) -> tuple[Ask, ...]:

@@ -104,24 +104,31 @@ def common_params(spec: LlamaSpec, listen: Listen) -> Any:
     params.n_gpu_layers, params.main_gpu = spec.num_gpu, spec.main_gpu
     if spec.devices is not None:
         _place(params, spec)
-    if spec.use_mmap is not None:
-        modes = xllamacpp.llama_load_mode
-        params.load_mode = modes.LLAMA_LOAD_MODE_MMAP if spec.use_mmap else modes.LLAMA_LOAD_MODE_NONE
     params.cpuparams.n_threads, params.cpuparams_batch.n_threads = spec.num_thread, spec.num_thread_batch
     if spec.slots:
         params.slot_save_path = f"{spec.slots}/"  # the engine puts the name of a file behind it
-    if spec.flash_attention is not None:
-        modes = xllamacpp.llama_flash_attn_type
-        on, off = modes.LLAMA_FLASH_ATTN_TYPE_ENABLED, modes.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.flash_attn_type = on if spec.flash_attention else off
-    if spec.cache_type != "f16":
-        params.cache_type_k = params.cache_type_v = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{spec.cache_type.upper()}")
+    _choose(params, spec)
     params.ctx_shift, params.use_jinja, params.fit_params = True, True, False
     params.cache_ram_mib = spec.prompt_cache
     params.ui, params.cors_origins, params.offline = False, "", True
     params.endpoint_slots, params.endpoint_metrics = True, True
     params.verbosity = BUFFERS if spec.devices else ERRORS
     return params
+
+
+def _choose(params: Any, spec: LlamaSpec) -> None:
+    """What is left to the wheel where nobody has chosen: how the file is read, how attention is computed and kept."""
+    import xllamacpp
+
+    if spec.use_mmap is not None:
+        modes = xllamacpp.llama_load_mode
+        params.load_mode = modes.LLAMA_LOAD_MODE_MMAP if spec.use_mmap else modes.LLAMA_LOAD_MODE_NONE
+    if spec.flash_attention is not None:
+        modes = xllamacpp.llama_flash_attn_type
+        on, off = modes.LLAMA_FLASH_ATTN_TYPE_ENABLED, modes.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.flash_attn_type = on if spec.flash_attention else off
+    if spec.cache_type != "f16":
+        params.cache_type_k = params.cache_type_v = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{spec.cache_type.upper()}")
 
 
 def _place(params: Any, spec: LlamaSpec) -> None:
