@@ -47,6 +47,7 @@ def engine() -> None:
 @engine.command("list")
 def list_engines() -> None:
     """List the engines, and say which one is in use."""
+    from serow.engines import wheel_cpu
     from serow.engines.kinds import KINDS
     from serow.engines.packaged import sentences
 
@@ -57,6 +58,8 @@ def list_engines() -> None:
     say(f"\nin use: {_in_use()}")
     for sentence in sentences(found):
         tell("note", sentence)
+    if reason := wheel_cpu.refusal():
+        tell("note", f"{reason}; {wheel_cpu.HINT}")
 
 
 def _row(name: str) -> tuple[str, ...]:

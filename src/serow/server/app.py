@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from serow.devices.inventory import Inventory
-from serow.engines import packaged, socket_directory
+from serow.engines import packaged, socket_directory, wheel_cpu
 from serow.engines.base import LoadRequest, Runner
 from serow.engines.devices import engines_with_devices
 from serow.engines.diffusers.runner import ImageRunner
@@ -159,8 +159,14 @@ async def _lifespan(
 
 
 def _notices(library: Library, settings: Settings) -> list[str]:
-    """What is to be said at the start: of models in the store, and of engines that came as packages."""
-    return [*library.notices(), *packaged.sentences(packaged.read(settings.engines))]
+    """What is to be said at the start: of models in the store, of engines that came as packages, of one that can't run."""
+    is_chosen = bool(settings.engine or settings.llama_server)
+    reason = "" if is_chosen else wheel_cpu.refusal()
+    return [
+        *library.notices(),
+        *packaged.sentences(packaged.read(settings.engines)),
+        *([f"{reason}; {wheel_cpu.HINT}"] if reason else ()),
+    ]
 
 
 async def _forget(scheduler: Scheduler, tokenizers: Tokenizers, slots: SlotCache, model: Model) -> None:

@@ -12,6 +12,7 @@ import httptools
 import msgspec
 from msgspec import Struct
 
+from serow.engines import wheel_cpu
 from serow.engines.base import Chunk, CompletionRequest, LoadRequest
 from serow.engines.llamacpp.chat_templates import ChatTemplates
 from serow.engines.llamacpp.errors import explain_end, explain_load, refusal, shortage
@@ -138,6 +139,8 @@ class LlamaRunner(ChildRunner):
 
     async def load(self) -> None:
         """Start the engine and wait until the model is in memory; raises LoadError."""
+        if self._kind.flags is None and (reason := wheel_cpu.refusal()):
+            raise LoadError(reason, hint=wheel_cpu.HINT)
         try:
             await self._slots.open()
             await self._start()
