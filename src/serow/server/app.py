@@ -5,12 +5,14 @@ import gc
 import logging
 import signal
 import socket
+import ssl
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -48,6 +50,7 @@ from serow.server.page.recent import Recent
 from serow.server.refusals import Refusals
 from serow.server.responses import client_left, method_not_allowed, not_found, render_error
 from serow.server.routes import OPERATIONS, PUBLIC_PATHS
+from serow.server.secure import SecureListener
 from serow.server.stalls import StallWatch
 from serow.server.stored import StoredAnswers
 from serow.server.tracing import open_traces
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _LONGEST_IDLE = 120  # seconds of a connection without a request: clients that close theirs first (Go after 90) lose nothing
+_NO_START = 3  # uvicorn's exit status where it can't listen
 
 
 class _Application(Starlette):
@@ -206,13 +210,29 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say where we listen once we do: people and tests read the port from here."""
-        await super().startup(sockets)
+        context = self.config.ssl
+        await super().startup(sockets if context is None else [])
+        if context is not None:
+            await self._listen_securely(context)
         if self.started:
             scheme = "https" if self.config.is_ssl else "http"
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             name = f"[{host}]" if ":" in host else host
             _keep_out_of_collections()
             log.announce(self._app.state.context.settings, f"{scheme}://{name}:{port}")
+
+    async def _listen_securely(self, context: ssl.SSLContext) -> None:
+        """Listen as uvicorn does without TLS; it would not count handshakes."""
+        speak = cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class)
+        make = partial(speak, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        listener = SecureListener(make, context, self._app.state.context.settings)
+        try:
+            await listener.listen(self.config.host, self.config.port, self.config.backlog)
+        except OSError as error:
+            logger.error("%s", error)
+            await self.lifespan.shutdown()
+            sys.exit(_NO_START)
+        self.servers = [cast(asyncio.Server, listener)]
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; True ends the server."""
@@ -259,7 +279,7 @@ def serve(settings: Settings, log_file: Path | None = None, start: RunnerFactory
     for sentence in unused():
         logger.warning("%s", sentence)
     app = create_app(settings, start)
-    bind.allow_connections(settings.max_connections)
+    bind.allow_connections(settings.max_connections * (1 if settings.tls_cert is None else 2))  # handshakes are none yet
     config = uvicorn.Config(
         app,
         host=settings.host,
