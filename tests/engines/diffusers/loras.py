@@ -1,6 +1,7 @@
 """LoRA files of random numbers over denoisers: `python loras.py OUT FOLDER…` writes OUT/NAME.safetensors.
 
-NAME-mixed.safetensors has the same numbers, some layers named in one way, some in another.
+NAME-mixed.safetensors has the same numbers, some layers named in one way, some in another; so has
+NAME-scaled.safetensors, which says besides how they are scaled.
 """
 
 import sys
@@ -25,8 +26,10 @@ def main(out: Path, folder: Path) -> None:
     state = convert_state_dict_to_diffusers(of_peft)
     mixed = {key: tensor for key, tensor in of_peft.items() if "to_q" in key}
     mixed |= {key: tensor for key, tensor in state.items() if "to_q" not in key}
-    for layers, file in ((state, folder.name), (mixed, f"{folder.name}-mixed")):
-        type(pipe).save_lora_weights(out, **{f"{name}_lora_layers": layers}, weight_name=f"{file}.safetensors")
+    scale = {f"{name}_lora_adapter_metadata": {"r": 2, "lora_alpha": 2, "target_modules": ["to_q", "to_v"]}}
+    for layers, file, more in ((state, "", {}), (mixed, "-mixed", {}), (mixed, "-scaled", scale)):
+        given = {f"{name}_lora_layers": layers, "weight_name": f"{folder.name}{file}.safetensors", **more}
+        type(pipe).save_lora_weights(out, **given)
 
 
 if __name__ == "__main__":

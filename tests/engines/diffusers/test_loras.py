@@ -61,10 +61,23 @@ def test_a_lora_changes_the_picture_and_with_the_weight_0_it_is_as_without(
 
 
 @pytest.mark.req("PIC-03")
+def test_a_lora_that_names_its_layers_in_two_ways_draws_what_it_does_under_one_naming(
+    store: Store, folders: Path, loras: Path, drawn: Drawn
+) -> None:
+    made = [
+        make(store, f"{kind}-{name}", folders / kind, {"a.safetensors": loras / f"{kind}{name}.safetensors"})
+        for kind in ("stable_diffusion", "z_image")
+        for name in ("", "-mixed")
+    ]
+    one, two, other, another = drawn(*made)
+    assert one == two and other == another and len(one) == len(other) == 64
+
+
+@pytest.mark.req("PIC-03")
 def test_a_lora_that_is_read_in_part_is_refused(store: Store, folders: Path, loras: Path, drawn: Drawn) -> None:
-    mixed = {"mixed.safetensors": loras / "stable_diffusion-mixed.safetensors"}
+    mixed = {"scaled.safetensors": loras / "stable_diffusion-scaled.safetensors"}
     (said,) = drawn(make(store, "mixed", folders / "stable_diffusion", mixed))
-    assert re.search(r"the adapter mixed does not fit the model: of \d+ layers of its unet only \d+ could be changed", said)
+    assert re.search(r"the adapter scaled does not fit the model: of \d+ layers of its unet only \d+ could be changed", said)
 
 
 @pytest.mark.req("PIC-03")

@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
+
 from serow.errors import LoadError
 
 _HALF = re.compile(  # in each of the ways that diffusers writes it
     r"(?P<part>[a-z_0-9]+)\.(?P<module>.+?)(?:\.lora_|\.lora\.|\.lora_linear_layer\.|_lora\.)(?P<half>A|B|down|up)(?:\.default)?\.weight"
 )
 
+_DENOISERS = ("unet", "transformer")
 _OUT = re.compile(r"\.to_out$")
 _LOCAL = {"local_files_only": True, "use_safetensors": True}
 
@@ -25,24 +28,39 @@ def load_adapters(pipe: Any, files: Mapping[str, Path]) -> dict[str, float]:
     if files and not hasattr(pipe, "load_lora_weights"):
         raise LoadError(f"a {type(pipe).__name__} takes no LoRA")
     for name, path in files.items():
-        state = _state(pipe, name, path)
+        state, *others = _read(pipe, name, path)
         _check(pipe, name, state)
-        pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=name, **_LOCAL)
+        if not any(others) and _is_mixed(state):
+            pipe.load_lora_weights(_of_one_naming(state), adapter_name=name)
+        else:
+            pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=name, **_LOCAL)
         _check_loaded(pipe, name, state)
     if files:
         pipe.set_adapters(list(files), [1.0] * len(files))
     return dict.fromkeys(files, 1.0)
 
 
-def _state(pipe: Any, name: str, path: Path) -> dict[str, Any]:
-    """The tensors of a LoRA under the names of diffusers."""
+def _read(pipe: Any, name: str, path: Path) -> tuple[dict[str, Any], ...]:
+    """The tensors of a LoRA under the names of diffusers; behind them scales and settings, where the file has any."""
     try:
         given = {"unet_config": pipe.unet.config} if hasattr(pipe, "unet") else {}
-        found = pipe.lora_state_dict(str(path.parent), weight_name=path.name, **given, **_LOCAL)
+        found = pipe.lora_state_dict(str(path.parent), weight_name=path.name, return_lora_metadata=True, **given, **_LOCAL)
     except (ValueError, KeyError, IndexError, AttributeError) as error:
         raise LoadError(f"the adapter {name} is not a LoRA that a {type(pipe).__name__} can take") from error
-    state = found[0] if isinstance(found, tuple) else found
-    return dict(state)
+    state, *others = found if isinstance(found, tuple) else (found,)
+    return dict(state), *others
+
+
+def _is_mixed(state: Mapping[str, Any]) -> bool:
+    """Whether layers of denoisers are named in peft's way and in another: diffusers goes by the first one, for all of them."""
+    return len({match["half"] in ("A", "B") for match in _halves(state) if match["part"] in _DENOISERS}) > 1
+
+
+def _of_one_naming(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The same tensors, those of denoisers under peft's names."""
+    denoisers = {name: tensor for name, tensor in state.items() if name.startswith(_DENOISERS)}
+    others = {name: tensor for name, tensor in state.items() if name not in denoisers}
+    return {**convert_unet_state_dict_to_peft(denoisers), **others}
 
 
 def _check(pipe: Any, name: str, state: Mapping[str, Any]) -> None:
