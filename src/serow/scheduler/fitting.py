@@ -46,13 +46,17 @@ def on_several(need: Need, rooms: Sequence[Room], number: int, *, spread: bool) 
 
 
 def may_hold(need: Need, rooms: Sequence[Room], free: Sequence[int], number: int) -> bool:
-    """Whether so many layers may lie there with so much free on each, were all of them as small as the smallest.
+    """Whether so many layers may lie there with so much free on each, if each has the smallest of them.
 
     It is asked before anything is split: most ways are too little however that is done.
     """
-    spare = [max(0, size - room.context - need.compute) for room, size in zip(rooms, free, strict=True)]
-    smallest = need.smallest(number)
-    return sum(spare) >= need.total(number) + need.beside and sum(size // smallest for size in spare) >= number
+    least, size, count = need.least(number), 0, 0
+    for room, all_of_it in zip(rooms, free, strict=True):
+        spare = all_of_it - room.context - need.compute
+        if spare > 0:
+            size += spare
+            count += bisect_right(least, spare) - 1
+    return count >= number and size >= need.total(number) + need.beside
 
 
 def as_many(need: Need, rooms: Sequence[Room], number: int) -> tuple[Use, ...]:

@@ -66,17 +66,19 @@ class Need:
             self._ends[number] = list(accumulate(self.layers(number), initial=0))
         return self._ends[number]
 
-    def smallest(self, number: int) -> int:
-        """What the smallest of the last `number` layers takes, a byte at least."""
-        return self._smallest_from_the_end[number]
+    def least(self, number: int) -> list[int]:
+        """What so many of the last `number` layers take at least: none, the smallest, the two smallest."""
+        if number not in self._least:
+            self._least[number] = list(accumulate(sorted(self.layers(number)), initial=0))
+        return self._least[number]
 
     def total(self, number: int) -> int:
         """What the last `number` layers take together."""
         return self._from_the_end[number]
 
     @cached_property
-    def _smallest_from_the_end(self) -> list[int]:
-        return [1, *(max(1, size) for size in accumulate(reversed(self._all), min))]
+    def _least(self) -> dict[int, list[int]]:
+        return {}
 
     @cached_property
     def _ends(self) -> dict[int, list[int]]:

@@ -4,6 +4,7 @@ It is asked again at every event, so it changes nothing and must not log.
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -75,8 +76,13 @@ def _after_others(
     """The way that makes the fewest leave: each device alone, then all devices of each backend."""
     targets = [] if wish.spread and len(rooms) > 1 else [[room] for room in rooms]
     targets += [same for same in by_kind(rooms) if len(same) > 1]
+    held = Counter[str]()
+    for resident in residents:
+        held.update(resident.memory.devices)
     found: Placement | None = None
     for target in targets:
+        if not may_hold(need, target, [room.free + held[room.id] for room in target], number):
+            continue
         other = _cleared(need, target, residents, number, wish)
         if other and (found is None or len(other.after) < len(found.after)):
             found = other
@@ -85,9 +91,10 @@ def _after_others(
 
 def _cleared(need: Need, rooms: Sequence[Room], residents: Sequence[Resident], number: int, wish: Wish) -> Placement | None:
     """Let the first ones leave until the layers fit on these devices, then let those stay that need not have left."""
-    names = {room.id for room in rooms}
-    there = [resident for resident in residents if not names.isdisjoint(resident.memory.devices)]
-    held = [[resident.memory.on(room.id) for room in rooms] for resident in there]
+    names = [room.id for room in rooms]
+    there = [resident for resident in residents if any(name in names for name in resident.memory.devices)]
+    held = [[devices.get(name, 0) for name in names] for devices in (resident.memory.devices for resident in there)]
+    cleared = list(accumulate(held, _added, initial=[room.free for room in rooms]))  # once so many of the first are gone
 
     def uses(free: Sequence[int]) -> tuple[Use, ...]:
         if not may_hold(need, rooms, free, number):
@@ -95,17 +102,19 @@ def _cleared(need: Need, rooms: Sequence[Room], residents: Sequence[Resident], n
         each = [replace(room, free=size) for room, size in zip(rooms, free, strict=True)]
         return _whole(need, each, number, spread=wish.spread)
 
-    if not there or not uses([room.free + sum(parts) for room, parts in zip(rooms, zip(*held, strict=True), strict=True)]):
+    most = range(len(cleared))
+    count = bisect_left(most, True, lo=1, key=lambda count: may_hold(need, rooms, cleared[count], number))  # which is quick
+    if count in most and not uses(cleared[count]):
+        count = bisect_left(most, True, lo=count + 1, key=lambda count: bool(uses(cleared[count])))
+    if count not in most:
         return None
-    cleared = list(accumulate(held, _added, initial=[room.free for room in rooms]))  # once so many of the first are gone
-    count = bisect_left(range(1, len(there)), True, key=lambda count: bool(uses(cleared[count]))) + 1
-    free, gone = cleared[count], [*there[:count]]
+    free, gone, found = cleared[count], [*there[:count]], uses(cleared[count])
     for resident, own in zip(reversed(there[: count - 1]), reversed(held[: count - 1]), strict=True):
         less = [size - part for size, part in zip(free, own, strict=True)]
-        if uses(less):
-            free = less
+        if fewer := uses(less):
+            free, found = less, fewer
             gone.remove(resident)
-    return Placement(uses(free), tuple(gone))
+    return Placement(found, tuple(gone))
 
 
 def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:

@@ -123,7 +123,8 @@ def plan(
        d. busy ones, the least recently used first, after their requests in flight
     5. What is in the way is still loading: Wait.
     """
-    own = [each for each in residents if each.key == demand.key and each.request.engine.can(demand.needs)]
+    key = demand.key
+    own = [each for each in residents if each.key == key and each.request.engine.can(demand.needs)]
     for resident in own:
         if not resident.is_leaving and fits(demand.model, resident.request.options, demand.options):
             return Use(resident) if resident.has_place(alone=demand.alone) else Wait()  # 1
