@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from serow.cli.picture import PictureError, file_name, save
+from serow.cli.picture import PictureError, check, file_name, save
 
 IMAGE = base64.b64encode(b"png").decode()
 
@@ -57,8 +57,10 @@ def test_a_picture_goes_where_output_says_and_in_the_format_of_its_ending(tmp_pa
         save(png(), "a cat", tmp_path / "nowhere" / "a.png")
 
 
-def test_a_directory_that_is_not_there_does_not_become_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("output", ["nowhere", "nowhere/a.png"])
+def test_a_directory_that_is_not_there_is_told_before_anything_is_drawn(tmp_path: Path, output: str) -> None:
     with pytest.raises(PictureError, match="there is no directory") as caught:
-        save(png(), "a cat", tmp_path / "nowhere")
+        check(tmp_path / output)
     assert caught.value.hint.startswith("make it")
-    assert not (tmp_path / "nowhere").exists()
+    check(tmp_path)
+    check(tmp_path / "a.png")

@@ -26,6 +26,16 @@ def file_name(prompt: str, now: datetime) -> str:
     return f"{stem}-{now:%Y%m%d-%H%M%S}.png"
 
 
+def check(output: Path) -> None:
+    """Refuse a place where no picture can be saved, before one is drawn; raises PictureError."""
+    if output.is_dir():
+        return
+    if not output.suffix:
+        raise PictureError(f"there is no directory {output}", hint="make it, or name a file that ends in .png, .jpg or .webp")
+    if not output.parent.is_dir():
+        raise PictureError(f"there is no directory {output.parent}", hint="make it first")
+
+
 def save(image: str, prompt: str, output: Path | None = None) -> Path:
     """Write a base64 PNG under a name that is free; raises PictureError.
 
@@ -53,11 +63,7 @@ def _path(prompt: str, output: Path | None) -> Path:
     named = file_name(prompt, datetime.now())
     if output is None:
         return Path(named)
-    if output.is_dir():
-        return output / named
-    if not output.suffix:
-        raise PictureError(f"there is no directory {output}", hint="make it, or name a file that ends in .png, .jpg or .webp")
-    return output
+    return output / named if output.is_dir() else output
 
 
 def _write(path: Path, data: bytes) -> Path:

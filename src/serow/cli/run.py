@@ -188,6 +188,7 @@ def _open(client: "Client", model: str, insecure: bool, settings: dict[str, Any]
     """A session with a model, which is pulled when the server does not have it."""
     import ollama
 
+    from serow.cli import picture
     from serow.cli.drawing import SETTINGS
     from serow.cli.session import Session
 
@@ -201,6 +202,8 @@ def _open(client: "Client", model: str, insecure: bool, settings: dict[str, Any]
     capabilities = frozenset(info.get("capabilities") or ())
     if settings["output"] is not None and "image" not in capabilities:
         raise click.UsageError(f"--output is for models that draw, which {model} does not")
+    if settings["output"] is not None:
+        picture.check(settings["output"])
     return Session(
         model,
         capabilities=capabilities,
