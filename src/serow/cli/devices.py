@@ -7,6 +7,7 @@ import click
 
 from serow.cli.table import columns
 from serow.cli.terminal import say, tell
+from serow.devices.device import used_by
 from serow.system.units import human_bytes
 
 
@@ -33,7 +34,6 @@ def devices(as_json: bool) -> None:
 
 
 def _row(device: Any) -> tuple[str, ...]:
-    engines = ", ".join(f"{engine}: {name}" for engine, name in device["engines"].items())
     models = ", ".join(f"{each['name']} {human_bytes(each['size'])}" for each in device["models"])
     sizes = human_bytes(device["free"]), human_bytes(device["total"])
-    return device["name"], device["kind"], *sizes, "; ".join(filter(None, (engines, device["reason"]))), models
+    return device["name"], device["kind"], *sizes, used_by(device["engines"], device["reason"]), models

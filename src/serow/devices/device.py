@@ -1,5 +1,6 @@
 """A device that an engine can use, and a card as the system tells of it."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -84,6 +85,12 @@ class Device(Struct, frozen=True, kw_only=True):
     def index(self, devices: "tuple[Device, ...]", engine: str) -> int:
         """Which of the engine's devices it is, as `main_gpu` counts them."""
         return [each.id for each in usable(devices, engine)].index(self.id)
+
+
+def used_by(handles: Mapping[str, str], reason: str) -> str:
+    """In words: what each engine calls a device, and why nobody uses it, or not by itself."""
+    named = ", ".join(f"{engine}: {name}" for engine, name in handles.items())
+    return "; ".join(filter(None, (named, reason)))
 
 
 def usable(devices: tuple[Device, ...], engine: str) -> tuple[Device, ...]:

@@ -19,7 +19,7 @@ import msgspec
 
 from serow.devices.asking import PAUSE, CardReader, ask, environment, probe
 from serow.devices.cards import has_traces
-from serow.devices.device import Card, Device, Listed, Listing, Vendor
+from serow.devices.device import Card, Device, Listed, Listing, Vendor, used_by
 from serow.devices.listing import parse_listing
 from serow.devices.match import match
 
@@ -192,8 +192,7 @@ class Inventory:
             return
         self._was_told = True
         for device in self.devices:
-            handles = ", ".join(f"{engine} as {name}" for engine, name in device.handles.items())
-            use = "; ".join(filter(None, (handles, device.reason)))
+            use = used_by(device.handles, device.reason)
             _log.info("device %s: %d of %d MiB free; %s", device.name, device.free >> 20, device.total >> 20, use)
 
 
