@@ -20,7 +20,7 @@ from serow.store.lora import Changed, check_fit, name_of
 from serow.store.manifest import Config, Layer
 from serow.store.original import renamed
 from serow.store.picture_defaults import Hints
-from serow.store.safetensors import count_types
+from serow.store.safetensors import count_types, named
 from serow.store.weights import human_count
 
 _GGUF_KINDS = (  # architectures of GGUF files that hold a denoiser
@@ -71,7 +71,7 @@ class Maker:
         if not path.endswith(WEIGHTS):
             raise ModelFileError(f"{path} is not a {WEIGHTS} file, as the LoRA of an image model has to be")
         files = {layer.name: layer.digest for layer in layers if layer.media_type == media.PIPELINE_FILE}
-        check_fit(path, _shapes(self._heads.read_shapes(self._blobs.path(digest))), self._changed(files))
+        check_fit(path, _shapes(self._types(digest, path)), self._changed(files))
         return Layer(media_type=media.ADAPTER, digest=digest, size=self._blobs.size(digest), name=name_of(path) + WEIGHTS)
 
     def _changed(self, files: Mapping[str, str]) -> Changed:
@@ -83,9 +83,7 @@ class Maker:
             if each.startswith(f"{SINGLE}/"):
                 tensors.setdefault(denoiser, {}).update(_in_single(_shapes(self._types(digest, each)), settings))
             elif each.endswith(WEIGHTS):
-                tensors.setdefault(each.partition("/")[0], {}).update(
-                    _shapes(self._heads.read_shapes(self._blobs.path(digest)))
-                )
+                tensors.setdefault(each.partition("/")[0], {}).update(_shapes(self._types(digest, each)))
         width = settings.get("cross_attention_dim")
         return Changed(denoiser, str(settings.get("_class_name", "")), tensors, width if isinstance(width, int) else None)
 
@@ -111,7 +109,7 @@ class Maker:
         if checkpoint is not None:
             _check_base(path, checkpoint, index.parts.get(denoiser, ("", "nothing"))[1])
         kept = {each: kept[each] for each in kept if not (each.endswith(WEIGHTS) and each.partition("/")[0] in other)}
-        headers = {each: self._heads.read_shapes(self._blobs.path(kept[each])) for each in kept if each.endswith(WEIGHTS)}
+        headers = {each: self._types(kept[each], each) for each in kept if each.endswith(WEIGHTS)}
         unwritten = {each: self._data[kept[each]] for each in kept if kept[each] in self._data}
         written = {each: self._blobs.path(kept[each]) for each in kept if each not in unwritten}
         self._heads.check_parts(index.parts, written, unwritten, other)
@@ -139,11 +137,10 @@ class Maker:
         return files
 
     def _types(self, digest: str, name: str) -> _Types:
-        """Type and shape of every tensor of a single file."""
+        """Type and shape of every tensor of a file; what is wrong with it is told under its name."""
         path = self._blobs.path(digest)
-        if not gguf.is_gguf(path):
-            return self._heads.read_shapes(path)
-        return self._heads.shapes_in_gguf(path)
+        with named(name):
+            return self._heads.shapes_in_gguf(path) if gguf.is_gguf(path) else self._heads.read_shapes(path)
 
     def _read(self, digest: str, limit: int) -> bytes:
         return self._data.get(digest) or self._blobs.read(digest, limit)

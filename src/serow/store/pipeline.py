@@ -21,7 +21,7 @@ from serow.store.checkpoint import parts_in
 from serow.store.folder import CONVERT, GGUF, INDEX, LORAS, PICKLES, SINGLE, WEIGHTS, choose, files_under
 from serow.store.manifest import ADAPTER, PIPELINE_FILE, Layer, Manifest, decode
 from serow.store.picture_defaults import Hints
-from serow.store.safetensors import read_shapes
+from serow.store.safetensors import named, read_shapes
 
 _PART = re.compile(r"[A-Za-z0-9_]{1,100}")
 _CLASS = re.compile(r"[A-Za-z0-9_]{1,100}")
@@ -154,10 +154,15 @@ def check_folder(folder: Path) -> int:
     index = check_parts(files[INDEX].read_bytes(), files)
     single = single_of(folder)
     other = parts_in(_shapes(single), "transformer" if "transformer" in index.parts else "unet") if single else ()
-    parts.check(index.parts, files, lambda path: files[path].read_bytes(), lambda path: _shapes(files[path]), other=other)
+    parts.check(index.parts, files, lambda path: files[path].read_bytes(), lambda path: _shapes_of(files, path), other=other)
     if index.settings.get("quantization"):
         tensors.refuse_kind(index.settings["quantization"], "the model")
     return sum(_count(folder / part) for part in {name.partition("/")[0] for name in files if name.endswith((WEIGHTS, GGUF))})
+
+
+def _shapes_of(files: Mapping[str, Path], path: str) -> dict[str, tuple[int, ...]]:
+    with named(path):
+        return _shapes(files[path])
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -5,7 +5,8 @@ Source: https://github.com/huggingface/safetensors#format. Eight bytes of length
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -62,6 +63,15 @@ def read_header(path: Path) -> Header:
 def read_shapes(path: Path) -> dict[str, tuple[str, list[int]]]:
     """Type and shape of every tensor of a file by name; raises ModelFileError when it is broken, StoreError."""
     return {name: (tensor.dtype, tensor.shape) for name, tensor in read_header(path).tensors.items()}
+
+
+@contextmanager
+def named(file: str) -> Iterator[None]:
+    """Have what is said of a broken file begin with its name, which a blob does not have."""
+    try:
+        yield
+    except ModelFileError as error:
+        raise ModelFileError(f"{file}: {error}", hint=error.hint) from error
 
 
 def count_types(shapes: Mapping[str, tuple[str, list[int]]]) -> Counter[str]:

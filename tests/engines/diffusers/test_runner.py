@@ -291,7 +291,11 @@ async def test_a_broken_autoencoder_gives_an_error_and_no_black_picture(tmp_path
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("unet/diffusion_pytorch_model.safetensors", b"\1" * 100, "a safetensors file is broken"),
+        (
+            "unet/diffusion_pytorch_model.safetensors",
+            b"\1" * 100,
+            "unet/diffusion_pytorch_model.safetensors: a safetensors file is broken",
+        ),
         ("unet/config.json", None, "the part unet (UNet2DConditionModel) has no config.json"),
         ("model_index.json", b'{"_class_name": "X", "unet": ["os", "y"]}', "the part unet is code of the model's own"),
         (
