@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ def test_what_a_picture_has_no_use_for_is_named() -> None:
         '"think" was ignored: "shapes" is an image model',
         'option "top_k" was ignored: "shapes" is an image model',
     ]
+
+
+@needs_packages
+async def test_what_the_modelfile_says_and_a_picture_has_no_use_for_is_named() -> None:
+    request = task(ask(prompt="x"))
+    texts = replace(request.model, template="{{ .Prompt }}", system="Draw.", messages=({"role": "user", "content": "x"},))
+    ready = await picture.prepare(replace(request, model=texts), decode)
+    assert ready.warnings == tuple(
+        f'{what} of the Modelfile was ignored: "shapes" is an image model' for what in ("TEMPLATE", "SYSTEM", "MESSAGE")
+    )
 
 
 async def decode(images: Sequence[str], *, as_mask: bool = False) -> list[bytes]:
@@ -232,6 +243,13 @@ def test_a_dead_engine_ends_the_stream_with_an_error_and_the_next_picture_comes(
         *_, last = lines
     assert json.loads(last) == {"error": "the engine ended with signal 9"}
     assert "image" in generate(client, steps=1).json()
+
+
+@needs_packages
+def test_an_image_model_in_memory_has_no_context(client: httpx.Client) -> None:
+    assert "image" in generate(client, steps=1).json()
+    loaded = {each["name"]: each["context_length"] for each in client.get("/api/ps").json()["models"]}
+    assert loaded["shapes:latest"] == 0
 
 
 @needs_packages

@@ -34,6 +34,13 @@ def test_a_folder_makes_a_model_that_draws(store: Store, make: Make, files: dict
     assert (model.details.family, model.details.parameter_size) == ("StableDiffusionPipeline", "5.63M")
 
 
+def test_a_template_that_a_picture_has_no_use_for_stays_in_sight(store: Store, make: Make, files: dict[str, str]) -> None:
+    make("zoo-shapes", files=files, template="{{ .Prompt }} drawn")
+    model = store.resolve("zoo-shapes")
+    assert model.template == "{{ .Prompt }} drawn" and model.capabilities == ("image",)
+    assert "TEMPLATE" in show(model, "", verbose=False, system="", options={}).modelfile
+
+
 @pytest.mark.req("PIC-04")
 def test_show_tells_what_is_drawn_with_and_who_says_so(store: Store, make: Make, files: dict[str, str]) -> None:
     make("zoo-shapes", files=files, parameters={"steps": 12})

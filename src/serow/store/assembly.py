@@ -122,7 +122,7 @@ class Assembler:
             "declared_embedding_length": config.embedding_length or 0,
         }
         if files := pipeline.layers_of(manifest):
-            return self._image_model(shared, files, config)
+            return self._image_model(shared, files, parts, config)
         if is_remote(config.remote_host or ""):
             return self._remote_model(shared, parts, config)
         if manifest.all(media.FOLDER_FILE):
@@ -175,7 +175,7 @@ class Assembler:
             return Guesser(path, layer.size, refusal=str(error))
         return Guesser(path, layer.size, found.kv_bytes, found.embedding_length, found.layers, refusal)
 
-    def _image_model(self, shared: dict[str, Any], files: list[Layer], config: Config) -> Model:
+    def _image_model(self, shared: dict[str, Any], files: list[Layer], parts: Parts, config: Config) -> Model:
         folder = lay_out(_checked(files), self.blobs, self.folders / folder_name(files))
         digests = {layer.name: layer.digest for layer in files}
         hints = pipeline.hints(digests, lambda name: self.blobs.read(digests[name], media.SETTINGS_LIMIT))
@@ -185,6 +185,7 @@ class Assembler:
             **shared,
             weights=folder,
             adapters=adapters,
+            template=parts.template,
             details=_details(_told(config, hints.index), ""),
             capabilities=tuple(dict.fromkeys((*found, *_declared(config, ())))),
             picture_defaults=defaults(hints, shared["parameters"]),

@@ -36,7 +36,7 @@ def _ps_model(loaded: LoadedModel) -> PsModel:
         details=loaded.model.details,
         expires_at=time_text(loaded.expires_at),
         size_vram=loaded.size_vram,
-        context_length=loaded.request.options.num_ctx,
+        context_length=0 if loaded.model.is_image else loaded.request.options.num_ctx,
     )
 
 
