@@ -3,8 +3,69 @@
 from serow.engines.build.edit import Edit
 
 _VULKAN = "ggml/src/ggml-vulkan/ggml-vulkan.cpp"
+_CPU = "ggml/src/ggml-cpu/ggml-cpu.c"
+
+_WAITING = (
+    # Without OpenMP a thread waits for the others in a tight loop, and takes the core from the one that it waits for when
+    # something else runs on this machine: it tries for some ten microseconds, then it sleeps until the last of them wakes it.
+    Edit(
+        _CPU,
+        "#if defined(__gnu_linux__)\n#include <syscall.h>\n#endif\n",
+        "#if defined(__gnu_linux__)\n#include <syscall.h>\n#endif\n"
+        "#if defined(__linux__)\n#include <linux/futex.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n#endif\n",
+    ),
+    Edit(
+        _CPU,
+        "    atomic_int GGML_CACHE_ALIGN n_barrier_passed;\n",
+        "    atomic_int GGML_CACHE_ALIGN n_barrier_passed;\n    atomic_int n_asleep;      // of those that wait at a barrier\n",
+    ),
+    Edit(
+        _CPU,
+        "        threadpool->n_barrier_passed = 0;\n",
+        "        threadpool->n_barrier_passed = 0;\n        threadpool->n_asleep         = 0;\n",
+    ),
+    Edit(
+        _CPU,
+        "        atomic_fetch_add_explicit(&tp->n_barrier_passed, 1, memory_order_seq_cst);\n        return;\n",
+        "        atomic_fetch_add_explicit(&tp->n_barrier_passed, 1, memory_order_seq_cst);\n"
+        "    #if defined(__linux__)\n"
+        "        if (atomic_load(&tp->n_asleep) > 0) {\n"
+        "            syscall(SYS_futex, &tp->n_barrier_passed, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);\n"
+        "        }\n"
+        "    #endif\n"
+        "        return;\n",
+    ),
+    Edit(
+        _CPU,
+        "== n_passed) {\n        ggml_thread_cpu_relax();\n    }\n",
+        "== n_passed) {\n        ggml_thread_cpu_relax();\n"
+        "    #if defined(__linux__)\n"
+        "        if (++n_tries > 1000) {\n"
+        "            atomic_fetch_add(&tp->n_asleep, 1);\n"
+        "            syscall(SYS_futex, &tp->n_barrier_passed, FUTEX_WAIT_PRIVATE, n_passed, NULL, NULL, 0);\n"
+        "            atomic_fetch_sub(&tp->n_asleep, 1);\n"
+        "        }\n"
+        "    #endif\n"
+        "    }\n",
+    ),
+    Edit(
+        _CPU,
+        "    // wait for other threads\n    while (atomic_load_explicit(&tp->n_barrier_passed",
+        "    // wait for other threads\n"
+        "    #if defined(__linux__)\n    int n_tries = 0;\n    #endif\n"
+        "    while (atomic_load_explicit(&tp->n_barrier_passed",
+    ),
+    # So does one that has nothing to do, for a tenth of a second behind each token.
+    Edit(
+        _CPU,
+        "    const uint64_t n_rounds = 1024UL * 128 * threadpool->poll;\n",
+        "    #if defined(__linux__)\n    const uint64_t n_rounds = 20UL * threadpool->poll;\n    #else\n"
+        "    const uint64_t n_rounds = 1024UL * 128 * threadpool->poll;\n    #endif\n",
+    ),
+)
 
 LLAMA_CPP_EDITS = (
+    *_WAITING,
     # A batch of guesses comes without log-probabilities; and who guesses wrong three times in four only loses time.
     Edit(
         "tools/server/server-context.cpp",
