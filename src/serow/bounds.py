@@ -48,12 +48,13 @@ MESSAGES = Bound(10_000, "messages", "`messages`")
 TOOLS = Bound(1024, "tools", "`tools`")
 INPUTS = Bound(10_000, "texts", "`input` of an embedding")
 FILES = Bound(1000, "files", "`files` and `adapters` of a model that is made")
+REPEATED = Bound(8 << 20, "bytes", "what an answer of `/v1/responses` repeats of its request")
 LICENSES = Bound(100, "texts", "`license` of a model that is made")
 MODEL_MESSAGES = Bound(1000, "messages", "`messages` of a model that is made")
 
 BOUNDS = (
     MEMBERS, VALUES, CONTAINERS, KEYS, DEPTH, DIGITS, ESCAPES, LETTERS, TEXTS, REST, FIELDS, WARNINGS, QUOTED, NAME, DURATION,
-    OPTIONS, STOPS, STOP_TEXT, BIASES, BIAS_TEXT, ADAPTERS, MESSAGES, TOOLS, INPUTS, FILES, LICENSES, MODEL_MESSAGES,
+    OPTIONS, STOPS, STOP_TEXT, BIASES, BIAS_TEXT, ADAPTERS, MESSAGES, TOOLS, INPUTS, FILES, REPEATED, LICENSES, MODEL_MESSAGES,
 )  # fmt: skip
 
 

@@ -231,6 +231,19 @@ def test_parameters_that_are_no_schema_are_refused_by_their_place() -> None:
     assert (error.param, error.status) == ("tools[0].parameters.properties.a.type", 400)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"metadata": {"k": "v" * (9 << 20)}},
+        {"text": {"format": {"type": "text"}, "x": "y" * (9 << 20)}},
+        {"tools": [{"type": "z" * (9 << 20)}]},
+        {"instructions": "x" * (9 << 20)},
+    ],
+)
+def test_what_would_be_repeated_in_megabytes_is_refused(fields: dict[str, Any]) -> None:
+    assert "what the answer repeats holds" in str(fault(**fields))
+
+
 @pytest.mark.req("RESP-05")
 def test_a_response_repeats_its_request() -> None:
     fields = {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from serow import bounds
 from serow.engines.base import Logprob
 from serow.errors import RequestError
 from serow.inference.ask import Ask, Conversation, Message, Text, Tool, ToolChoice
@@ -13,6 +14,7 @@ from serow.inference.events import Done, ToolCallEnd, Usage
 from serow.wire.chat_messages import is_begun
 from serow.wire.fields import Fields
 from serow.wire.fold import Fold, Part
+from serow.wire.json import encode
 from serow.wire.openai_answer import logprobs_body, new_id, warnings_body
 from serow.wire.openai_chat import may_truncate
 from serow.wire.reasoning import think_of
@@ -91,6 +93,8 @@ def decode(body: bytes, memory: Memory, *, truncates: bool = False) -> Responses
     )
     is_stored = fields.flag("store", default=True)
     repeated = _repeated(fields, ask)
+    if len(body) > bounds.REPEATED.limit:
+        bounds.REPEATED.check(len(encode(repeated)), "what the answer repeats")
     fields.ignore(_CHANGES_NOTHING)
     fields.warn_of_unread()
     warned = replace(ask, warnings=tuple(fields.warnings))
