@@ -136,6 +136,18 @@ async def test_a_compiler_that_fails_is_told_with_its_error_and_the_log(
     assert "broken on purpose" in read(shop.log)
 
 
+async def test_a_program_that_fails_on_a_full_disk_is_told_as_that(
+    home: EngineHome, toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = make_sdist(tmp_path / "index", main_cpp='#error "broken on purpose"\n')
+    shop = workshop(home, fake, toolchain)
+    sizes = iter((10**9, 0))  # there was enough when it began
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, next(sizes, 0)))
+    error = await refused(home, shop, fake)
+    assert str(error).startswith("the disk is full: ninja ended with status 1\n")
+    assert error.hint == f"free some space, the build goes on; the whole log: {shop.log}"
+
+
 async def test_sources_that_can_not_be_configured_are_told_as_cmakes_failure(
     home: EngineHome, toolchain: Toolchain, tmp_path: Path
 ) -> None:

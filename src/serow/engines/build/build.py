@@ -38,6 +38,7 @@ _SILENCE = 3600.0  # seconds; a compiler says nothing while it works on one file
 _MEMORY = 2 << 30  # bytes that a compiler may take
 _GPU_DISK = 2_000_000_000  # bytes that a GPU's objects take more
 _ZIG_DISK = 900_000_000  # bytes of its wheel, what is in it, and the libraries that it builds
+_FULL = 1 << 20  # bytes that are left of a disk on which nothing can be built
 _NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOEXEC)
 _STEP = re.compile(rb"^\[(\d+)/(\d+)\] ", re.MULTILINE)
 # names of variables that are no compiler's business: secrets, and addresses that may hold one
@@ -141,7 +142,7 @@ class Workshop:
 
     async def compile(self) -> AsyncGenerator[Progress, None]:
         """Unpack and compile it; raises BuildError, StoreError. What it makes is `made`."""
-        with disk_errors(), self.log.open("wb", buffering=0) as log:
+        with self._full_disk_told(), disk_errors(), self.log.open("wb", buffering=0) as log:
             for part in self._missing():
                 yield Progress(f"unpacking {part.archive.filename}")
                 await asyncio.to_thread(self._unpack, part)
@@ -155,6 +156,16 @@ class Workshop:
             async with aclosing(self._build(log)) as steps:
                 async for step in steps:
                     yield step
+
+    @contextmanager
+    def _full_disk_told(self) -> Iterator[None]:
+        """Say why a program failed that wrote to a full disk: it seldom says so itself, and the next one misses its files."""
+        try:
+            yield
+        except BuildError as error:
+            if shutil.disk_usage(self._place).free > _FULL:
+                raise
+            raise BuildError(f"the disk is full: {error}", hint=f"free some space, the build goes on; {error.hint}") from None
 
     @property
     def made(self) -> Path:
