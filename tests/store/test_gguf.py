@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serow.errors import ModelFileError
-from serow.store.gguf import Array, LongText, find_numbers, find_strings, read
+from serow.store.gguf import Array, LongText, read
+from serow.store.gguf_arrays import find_numbers, find_strings
 from serow.store.weights import describe
 from tests.store.files import MODEL, WEIGHT, array, gguf_file, string
 

@@ -13,7 +13,6 @@ The vocabulary's arrays hold hundreds of thousands of strings. They are stepped 
 import io
 import math
 import struct
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,11 +33,10 @@ _LONGEST_TEXT = 1 << 20  # bytes of a text of the metadata; a longer one, as a w
 _MOST_TEXT = 16 << 20  # bytes of all of them
 _READ = 1 << 20  # bytes read at a time
 _MAGIC = b"GGUF"
-_STRING, _ARRAY = 8, 9
+STRING, _ARRAY = 8, 9
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _SCALARS = {kind: struct.Struct(f"<{code}") for kind, code in _NUMBERS.items()}
-_U64 = _SCALARS[10]
-_INT32 = _SCALARS[5]
+U64 = _SCALARS[10]
 _LEAST_ENTRY = 8 + 4 + 1  # bytes
 _LEAST_TENSOR = 8 + 4 + 8 + 4 + 8
 
@@ -166,7 +164,7 @@ class _Cursor:
 
     def skip_strings(self, count: int) -> None:
         """Step over strings; this loop is the time that reading a model takes."""
-        data, fetch, unpack, at = self.data, self.fetch, _U64.unpack_from, self.at
+        data, fetch, unpack, at = self.data, self.fetch, U64.unpack_from, self.at
         for _ in range(count):
             if at + 8 > len(data):
                 fetch(at + 8)
@@ -222,94 +220,6 @@ def is_gguf(path: Path) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
-def find_strings(path: Path, array: Array, choices: Sequence[tuple[str, ...]]) -> tuple[int, ...] | None:
-    """Which strings of an array are those of the first choice that is wholly there; None when none is. Raises StoreError."""
-    with disk_errors(), path.open("rb") as file:
-        file.seek(array.start)
-        data = file.read(array.end - array.start)
-    for choice in choices:
-        starts = [data.find(_U64.pack(len(text.encode())) + text.encode()) for text in choice]
-        places = dict(_places(data, array.count, set(starts))) if min(starts) >= 0 else {}
-        if places.keys() == set(starts):
-            return tuple(places[start] for start in starts)
-    return None
-
-
-def elements(path: Path, array: Array, places: Sequence[int]) -> bytes:
-    """An array of strings or 32-bit numbers as it lies in the file, with the elements of some places only, which ascend.
-
-    Raises ModelFileError for an array of anything else, StoreError.
-    """
-    kind, data = _raw(path, array)
-    if kind == _STRING:
-        wanted, last, at, found = set(places), max(places, default=-1), 0, list[bytes]()
-        for place in range(last + 1):
-            end = at + 8 + _U64.unpack_from(data, at)[0]
-            if place in wanted:
-                found.append(data[at:end])
-            at = end
-    elif len(data) == array.count * _INT32.size:
-        found = [data[place * 4 : place * 4 + 4] for place in places]
-    else:
-        raise ModelFileError("the file's vocabulary is of an unknown type")
-    return struct.pack("<IQ", kind, len(found)) + b"".join(found)
-
-
-def _raw(path: Path, array: Array) -> tuple[int, bytes]:
-    """The type of an array's elements, and these as they lie in the file; raises StoreError."""
-    with disk_errors(), path.open("rb") as file:
-        file.seek(array.start - 12)  # its type and count stand before it
-        (kind,), data = struct.unpack("<I8x", file.read(12)), file.read(array.end - array.start)
-    return kind, data
-
-
-def begin_alike(one: Path, tokens: Array, other: Path, others: Array, skipped: int) -> bool:
-    """Whether two arrays hold the same strings up to the end of the shorter one, but for the first ones. Raises StoreError."""
-    first, second = [_behind(path, array, skipped) for path, array in ((one, tokens), (other, others))]
-    return first.startswith(second) if len(second) < len(first) else second.startswith(first)
-
-
-def _behind(path: Path, array: Array, skipped: int) -> bytes:
-    """An array of strings as it lies in the file, without the first ones."""
-    kind, data = _raw(path, array)
-    if kind != _STRING:
-        raise ModelFileError("the file's vocabulary is of an unknown type")
-    at = 0
-    for _ in range(min(skipped, array.count)):
-        at += _U64.size + _U64.unpack_from(data, at)[0]
-    return data[at:]
-
-
-def find_numbers(path: Path, array: Array, wanted: Sequence[int]) -> frozenset[int]:
-    """Where an array of 32-bit numbers has one of those that are wanted; nowhere in any other array. Raises StoreError."""
-    if array.end - array.start != array.count * _INT32.size:
-        return frozenset()
-    with disk_errors(), path.open("rb") as file:
-        file.seek(array.start)
-        data = file.read(array.end - array.start)
-    return frozenset(place for number in wanted for place in _aligned(data, _INT32.pack(number)))
-
-
-def _aligned(data: bytes, number: bytes) -> Iterator[int]:
-    """Which numbers of an array are this one: far faster than to look at each, since few are."""
-    at = data.find(number)
-    while at >= 0:
-        if at % len(number) == 0:
-            yield at // len(number)
-        at = data.find(number, at + 1)
-
-
-def _places(data: bytes, count: int, starts: set[int]) -> Iterator[tuple[int, int]]:
-    """For each wanted start of a string: the start and which string of the array it is."""
-    at, last = 0, max(starts)
-    for place in range(count):
-        if at in starts:
-            yield at, place
-        if at >= last:
-            return
-        at += _U64.size + _U64.unpack_from(data, at)[0]
-
-
 def _read(cursor: _Cursor, size: int, verbose: bool) -> Gguf:
     _check_magic(cursor)
     num_tensors = cursor.count(_LEAST_TENSOR, "tensors", _NUM_TENSORS_LIMIT)
@@ -336,7 +246,7 @@ def _check_magic(cursor: _Cursor) -> None:
 
 
 def _value(cursor: _Cursor, kind: int, verbose: bool) -> Any:
-    if kind == _STRING:
+    if kind == STRING:
         return cursor.text()
     if kind == _ARRAY:
         return _array(cursor, verbose)
@@ -347,7 +257,7 @@ def _value(cursor: _Cursor, kind: int, verbose: bool) -> Any:
 
 def _array(cursor: _Cursor, verbose: bool) -> Array:
     kind = cursor.number(4)
-    if kind == _STRING:
+    if kind == STRING:
         return _string_array(cursor, verbose)
     if kind == _ARRAY:
         raise ModelFileError("the file has an array of arrays")
@@ -363,7 +273,7 @@ def _array(cursor: _Cursor, verbose: bool) -> Array:
 
 
 def _string_array(cursor: _Cursor, verbose: bool) -> Array:
-    count = cursor.count(_U64.size, "strings", _NUM_STRINGS_LIMIT)
+    count = cursor.count(U64.size, "strings", _NUM_STRINGS_LIMIT)
     start = cursor.at
     cursor.skip_strings(count)
     end = cursor.at

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serow.store import gguf
+from serow.store import gguf, gguf_arrays
 from serow.store.gguf import Array
 from serow.store.layers import Layers
 
@@ -41,6 +41,6 @@ def misfit(weights: Path, draft: Path) -> str:
             return f"its {mark.rpartition('.')[2]} is {theirs[mark]}, the model's {ours[mark]}"
     if abs(tokens.count - guesses.count) > _MOST_APART:
         return f"it knows {guesses.count} tokens, the model {tokens.count}"
-    if not gguf.begin_alike(weights, tokens, draft, guesses, _FIRST):
+    if not gguf_arrays.begin_alike(weights, tokens, draft, guesses, _FIRST):
         return "it has other tokens than the model"
     return ""

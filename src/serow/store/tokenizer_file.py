@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from serow.errors import ModelFileError
-from serow.store import gguf
+from serow.store import gguf, gguf_arrays
 from serow.store.blobs import disk_errors
 from serow.store.gguf import Array, LongText
 
@@ -68,7 +68,7 @@ def that_renders(source: Path) -> bytes:
             is_place = name.endswith("_token_id") and type(value) is int
             _write_value(out, name, (kept.index(value) if value in kept else -1) if is_place else value, file)
         for name in written:
-            _write_entry(out, name, _ARRAY, gguf.elements(source, metadata[name], kept if arrays[name] else ()))
+            _write_entry(out, name, _ARRAY, gguf_arrays.elements(source, metadata[name], kept if arrays[name] else ()))
     if out.tell() > _LARGEST:
         raise ModelFileError("the file's texts are too long")
     _write_tensors(out, tensors)

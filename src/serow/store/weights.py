@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serow.errors import ModelFileError
-from serow.store import gguf, layouts
+from serow.store import gguf, gguf_arrays, layouts
 from serow.store.ggml import FILE_TYPES
 from serow.store.gguf import Array, Gguf, LongText
 from serow.store.layers import Layers, weigh
@@ -239,7 +239,7 @@ class _Facts:
 
     def _marked(self, path: Path, wanted: Sequence[int]) -> frozenset[int]:
         kinds = self.gguf.metadata.get("tokenizer.ggml.token_type")
-        found = gguf.find_numbers(path, kinds, wanted) if isinstance(kinds, Array) else frozenset()
+        found = gguf_arrays.find_numbers(path, kinds, wanted) if isinstance(kinds, Array) else frozenset()
         if len(found) > _MOST_MARKED:
             raise ModelFileError(f"the file has {len(found)} tokens that are no plain text, more than any model")
         return found
@@ -250,5 +250,5 @@ class _Facts:
         if all(0 <= token < self.num_tokens for token in ids):
             return ids[0], ids[1], ids[2]
         tokens = self.gguf.metadata.get("tokenizer.ggml.tokens")
-        found = gguf.find_strings(path, tokens, _FIM_TEXTS) if isinstance(tokens, Array) else None
+        found = gguf_arrays.find_strings(path, tokens, _FIM_TEXTS) if isinstance(tokens, Array) else None
         return None if found is None else (found[0], found[1], found[2])
