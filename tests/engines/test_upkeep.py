@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -215,6 +216,28 @@ async def test_an_engine_that_somebody_else_builds_is_waited_for(
         async with house.upkeep():
             await asyncio.sleep(0.05)
             assert not (tmp_path / "ran").exists()
+
+
+async def test_who_begins_at_the_same_moment_as_another_one_waits_and_tries_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    others, tried = ExitStack(), asyncio.Event()
+
+    async def build(name: str, _: Settings) -> str:
+        if not tried.is_set():
+            others.enter_context(house.home.lock(name))
+            tried.set()
+            return f"the engine {name} is being built"
+        house.build()
+        return ""
+
+    monkeypatch.setattr(module, "_build", build)
+    house.home.wish("ik")
+    async with house.upkeep():
+        await asyncio.wait_for(tried.wait(), DEADLINE)
+        others.close()
+        await until(lambda: house.home.build_of("ik") is not None)
+    assert "could not be built" not in caplog.text
 
 
 async def test_leaving_ends_a_build_and_the_wish_stays(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

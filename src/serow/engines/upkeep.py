@@ -91,6 +91,8 @@ class Upkeep:
             said = await _build(name, self._settings)
             if name in {engine.name for engine in self._home.engines()}:
                 _log.info("the engine %s is built; models are checked with it when nobody asks for anything", name)
+            elif self._home.is_locked(name):  # another one began at the same moment, and may be killed yet
+                tried.discard(name)
             else:
                 _log.warning("the engine %s could not be built: %s", name, said)
 
