@@ -188,6 +188,14 @@ async def test_a_client_that_had_much_done_lately_gets_what_others_leave(pool: P
     assert psutil.Process(first).nice() == 0
 
 
+async def test_work_that_takes_much_memory_has_a_credit_of_its_own(pool: Pool) -> None:
+    heavy = replace(LIMITS, memory=pools.HEAVY + 1)
+    pool._shares.charge(("much", "nap, heavy"), share.CREDIT + 60)
+    behind = await pool.run(jobs.nap, 0.3, client="much", limits=heavy)
+    light = await pool.run(jobs.nap, 0.0, client="much", limits=LIMITS)
+    assert [psutil.Process(each).nice() for each in (behind, light)] == [15, 0]
+
+
 async def test_more_of_the_same_is_done_one_after_the_other_and_soon_or_not_at_all(pool: Pool) -> None:
     pool._shares.charge(("much", "nap"), share.CREDIT + 60)
     await pool.run(jobs.nap, 0.0, client="much", limits=LIMITS)  # a process is there

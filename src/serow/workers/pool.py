@@ -133,7 +133,7 @@ class Pool:
         if self._is_closed:
             raise Unavailable("the server is shutting down")
         call = Call(function.__module__, function.__name__, args, limits.cpu, limits.memory)
-        work = client, call.name
+        work = client, f"{call.name}, heavy" if limits.is_heavy else call.name
         async with self._place(work, limits):
             self._modules[call.module] = None
             kind, payload = await self._call(call, limits, work)
