@@ -21,7 +21,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
         ("a schema, pattern or grammar is compiled", COMPILING),
         ("an answer is checked against its schema or grammar", JUDGING),
         ("a picture of up to 4 megapixels is decoded", images.LIGHT),
-        ("the head of a model file is read", heads.LIMITS),
+        ("the head of a model file is read, also for `/api/show`; the parts of a pipeline are checked", heads.LIMITS),
         ("a template is rendered that takes more than 1,000 steps", templates.LIMITS),
         (
             "a chat template of a model file is tried, or renders a conversation; 0.4 ms more for each message",
