@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from serow import __version__
-from serow.cli import diagnosis, server
+from serow.cli import client, diagnosis, server
 from serow.cli.main import main
 
 from .fake_server import Answers, answering, mute
@@ -47,7 +47,7 @@ def test_every_command_names_what_is_no_model_server(
 def test_every_command_waits_a_while_and_no_longer(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]
 ) -> None:
-    for module in (diagnosis, server):
+    for module in (client, diagnosis, server):
         monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.2)
     with mute() as host:
         said = said_by(capsys, monkeypatch, host, *args)
