@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import pytest_asyncio
 from serow.errors import FormatError, LimitExceeded, Unavailable
 from serow.workers import pool as pools
 from serow.workers import share
-from serow.workers.pool import Limits, Pool, WorkerFault
+from serow.workers.pool import Limits, Pool
+from serow.workers.reply import WorkerFault
 from tests.workers import jobs
 
 DEADLINE = 10.0  # seconds; the machine may be busy
@@ -194,6 +197,52 @@ async def test_work_that_takes_much_memory_has_a_credit_of_its_own(pool: Pool) -
     behind = await pool.run(jobs.nap, 0.3, client="much", limits=heavy)
     light = await pool.run(jobs.nap, 0.0, client="much", limits=LIMITS)
     assert [psutil.Process(each).nice() for each in (behind, light)] == [15, 0]
+
+
+async def test_while_others_are_answered_what_has_no_credit_waits_until_it_is_paid_for(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_shares", share.Shares(credit=0.1, rate=1.0))
+    pool._shares.charge(("much", "nap"), 0.6)
+    soon = replace(LIMITS, wait=5.0)
+    with pool.giving_way("another"):
+        start = time.monotonic()
+        await pool.run(jobs.nap, 0.0, client="little", limits=soon)
+        await pool.run(jobs.nap, 0.0, client="much", limits=soon)
+        assert time.monotonic() - start > 0.4
+    pool._shares.charge(("much", "nap"), 60.0)
+    with pool.giving_way("much"):
+        await pool.run(jobs.nap, 0.0, client="much", limits=soon)
+
+
+async def test_while_others_are_answered_what_would_wait_in_vain_is_refused_at_once_and_told_when(pool: Pool) -> None:
+    pool._shares.charge(("much", "nap"), share.CREDIT + 100 * share.RATE)
+    soon = replace(LIMITS, wait=5.0)
+    with pool.giving_way("another"):
+        with pytest.raises(Unavailable, match="others are being answered") as caught:
+            await pool.run(jobs.nap, 0.0, client="much", limits=soon)
+        assert 90 <= caught.value.retry_after <= 100
+        await pool.run(jobs.nap, 0.0, client="much", limits=LIMITS)  # it has time
+    await pool.run(jobs.nap, 0.0, client="much", limits=soon)
+
+
+async def test_what_is_done_in_our_own_process_is_paid_for_too(pool: Pool) -> None:
+    soon = replace(LIMITS, wait=0.0)
+    with ThreadPoolExecutor(1) as threads, pool.giving_way("another"):
+        work = partial(pool.run_here, threads, jobs.work, share.CREDIT + 0.1, client="much", limits=soon)
+        await work()
+        with pytest.raises(Unavailable, match="others are being answered"):
+            await work()
+        assert pool._shares.credit(("much", "work")) < 0 < pool._shares.credit(("little", "work"))
+
+
+async def test_who_waits_for_credit_runs_when_the_others_are_answered(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "_LOOK_AGAIN", 60.0)
+    pool._shares.charge(("much", "nap"), share.CREDIT + 4 * share.RATE)
+    with pool.giving_way("another"):
+        waiting = asyncio.create_task(pool.run(jobs.nap, 0.0, client="much", limits=replace(LIMITS, wait=10.0)))
+        await until(lambda: pool._waiting)
+    assert await asyncio.wait_for(waiting, DEADLINE)
 
 
 async def test_more_of_the_same_is_done_one_after_the_other_and_soon_or_not_at_all(pool: Pool) -> None:

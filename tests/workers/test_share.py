@@ -15,10 +15,10 @@ class Clock:
 def test_work_has_credit_that_comes_back_with_time() -> None:
     clock = Clock()
     shares = Shares(clock)
-    shares.charge(A, CREDIT - 1)
-    assert shares.credit(A) == 1
-    shares.charge(A, 2)
-    assert shares.credit(A) == -1 and shares.credit(B) == CREDIT
+    shares.charge(A, CREDIT - 0.5)
+    assert (shares.credit(A), shares.wait(A)) == (0.5, 0)
+    shares.charge(A, 1.5)
+    assert (shares.credit(A), shares.wait(A)) == (-1, 1 / RATE) and shares.credit(B) == CREDIT
     clock.now += 1.5 / RATE
     assert shares.credit(A) == 0.5
     clock.now += 1000 / RATE

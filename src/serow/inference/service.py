@@ -53,6 +53,7 @@ class Inference:
         self._store = store
         self._scheduler = scheduler
         self._tokenizers = tokenizers
+        self._pool = pool
         self._constraints = Constraints(pool)
         self._templates = Templates(pool)
         self._toolbox = Toolbox(self._constraints, self._templates)
@@ -129,7 +130,8 @@ class Inference:
         async with self._scheduler.lease(demand, task.ask.keep_alive, task.client) as lease:
             task.timeline.place(lease.load_duration)
             CLIENT.set(task.client)  # in the task of this request, and with it gone
-            yield lease
+            with self._pool.giving_way(task.client):
+                yield lease
 
     async def _load_or_unload(self, task: Task) -> AsyncGenerator[Event, None]:
         """Nothing is asked but that the model be in memory, or not."""

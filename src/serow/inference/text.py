@@ -31,7 +31,7 @@ _PICTURE_FIELDS = ("width", "height", "steps")
 async def prepare(task: Task, decode: DecodeImages, constraints: Constraints) -> Task:
     """Check what needs the model; decode pictures, compile the format. Raises RequestError."""
     ask = task.ask
-    await task.rendering.templates.ready(template_of(task.model, ask.prompt))
+    await task.rendering.ready(template_of(task.model, ask.prompt))
     _check(task)
     think = _think(task)
     given = _images(ask)

@@ -3,7 +3,6 @@
 A template says itself how long it takes, and so do the messages that it is given.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -34,10 +33,10 @@ class Templates:
         self._pool = pool
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="templates")
 
-    async def ready(self, source: str) -> None:
-        """Have a template parsed, so that `go.parsed` returns at once. Raises TemplateError."""
-        if len(source) > QUICK_SOURCE and not go.is_parsed(source):
-            await asyncio.get_running_loop().run_in_executor(self._parser, go.parsed, source)
+    async def ready(self, source: str, client: str = "") -> None:
+        """Have a template parsed, so that `go.parsed` returns at once. Raises TemplateError, Unavailable."""
+        if self._pool is not None and len(source) > QUICK_SOURCE and not go.is_parsed(source):
+            await self._pool.run_here(self._parser, go.parsed, source, client=client, limits=LIMITS)
 
     async def run(
         self,
@@ -48,7 +47,7 @@ class Templates:
         is_long: bool = False,
     ) -> str:
         """What a function of `go` makes of a template; what it gets may be long. Raises TemplateError."""
-        await self.ready(source)
+        await self.ready(source, client)
         template = go.parsed(source)
         if self._pool is None:
             return function(template, *args, Budget())
@@ -69,6 +68,10 @@ class Rendering:
 
     templates: Templates = field(default_factory=Templates)
     client: str = ""
+
+    async def ready(self, source: str) -> None:
+        """`Templates.ready`."""
+        await self.templates.ready(source, self.client)
 
     async def render(self, source: str, turns: Sequence[Turn], think: bool | str | None, tools: Sequence[Tool] = ()) -> str:
         """The prompt of messages, as `go.render` has it."""

@@ -4,29 +4,30 @@
 
 `function` is one of a module of ours that says what it returns; its module may name in `PRELOAD` what it imports late, so
 that our own process need not. What a call costs beyond its limits, the queue included, is paid by its client alone: the
-process is ended and replaced. A caller that is cancelled ends its call. Where a client had much
-done lately, more of the same is done one after the other, with what others leave of the cores.
+process is ended and replaced. A caller that is cancelled ends its call. Where a client had much done lately, more of the
+same is done one after the other, with what others leave of the cores; what may wait for a short time only begins while
+engines answer others when that is paid for.
 """
 
 import asyncio
 import logging
+import math
+import os
 import threading
+import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from types import TracebackType
-from typing import Any, Self, TypeVar, TypeVarTuple, get_type_hints
+from typing import Any, Self, TypeVar, TypeVarTuple
 
-import msgspec
-
-from serow import errors
-from serow.errors import LimitExceeded, SerowError, Unavailable
+from serow.errors import LimitExceeded, Unavailable
 from serow.system.limits import HAS_CPU_LIMIT, HAS_MEMORY_LIMIT
 from serow.workers import child
 from serow.workers.frames import Call, Kind
+from serow.workers.reply import result
 from serow.workers.share import Account, Shares, Work
 from serow.workers.worker import Ended, Worker
 
@@ -38,15 +39,13 @@ LONGEST_WAIT = 20.0  # seconds in the queue
 HEAVY = 512 << 20  # bytes
 
 _TICK = 0.05  # seconds between two looks at a process
+_FEW = max(1, (os.cpu_count() or 1) // 2)  # calls of one client together while engines answer others
+_LOOK_AGAIN = 0.25  # seconds until those that wait for credit are looked at again
 _KEPT = 20.0  # seconds for which processes that others come before stay when they have nothing to do
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-
-class WorkerFault(RuntimeError):
-    """A function of ours failed in a worker as it never should; the text is its traceback."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,18 @@ _WARMING = Limits(cpu=10.0, memory=256 << 20, wall=60.0)  # a process starts, an
 @dataclass(eq=False)
 class _Ticket:
     work: Work
-    is_heavy: bool
+    limits: Limits
     turn: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def client(self) -> str:
         """Whose it is."""
         return self.work[0]
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether it is a program of a client: what the server does for itself, and what has time, is done in any case."""
+        return bool(self.client) and self.limits.wait < LONGEST_WAIT
 
 
 class Pool:
@@ -94,6 +98,8 @@ class Pool:
         self._closing: set[asyncio.Future[None]] = set()
         self._waiting: OrderedDict[str, deque[_Ticket]] = OrderedDict()  # who was served last is last
         self._running: Counter[str] = Counter()
+        self._answered: Counter[str] = Counter()  # requests of each client that engines work on
+        self._looking: asyncio.TimerHandle | None = None
         self._num_heavy = 0
         self._modules: dict[str, None] = {}
         self._replacing: asyncio.Task[None] | None = None
@@ -116,6 +122,8 @@ class Pool:
                 if not ticket.turn.done():
                     ticket.turn.set_exception(Unavailable("the server is shutting down"))
         self._waiting.clear()
+        if self._looking is not None:
+            self._looking.cancel()
         self._close_slow()
         for worker in self._idle:
             self._close(worker)
@@ -137,7 +145,25 @@ class Pool:
         async with self._place(work, limits):
             self._modules[call.module] = None
             kind, payload = await self._call(call, limits, work)
-        return _result(function, kind, payload)
+        return result(function, kind, payload)
+
+    async def run_here(self, threads: Executor, function: Callable[[*Ts], T], *args: *Ts, client: str, limits: Limits) -> T:
+        """`run` in a thread of our own process, for what is bounded by itself: only its CPU time counts. Raises Unavailable."""
+        ticket = _Ticket((client, function.__name__), limits)
+        self._check_credit(ticket)
+
+        def timed() -> T:
+            begun = time.thread_time()
+            try:
+                return function(*args)
+            finally:
+                used.append(time.thread_time() - begun)
+
+        used = list[float]()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, timed)
+        finally:
+            self._shares.charge(ticket.work, sum(used))
 
     def call(self, function: Callable[[*Ts], T], *args: *Ts, client: str = "", limits: Limits) -> T:
         """`run` for a thread that may block. In the loop's own thread, and without a loop, the function runs there."""
@@ -145,10 +171,23 @@ class Pool:
             return function(*args)
         return asyncio.run_coroutine_threadsafe(self.run(function, *args, client=client, limits=limits), self._loop).result()
 
+    @contextmanager
+    def giving_way(self, client: str) -> Iterator[None]:
+        """An engine works for a client meanwhile: what others had too much of has to wait."""
+        self._answered[client] += 1
+        try:
+            yield
+        finally:
+            self._answered[client] -= 1
+            if not self._answered[client]:
+                del self._answered[client]
+            self._admit()
+
     @asynccontextmanager
     async def _place(self, work: Work, limits: Limits) -> AsyncIterator[None]:
         """Wait for a process, one call of each client after the other."""
-        ticket = _Ticket(work, limits.is_heavy)
+        ticket = _Ticket(work, limits)
+        self._check_credit(ticket)
         queue = self._waiting.setdefault(ticket.client, deque())
         if len(queue) >= MOST_WAITING:
             raise Unavailable("server busy, please try again: too much of this client's is being prepared")
@@ -171,8 +210,28 @@ class Pool:
         """Give every free place away: to the client served longest ago whose next call may run."""
         while self._running.total() < self._size and (ticket := self._next()):
             self._running[ticket.client] += 1
-            self._num_heavy += ticket.is_heavy
+            self._num_heavy += ticket.limits.is_heavy
             ticket.turn.set_result(None)
+        if self._looking is None and self._waiting and self._answered and not self._is_closed:
+            self._looking = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again)
+
+    def _look_again(self) -> None:
+        """Some may have credit again."""
+        self._looking = None
+        self._admit()
+
+    def _check_credit(self, ticket: _Ticket) -> None:
+        """Raise Unavailable for one that would wait in vain."""
+        wait = self._shares.wait(ticket.work)
+        if wait > ticket.limits.wait and self._must_give_way(ticket):
+            error = Unavailable(
+                "server busy, please try again: others are being answered, and much of this client's was prepared"
+            )
+            error.retry_after = math.ceil(wait)
+            raise error
+
+    def _must_give_way(self, ticket: _Ticket) -> bool:
+        return ticket.may_be_refused and any(client != ticket.client for client in self._answered)
 
     def _next(self) -> _Ticket | None:
         for client, queue in self._waiting.items():
@@ -185,8 +244,12 @@ class Pool:
         return None
 
     def _may_run(self, ticket: _Ticket) -> bool:
-        most = self._most_of_one if self._shares.credit(ticket.work) > 0 else 1
-        return self._running[ticket.client] < most and (not ticket.is_heavy or self._num_heavy < NUM_HEAVY)
+        has_credit, most = self._shares.credit(ticket.work) > 0, self._most_of_one
+        if self._must_give_way(ticket):
+            most = min(most, _FEW) if has_credit else 0
+        elif not has_credit:
+            most = 1
+        return self._running[ticket.client] < most and (not ticket.limits.is_heavy or self._num_heavy < NUM_HEAVY)
 
     def _remove(self, ticket: _Ticket) -> None:
         queue = self._waiting[ticket.client]
@@ -205,7 +268,7 @@ class Pool:
         self._running[ticket.client] -= 1
         if not self._running[ticket.client]:
             del self._running[ticket.client]
-        self._num_heavy -= ticket.is_heavy
+        self._num_heavy -= ticket.limits.is_heavy
         self._admit()
 
     async def _call(self, call: Call, limits: Limits, work: Work) -> tuple[Kind, bytes]:
@@ -318,38 +381,3 @@ class Pool:
         finally:
             self._busy.discard(worker)
             self._replacing = None
-
-
-@cache
-def _returned(function: Callable[..., Any]) -> Any:
-    return get_type_hints(function)["return"]
-
-
-def _result(function: Callable[..., T], kind: Kind, payload: bytes) -> T:
-    """The value of a reply, or its error. Nothing of it is believed."""
-    match kind:
-        case Kind.VALUE:
-            return _decoded(payload, _returned(function))  # type: ignore[no-any-return]
-        case Kind.BYTES:
-            return payload  # type: ignore[return-value]
-        case Kind.ERROR:
-            names, text, hint = _decoded(payload, tuple[list[str], str, str])
-            raise _error_class(names)(text, hint=hint)
-        case Kind.MEMORY:
-            raise LimitExceeded("needed too much memory")
-        case Kind.DEPTH:
-            raise LimitExceeded("is nested too deeply")
-    raise WorkerFault(payload.decode(errors="replace"))
-
-
-def _decoded(payload: bytes, kind: Any) -> Any:
-    try:
-        return msgspec.msgpack.decode(payload, type=kind)
-    except msgspec.MsgspecError as error:
-        raise WorkerFault(f"a worker replied with something else: {error}") from None
-
-
-def _error_class(names: list[str]) -> type[SerowError]:
-    """The class of a worker's error: those that take a text and a hint."""
-    known = (errors.PictureError, errors.TemplateError, errors.FormatError, errors.ModelFileError, errors.StoreError)
-    return next((each for each in known if each.__name__ in names), errors.RequestError)

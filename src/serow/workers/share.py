@@ -1,11 +1,12 @@
 """How much each client may have of something until others come first: of CPU time for each kind of work, or of refusals."""
 
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-CREDIT = 1.0  # seconds of CPU time that a client may use at once
-RATE = 0.05  # of these that come back in each second
+CREDIT = 0.75  # seconds of CPU time that a client may use at once
+RATE = 0.025 * (os.cpu_count() or 1)  # of these that come back in each second
 _MOST = 1024  # that are remembered
 
 Work = tuple[str, str]  # a client, "" for the server itself, and what is done for it
@@ -32,6 +33,10 @@ class Shares:
     def credit(self, work: Work) -> float:
         """How much may be used until others come first; below 0, what is owed."""
         return self._credit - self._left_to_pay(work)
+
+    def wait(self, work: Work) -> float:
+        """Seconds until there is credit again."""
+        return max(0.0, -self.credit(work)) / self._rate
 
     def _left_to_pay(self, work: Work) -> float:
         used, then = self._used.get(work, (0.0, 0.0))
