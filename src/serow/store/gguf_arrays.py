@@ -13,9 +13,7 @@ _INT32 = struct.Struct("<i")
 
 def find_strings(path: Path, array: Array, choices: Sequence[tuple[str, ...]]) -> tuple[int, ...] | None:
     """Which strings of an array are those of the first choice that is wholly there; None when none is. Raises StoreError."""
-    with disk_errors(), path.open("rb") as file:
-        file.seek(array.start)
-        data = file.read(array.end - array.start)
+    data = _data(path, array)
     for choice in choices:
         starts = [data.find(U64.pack(len(text.encode())) + text.encode()) for text in choice]
         places = dict(_places(data, array.count, set(starts))) if min(starts) >= 0 else {}
@@ -42,6 +40,13 @@ def elements(path: Path, array: Array, places: Sequence[int]) -> bytes:
     else:
         raise ModelFileError("the file's vocabulary is of an unknown type")
     return struct.pack("<IQ", kind, len(found)) + b"".join(found)
+
+
+def _data(path: Path, array: Array) -> bytes:
+    """An array's elements as they lie in the file; raises StoreError."""
+    with disk_errors(), path.open("rb") as file:
+        file.seek(array.start)
+        return file.read(array.end - array.start)
 
 
 def _raw(path: Path, array: Array) -> tuple[int, bytes]:
@@ -73,9 +78,7 @@ def find_numbers(path: Path, array: Array, wanted: Sequence[int]) -> frozenset[i
     """Where an array of 32-bit numbers has one of those that are wanted; nowhere in any other array. Raises StoreError."""
     if array.end - array.start != array.count * _INT32.size:
         return frozenset()
-    with disk_errors(), path.open("rb") as file:
-        file.seek(array.start)
-        data = file.read(array.end - array.start)
+    data = _data(path, array)
     return frozenset(place for number in wanted for place in _aligned(data, _INT32.pack(number)))
 
 
