@@ -4,6 +4,8 @@ import ipaddress
 import re
 import socket
 
+from starlette.types import Scope
+
 _HOST = re.compile(r"(?P<name>[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _LOCAL_ENDING = ".localhost"
 _FROM_CONTAINERS = ("host.docker.internal", "gateway.docker.internal", "host.containers.internal", "host.lima.internal")
@@ -33,6 +35,12 @@ def is_local_name(name: str) -> bool:
 def _own_names() -> set[str]:
     own = socket.gethostname().lower()
     return {own, f"{own.partition('.')[0]}.local"}
+
+
+def client_of(scope: Scope) -> str:
+    """Who asks: `state.client` once a key has been looked for, until then the address; "" where there is none."""
+    address = scope["client"][0] if scope.get("client") else ""
+    return str(scope.get("state", {}).get("client", address))
 
 
 def network_of(address: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serow.inference.timeline import Timeline
+from serow.server.address import client_of
 
 CLIENT_LEFT = 499  # as nginx counts it
 _UNKNOWN = "other"
@@ -55,7 +56,7 @@ class Exchange:
     def end(self, scope: Scope) -> None:
         """Nothing more will happen; the scope has seen its route by now."""
         self.duration = time.perf_counter_ns() - self.timeline.started
-        self.client = scope.get("state", {}).get("client", self.client)
+        self.client = client_of(scope)
         if route := scope.get("route"):
             self.route = route.path
         if self.has_left:
@@ -110,7 +111,7 @@ def _exchange(scope: Scope) -> Exchange:
         id=given.decode("ascii") if _SANE_ID.fullmatch(given) else secrets.token_hex(8),
         method=scope["method"],
         path=scope["path"],
-        client=scope["client"][0] if scope.get("client") else "",
+        client=client_of(scope),
         traceparent=headers.get(b"traceparent", b"").decode("latin-1"),
         has_anthropic_version=b"anthropic-version" in headers,
     )

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serow.errors import HeaderTooLarge, RequestError, SerowError, Unauthorized
 from serow.keys import Key, Keyring
-from serow.server.address import hostname_of, is_local_name
+from serow.server.address import client_of, hostname_of, is_local_name
 from serow.server.exchange import current
 from serow.server.responses import error_response
 
@@ -126,7 +126,7 @@ class RequireKey:
         """Note who asks: the name of the key, else the address. Raises Unauthorized."""
         state = scope.setdefault("state", {})
         state["scopes"] = None
-        state["client"] = scope["client"][0] if scope.get("client") else ""
+        state["client"] = client_of(scope)
         is_open = self._may_be_open and not self._keyring.is_set
         if is_open or scope["path"] in self._public:
             return

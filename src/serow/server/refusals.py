@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serow.server.address import client_of
 from serow.workers.share import Shares
 
 AT_ONCE = 20  # refusals that a client waits for none of
@@ -43,17 +44,11 @@ class Refusals:
 
     def _wait(self, scope: Scope) -> float:
         """Seconds until this refusal is told."""
-        client = _client(scope)
+        client = client_of(scope)
         work = client or "nobody", "refusals"
         owed = -self._shares.credit(work)
         if owed < RATE * LONGEST_WAIT:
             self._shares.charge(work, 1.0)
-        if owed < 0 or all(_client(each) == client for each in self._in_flight.values()):
+        if owed < 0 or all(client_of(each) == client for each in self._in_flight.values()):
             return 0.0
         return min(LONGEST_WAIT, (owed + 1.0) / RATE)
-
-
-def _client(scope: Scope) -> str:
-    """Who asks, as far as that is known yet."""
-    address = scope["client"][0] if scope.get("client") else ""
-    return str(scope.get("state", {}).get("client", address))
