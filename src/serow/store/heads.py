@@ -78,9 +78,9 @@ class Heads:
 
     def check_parts(
         self, which: Mapping[str, tuple[str, str]], files: Mapping[str, Path], data: Mapping[str, bytes], other: Sequence[str]
-    ) -> None:
-        """Raise ModelFileError for a part of a pipeline that can't be what its index says, StoreError."""
-        self._read(parts.check_files, dict(which), dict(files), dict(data), tuple(other))
+    ) -> dict[str, dict[str, tuple[str, list[int]]]]:
+        """`parts.check_files`: raises ModelFileError for a part of a pipeline that can't be what its index says, StoreError."""
+        return self._read(parts.check_files, dict(which), dict(files), dict(data), tuple(other))
 
     def shapes_in_gguf(self, path: Path) -> dict[str, tuple[str, list[int]]]:
         """Type and shape, rows first, of every tensor of a GGUF file by name; raises ModelFileError, StoreError."""

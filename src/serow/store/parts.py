@@ -14,7 +14,7 @@ from serow.store import fits, vocabulary
 from serow.store.blobs import read_small
 from serow.store.folder import WEIGHTS
 from serow.store.manifest import decode
-from serow.store.safetensors import read_shapes
+from serow.store.safetensors import named, read_shapes, shapes_of
 from serow.store.tensors import FOLDER
 
 Read = Callable[[str], bytes]
@@ -65,16 +65,22 @@ def check(
 
 def check_files(
     parts: Mapping[str, tuple[str, str]], files: Mapping[str, Path], data: Mapping[str, bytes], other: Collection[str]
-) -> None:
-    """`check` of files, by their paths in the pipeline; `data` are those that are nowhere yet. Raises StoreError, too."""
+) -> dict[str, dict[str, tuple[str, list[int]]]]:
+    """`check` of files, by their paths in the pipeline; `data` are those that are nowhere yet. Raises StoreError, too.
+
+    Returns type and shape of every tensor of each file of weights.
+    """
+    types = dict[str, dict[str, tuple[str, list[int]]]]()
+    for path, file in files.items():
+        if path.endswith(WEIGHTS):
+            with named(path):
+                types[path] = read_shapes(file)
 
     def read(path: str) -> bytes:
         return data[path] if path in data else read_small(files[path], vocabulary.LIMIT)
 
-    def shapes(path: str) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(shape) for name, (_, shape) in read_shapes(files[path]).items()}
-
-    check(parts, [*files, *data], read, shapes, other)
+    check(parts, [*files, *data], read, lambda path: shapes_of(types[path]), other)
+    return types
 
 
 def _check_latents(parts: Mapping[str, tuple[str, str]], read: Read) -> None:

@@ -20,7 +20,7 @@ from serow.store.lora import Changed, check_fit, name_of
 from serow.store.manifest import Config, Layer
 from serow.store.original import renamed
 from serow.store.picture_defaults import Hints
-from serow.store.safetensors import count_types, named
+from serow.store.safetensors import count_types, named, shapes_of
 from serow.store.weights import human_count
 
 _GGUF_KINDS = (  # architectures of GGUF files that hold a denoiser
@@ -61,7 +61,7 @@ class Maker:
         (path, digest), *_ = singles.items()
         name = path.rpartition("/")[2]
         types = self._types(digest, name)
-        checkpoint = recognise(name, _shapes(types))
+        checkpoint = recognise(name, shapes_of(types))
         if INDEX not in rest:
             rest = self._settings(name, checkpoint)
         return self._folder(rest, types, f"{SINGLE}/{name}", checkpoint, digest)
@@ -71,7 +71,7 @@ class Maker:
         if not path.endswith(WEIGHTS):
             raise ModelFileError(f"{path} is not a {WEIGHTS} file, as the LoRA of an image model has to be")
         files = {layer.name: layer.digest for layer in layers if layer.media_type == media.PIPELINE_FILE}
-        check_fit(path, _shapes(self._types(digest, path)), self._changed(files))
+        check_fit(path, shapes_of(self._types(digest, path)), self._changed(files))
         return Layer(media_type=media.ADAPTER, digest=digest, size=self._blobs.size(digest), name=name_of(path) + WEIGHTS)
 
     def _changed(self, files: Mapping[str, str]) -> Changed:
@@ -81,9 +81,9 @@ class Maker:
         tensors: dict[str, dict[str, tuple[int, ...]]] = {}
         for each, digest in files.items():
             if each.startswith(f"{SINGLE}/"):
-                tensors.setdefault(denoiser, {}).update(_in_single(_shapes(self._types(digest, each)), settings))
+                tensors.setdefault(denoiser, {}).update(_in_single(shapes_of(self._types(digest, each)), settings))
             elif each.endswith(WEIGHTS):
-                tensors.setdefault(each.partition("/")[0], {}).update(_shapes(self._types(digest, each)))
+                tensors.setdefault(each.partition("/")[0], {}).update(shapes_of(self._types(digest, each)))
         width = settings.get("cross_attention_dim")
         return Changed(denoiser, str(settings.get("_class_name", "")), tensors, width if isinstance(width, int) else None)
 
@@ -109,10 +109,9 @@ class Maker:
         if checkpoint is not None:
             _check_base(path, checkpoint, index.parts.get(denoiser, ("", "nothing"))[1])
         kept = {each: kept[each] for each in kept if not (each.endswith(WEIGHTS) and each.partition("/")[0] in other)}
-        headers = {each: self._types(kept[each], each) for each in kept if each.endswith(WEIGHTS)}
         unwritten = {each: self._data[kept[each]] for each in kept if kept[each] in self._data}
         written = {each: self._blobs.path(kept[each]) for each in kept if each not in unwritten}
-        self._heads.check_parts(index.parts, written, unwritten, other)
+        headers = self._heads.check_parts(index.parts, written, unwritten, other)
         counts: Counter[str] = Counter()
         for types in (*headers.values(), single):
             counts += count_types(types)
@@ -175,10 +174,6 @@ def _in_single(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any
     plain = {name.removeprefix(PREFIX): shape for name, shape in shapes.items()}
     layers = settings.get("layers_per_block", 2)
     return {**plain, **dict(renamed(plain, layers if isinstance(layers, int) else 2))}
-
-
-def _shapes(types: _Types) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(shape) for name, (_, shape) in types.items()}
 
 
 def _config(family: str, counts: Counter[str]) -> Config:

@@ -21,7 +21,7 @@ from serow.store.checkpoint import parts_in
 from serow.store.folder import CONVERT, GGUF, INDEX, LORAS, PICKLES, SINGLE, WEIGHTS, choose, files_under
 from serow.store.manifest import ADAPTER, PIPELINE_FILE, Layer, Manifest, decode
 from serow.store.picture_defaults import Hints
-from serow.store.safetensors import named, read_shapes
+from serow.store.safetensors import named, read_shapes, shapes_of
 
 _PART = re.compile(r"[A-Za-z0-9_]{1,100}")
 _CLASS = re.compile(r"[A-Za-z0-9_]{1,100}")
@@ -166,9 +166,7 @@ def _shapes_of(files: Mapping[str, Path], path: str) -> dict[str, tuple[int, ...
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    if gguf.is_gguf(path):
-        return {name: tuple(shape) for name, (_, shape) in gguf.read_shapes(path).items()}
-    return {name: tuple(shape) for name, (_, shape) in read_shapes(path).items()}
+    return shapes_of(gguf.read_shapes(path) if gguf.is_gguf(path) else read_shapes(path))
 
 
 def single_of(folder: Path) -> Path | None:

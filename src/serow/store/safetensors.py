@@ -74,6 +74,11 @@ def named(file: str) -> Iterator[None]:
         raise ModelFileError(f"{file}: {error}", hint=error.hint) from error
 
 
+def shapes_of(types: Mapping[str, tuple[str, list[int]]]) -> dict[str, tuple[int, ...]]:
+    """The shapes alone."""
+    return {name: tuple(shape) for name, (_, shape) in types.items()}
+
+
 def count_types(shapes: Mapping[str, tuple[str, list[int]]]) -> Counter[str]:
     """How many numbers of each type ("F16") there are."""
     counts: Counter[str] = Counter()
