@@ -23,12 +23,11 @@ class Clock:
 class Server:
     """An application that answers with the status that a path names, `/200` when it is told to."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.clock = Clock()
-        self.app = Refusals(self._answer, self.clock)
+        self.app = Refusals(self._answer, self.clock, self._sleep)
         self.is_asked, self.may_answer = asyncio.Event(), asyncio.Event()
         self.waited: list[float] = []
-        monkeypatch.setattr(asyncio, "sleep", self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
         self.waited.append(seconds)
@@ -65,8 +64,8 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Server:
-    return Server(monkeypatch)
+def server() -> Server:
+    return Server()
 
 
 async def test_a_client_that_is_alone_waits_for_no_refusal(server: Server) -> None:

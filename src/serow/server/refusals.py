@@ -6,7 +6,7 @@ streams. A client that is alone waits for nothing.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,8 +21,13 @@ LONGEST_WAIT = 1.0  # seconds
 class Refusals:
     """ASGI middleware; the `scope` has `state.client`, who asks, by the time that an answer begins."""
 
-    def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
-        self._app = app
+    def __init__(
+        self,
+        app: ASGIApp,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._app, self._sleep = app, sleep
         self._shares = Shares(clock, credit=AT_ONCE, rate=RATE)
         self._in_flight: dict[int, Scope] = {}
 
@@ -33,7 +38,7 @@ class Refusals:
 
         async def send_later(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] >= 400:
-                await asyncio.sleep(self._wait(scope))
+                await self._sleep(self._wait(scope))
             await send(message)
 
         self._in_flight[id(scope)] = scope
