@@ -245,7 +245,7 @@ async def test_what_an_engine_says_is_held_against_what_the_driver_counts_for_it
     async with here.scheduler(num_parallel=1) as scheduler:
         await Request(scheduler, layered("m")).begun()
         await asyncio.sleep(1)
-        (room,) = scheduler._hardware.rooms(layered("n"), Choice())
+        (room,) = scheduler._hardware.rooms(layered("n"), Choice(), scheduler._residents)
         assert room.context == learned
         assert said in caplog.text and ("the engine says" in caplog.text) is bool(said)
         assert scheduler.loaded()[0].size_vram < 5 * GIB  # the engine's own word stays what is told

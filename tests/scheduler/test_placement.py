@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from serow.devices.device import Kind
 from serow.engines.base import LoadRequest
 from serow.options import LoadOptions
-from serow.scheduler.fitting import Room, may_hold, on_one, on_several
+from serow.scheduler.fitting import Room, Spare, on_one, on_several
 from serow.scheduler.footprint import Footprint
 from serow.scheduler.need import Need
 from serow.scheduler.placement import Placement, Wish, place
@@ -175,7 +175,7 @@ def test_as_few_leave_as_can_be(need: Need, rooms: list[Room], others: list[dict
 @given(NEEDS, ROOMS, st.integers(1, 12), st.booleans())
 def test_what_may_not_fit_by_its_smallest_layer_does_not_fit(need: Need, rooms: list[Room], number: int, spread: bool) -> None:
     number = min(number, need.count)
-    if not may_hold(need, rooms, [each.free for each in rooms], number):
+    if not Spare(need, rooms, [each.free for each in rooms], number).may_hold():
         assert not on_one(need, rooms, number) and not on_several(need, rooms, number, spread=spread)
 
 

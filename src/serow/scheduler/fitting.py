@@ -1,7 +1,7 @@
 """Which layers of a model fit on which devices, as the room on them is: the arithmetic under `placement.place`."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, groupby
 
 from msgspec import Struct
@@ -45,18 +45,30 @@ def on_several(need: Need, rooms: Sequence[Room], number: int, *, spread: bool) 
     return ()
 
 
-def may_hold(need: Need, rooms: Sequence[Room], free: Sequence[int], number: int) -> bool:
-    """Whether so many layers may lie there with so much free on each, if each has the smallest of them.
+class Spare:
+    """What some devices have beside what each of them needs to work in, and whether so many layers may lie there.
 
     It is asked before anything is split: most ways are too little however that is done.
     """
-    least, size, count = need.least(number), 0, 0
-    for room, all_of_it in zip(rooms, free, strict=True):
-        spare = all_of_it - room.context - need.compute
-        if spare > 0:
-            size += spare
-            count += bisect_right(least, spare) - 1
-    return count >= number and size >= need.total(number) + need.beside
+
+    def __init__(self, need: Need, rooms: Sequence[Room], free: Sequence[int], number: int) -> None:
+        self._spare = [size - room.context - need.compute for room, size in zip(rooms, free, strict=True)]
+        self._least, self._needed = need.least(number), need.total(number) + need.beside
+        self._size = sum(spare for spare in self._spare if spare > 0)
+        self._count = sum(map(self._layers, self._spare)) - number
+
+    def may_hold(self, taken: Sequence[tuple[int, int]] = ()) -> bool:
+        """Whether they may if each device has the smallest of them, once so many bytes are taken in some places."""
+        size, count = self._size, self._count
+        for place, part in taken:
+            before = self._spare[place]
+            size -= max(0, before) - max(0, before - part)
+            count -= self._layers(before) - self._layers(before - part)
+        return count >= 0 and size >= self._needed
+
+    def _layers(self, spare: int) -> int:
+        """How many of the smallest."""
+        return bisect_right(self._least, spare) - 1 if spare > 0 else 0
 
 
 def as_many(need: Need, rooms: Sequence[Room], number: int) -> tuple[Use, ...]:
@@ -144,9 +156,14 @@ def _use(need: Need, room: Room, at: int, count: int, number: int, *, is_first: 
     )
 
 
-def freed(rooms: Sequence[Room], size_on: dict[str, int]) -> list[Room]:
+def freed(rooms: Sequence[Room], size_on: Mapping[str, int]) -> list[Room]:
     """The rooms with so many bytes more on each."""
-    return [replace(room, free=room.free + size_on.get(room.id, 0)) for room in rooms]
+    return [replace(room, free=room.free + size_on[room.id]) if room.id in size_on else room for room in rooms]
+
+
+def to_plan_with(rooms: Sequence[Room], overhead: int, yet: Mapping[str, int]) -> list[Room]:
+    """The rooms without the bytes that stay free on each, and those that others have yet to take."""
+    return [replace(room, free=room.free - overhead - yet.get(room.id, 0)) for room in rooms]
 
 
 def with_slots(need: Need, uses: Sequence[Use]) -> tuple[Use, ...]:

@@ -1,6 +1,6 @@
 """Bytes by device: what is planned with, and what a model holds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -21,6 +21,15 @@ class Footprint:
     def on(self, device: str) -> int:
         """Bytes of one device."""
         return self.devices.get(device, 0)
+
+
+def by_device(footprints: Iterable[Footprint]) -> dict[str, int]:
+    """Bytes of each device that they come to together."""
+    found: dict[str, int] = {}
+    for each in footprints:
+        for name, size in each.devices.items():
+            found[name] = found.get(name, 0) + size
+    return found
 
 
 def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> Mapping[str, int]:

@@ -13,9 +13,10 @@ from serow.devices.use import Use
 from serow.engines.base import LoadRequest
 from serow.engines.selection import Choice
 from serow.errors import NotEnoughMemory
-from serow.scheduler.fitting import Room
+from serow.scheduler.fitting import Room, to_plan_with
+from serow.scheduler.footprint import by_device
 from serow.scheduler.need import Lessons, estimate
-from serow.scheduler.resident import Resident, State, left
+from serow.scheduler.resident import Resident, State
 from serow.scheduler.shrinking import smaller
 from serow.settings import Settings
 from serow.store.model import Model
@@ -53,9 +54,9 @@ class Hardware:
 
     def told(self, residents: Sequence[Resident]) -> tuple[Device, ...]:
         """The same, with no more free than what our models leave: some drivers tell all of it whatever is taken."""
-        return tuple(
-            msgspec.structs.replace(each, free=min(each.free, left(each.id, each.total, residents))) for each in self.devices
-        )
+        held, yet = (by_device(own) for own in ((each.memory for each in residents), (each.uncounted for each in residents)))
+        most = {each.id: max(0, each.total - held.get(each.id, 0) + yet.get(each.id, 0)) for each in self.devices}
+        return tuple(msgspec.structs.replace(each, free=min(each.free, most[each.id])) for each in self.devices)
 
     def forget(self) -> None:
         """What was measured holds no more: something was loaded or unloaded."""
@@ -99,8 +100,8 @@ class Hardware:
         pids = family(pid) if pid else []
         return {device.id: sum(device.used.get(each, 0) for each in pids) for device in self.devices}
 
-    def rooms(self, model: Model, choice: Choice) -> list[Room]:
-        """The devices that the engine can use, in its order."""
+    def rooms(self, model: Model, choice: Choice, residents: Sequence[Resident]) -> list[Room]:
+        """The devices that the engine can use, in its order; what these have yet to take still counts as free."""
         engine = _engine(model, choice)
         return [
             Room(
@@ -114,7 +115,7 @@ class Hardware:
                 is_shared=device.is_shared,
                 is_emulated=device.is_emulated,
             )
-            for device in usable(self.devices, engine)
+            for device in usable(self.told(residents), engine)
         ]
 
     def doubt(self, model: Model, choice: Choice) -> str:
@@ -166,11 +167,8 @@ class Hardware:
         lesson = self.lesson(request.model, choice)
         need = estimate(request.model, request.options, request.num_parallel, lesson, request.flags)
         used = {use.id for use in request.uses}
-        rooms = []
-        for room in self.rooms(request.model, choice):
-            if room.id in used:
-                taken = settings.gpu_overhead + sum(other.uncounted.on(room.id) for other in others)
-                rooms.append(msgspec.structs.replace(room, free=room.free - taken))
+        rooms = [room for room in self.rooms(request.model, choice, others) if room.id in used]
+        rooms = to_plan_with(rooms, settings.gpu_overhead, by_device(other.uncounted for other in others))
         return smaller(request, need, rooms, is_automatic=resident.is_automatic)
 
     async def _settle(self, used: set[str], residents: list[Resident]) -> None:

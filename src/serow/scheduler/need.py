@@ -195,7 +195,10 @@ def _worked_in(layers: Layers, embedding_length: int, num_ctx: int, *, has_flash
 
 def _cache(layers: Layers, num_ctx: int, batch: int, flags: FlagSet) -> list[int]:
     """Bytes of each block's keys and values for one slot; what looks back over a window keeps that and a batch."""
-    return [
-        packed(size, flags) * (min(num_ctx, -(-(window + batch) // _BLOCK) * _BLOCK) if window else num_ctx)
-        for size, window in zip(layers.cache, layers.windows, strict=True)
-    ]
+
+    def bytes_of(size: int, window: int) -> int:
+        return packed(size, flags) * (min(num_ctx, -(-(window + batch) // _BLOCK) * _BLOCK) if window else num_ctx)
+
+    blocks = list(zip(layers.cache, layers.windows, strict=True))
+    of_each = {block: bytes_of(*block) for block in set(blocks)}  # most are alike
+    return [of_each[block] for block in blocks]

@@ -4,15 +4,14 @@ It is asked again at every event, so it changes nothing and must not log.
 """
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from msgspec.structs import replace
 
 from serow.devices.use import Use
-from serow.scheduler.fitting import Room, as_many, by_kind, may_hold, on_one, on_several
+from serow.scheduler.fitting import Room, Spare, as_many, by_kind, on_one, on_several
+from serow.scheduler.footprint import by_device
 from serow.scheduler.need import Need
 from serow.scheduler.resident import Resident
 
@@ -76,12 +75,10 @@ def _after_others(
     """The way that makes the fewest leave: each device alone, then all devices of each backend."""
     targets = [] if wish.spread and len(rooms) > 1 else [[room] for room in rooms]
     targets += [same for same in by_kind(rooms) if len(same) > 1]
-    held = Counter[str]()
-    for resident in residents:
-        held.update(resident.memory.devices)
+    held = by_device(resident.memory for resident in residents)
     found: Placement | None = None
     for target in targets:
-        if not may_hold(need, target, [room.free + held[room.id] for room in target], number):
+        if not Spare(need, target, [room.free + held.get(room.id, 0) for room in target], number).may_hold():
             continue
         other = _cleared(need, target, residents, number, wish)
         if other and (found is None or len(other.after) < len(found.after)):
@@ -91,31 +88,45 @@ def _after_others(
 
 def _cleared(need: Need, rooms: Sequence[Room], residents: Sequence[Resident], number: int, wish: Wish) -> Placement | None:
     """Let the first ones leave until the layers fit on these devices, then let those stay that need not have left."""
-    names = [room.id for room in rooms]
-    there = [resident for resident in residents if any(name in names for name in resident.memory.devices)]
-    held = [[devices.get(name, 0) for name in names] for devices in (resident.memory.devices for resident in there)]
-    cleared = list(accumulate(held, _added, initial=[room.free for room in rooms]))  # once so many of the first are gone
+    places = {room.id: place for place, room in enumerate(rooms)}
+    all_held = (_held(resident, places) for resident in residents)
+    there = [(resident, held) for resident, held in zip(residents, all_held, strict=True) if held]
+
+    def free_after(count: int) -> list[int]:
+        """Once so many of the first are gone."""
+        free = [room.free for room in rooms]
+        for _, held in there[:count]:
+            for place, size in held:
+                free[place] += size
+        return free
+
+    def may_hold(count: int) -> bool:  # which is quick
+        return Spare(need, rooms, free_after(count), number).may_hold()
 
     def uses(free: Sequence[int]) -> tuple[Use, ...]:
-        if not may_hold(need, rooms, free, number):
-            return ()
         each = [replace(room, free=size) for room, size in zip(rooms, free, strict=True)]
         return _whole(need, each, number, spread=wish.spread)
 
-    most = range(len(cleared))
-    count = bisect_left(most, True, lo=1, key=lambda count: may_hold(need, rooms, cleared[count], number))  # which is quick
-    if count in most and not uses(cleared[count]):
-        count = bisect_left(most, True, lo=count + 1, key=lambda count: bool(uses(cleared[count])))
+    most = range(len(there) + 1)
+    count = bisect_left(most, True, lo=1, key=may_hold)
+    if count in most and not uses(free_after(count)):
+        count = bisect_left(most, True, lo=count + 1, key=lambda count: bool(uses(free_after(count))))
     if count not in most:
         return None
-    free, gone, found = cleared[count], [*there[:count]], uses(cleared[count])
-    for resident, own in zip(reversed(there[: count - 1]), reversed(held[: count - 1]), strict=True):
-        less = [size - part for size, part in zip(free, own, strict=True)]
-        if fewer := uses(less):
-            free, found = less, fewer
+    free, gone = free_after(count), [resident for resident, _ in there[:count]]
+    spare = Spare(need, rooms, free, number)
+    for resident, held in reversed(there[: count - 1]):
+        if not spare.may_hold(held):
+            continue
+        less = [*free]
+        for place, size in held:
+            less[place] -= size
+        if uses(less):
+            free, spare = less, Spare(need, rooms, less, number)
             gone.remove(resident)
-    return Placement(found, tuple(gone))
+    return Placement(uses(free), tuple(gone))
 
 
-def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:
-    return [size + part for size, part in zip(one, other, strict=True)]
+def _held(resident: Resident, places: Mapping[str, int]) -> list[tuple[int, int]]:
+    """On which of these places it holds how many bytes."""
+    return [(places[name], size) for name, size in resident.memory.devices.items() if name in places]

@@ -4,7 +4,6 @@ They are asked again for every waiting request at every event, so they change no
 model is decided in `placement`.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,11 +15,11 @@ from serow.engines.llamacpp.spec import prompt_cache_size, whole_blocks
 from serow.engines.selection import WHEEL_CHOICE, Choice
 from serow.errors import RequestError
 from serow.options import LoadOptions
-from serow.scheduler.fitting import Room, freed, with_slots
-from serow.scheduler.footprint import Footprint
+from serow.scheduler.fitting import Room, freed, to_plan_with, with_slots
+from serow.scheduler.footprint import Footprint, by_device
 from serow.scheduler.need import Need, cache_bytes, estimate, process_of
 from serow.scheduler.placement import Placement, Wish, place
-from serow.scheduler.resident import Demand, Resident, State, left
+from serow.scheduler.resident import Demand, Resident, State
 from serow.settings import Settings
 from serow.store.model import Model
 from serow.system.units import binary_size
@@ -178,7 +177,8 @@ def _load(wanted: _Wanted, own: list[Resident], residents: Sequence[Resident], m
             )
     else:
         placed = place(need, rooms, idle, Wish(wanted.options.num_gpu, spread=wanted.settings.spread))
-    found = _make_room(wanted, _main(wanted, need, rooms, placed), [*own, *placed.after], residents, machine.free_memory())
+    needed, leaving = _main(wanted, need, rooms, placed), [*own, *placed.after]
+    found = _make_room(wanted, needed, leaving, others, residents, machine.free_memory())
     if not isinstance(found, Load):
         return found
     if rooms:
@@ -189,14 +189,15 @@ def _load(wanted: _Wanted, own: list[Resident], residents: Sequence[Resident], m
 
 
 def _make_room(
-    wanted: _Wanted, needed: int, after: list[Resident], residents: Sequence[Resident], free: int
+    wanted: _Wanted, needed: int, after: list[Resident], others: list[Resident], residents: Sequence[Resident], free: int
 ) -> Load | Wait | Refuse:
-    """Main memory for so many bytes once all of `after` are gone, and more of them where that does not suffice."""
+    """Main memory for so many bytes once all of `after` are gone, and of `others` where that does not suffice."""
     model, options, settings = wanted.model, wanted.options, wanted.settings
     available = room(free, residents, residents)
     if needed > available:
         return Refuse(needed, max(available, 0))  # 3
-    leavers = by_leave(each for each in residents if each not in after)
+    gone = set(after)
+    leavers = [each for each in others if each not in gone]
     while needed > room(free, residents, after) or _is_crowded(residents, after, settings):
         if not leavers:
             return Wait()  # 5
@@ -225,25 +226,13 @@ def _rooms(wanted: _Wanted, rooms: Sequence[Room], own: Sequence[Resident], resi
         raise RequestError(f'option "main_gpu" is {number}, there is no such device: {names}')
     real = [each for each in rooms if not each.is_emulated]
     chosen = [rooms[number]] if rooms and number >= 0 else real or rooms
-    loading = [resident.uncounted for resident in residents if resident.uncounted.devices]
-    return [
-        msgspec.structs.replace(
-            each,
-            free=(min(each.free, left(each.id, each.total, residents)) if each.total else each.free)
-            - wanted.settings.gpu_overhead
-            - sum(uncounted.on(each.id) for uncounted in loading)
-            + sum(resident.memory.on(each.id) for resident in own),
-        )
-        for each in chosen
-    ]
+    yet = by_device(resident.uncounted for resident in residents)
+    return freed(to_plan_with(chosen, wanted.settings.gpu_overhead, yet), by_device(resident.memory for resident in own))
 
 
 def _on_devices(load: Load, wanted: _Wanted, need: Need, rooms: Sequence[Room], placed: Placement, lesson: int) -> Load:
     """The load with what devices hold: more slots where they hold all of it, one group of them where they hold a part."""
-    gone = Counter[str]()
-    for resident in placed.after:
-        gone.update(resident.memory.devices)
-    there = {room.id: room for room in freed(rooms, gone)}
+    there = {room.id: room for room in freed(rooms, by_device(resident.memory for resident in placed.after))}
     num_parallel, uses = load.num_parallel, placed.uses
     if uses:
         num_parallel = least_parallel(wanted.model, wanted.settings)
@@ -326,8 +315,8 @@ def room(free: int, residents: Iterable[Resident], gone: Iterable[Resident]) -> 
 
 
 def _is_crowded(residents: Sequence[Resident], gone: Sequence[Resident], settings: Settings) -> bool:
-    num_here = sum(not resident.is_remote for resident in residents)
-    return 0 < settings.max_loaded_models <= num_here - len(gone)
+    most = settings.max_loaded_models
+    return most > 0 and most <= sum(not resident.is_remote for resident in residents) - len(gone)
 
 
 def fits(model: Model, loaded: LoadOptions, wanted: LoadOptions) -> bool:

@@ -9,9 +9,9 @@ place is given back; after `abort` it closes at once.
 import asyncio
 import copy
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 
 from serow.devices.use import Use
@@ -86,12 +86,12 @@ class Resident:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
-    @property
+    @cached_property
     def key(self) -> Key:
         """Two residents of the same key hold the same weights."""
         return key_of(self.request.model, embeds=self.request.embeds)
 
-    @property
+    @cached_property
     def is_remote(self) -> bool:
         """Whether it runs elsewhere: it takes no memory here, and stays."""
         return self.request.model.is_remote
@@ -179,8 +179,3 @@ class Resident:
             raise copy.copy(self.error)  # each request its own: a shared one would collect tracebacks
         assert self.runner is not None
         return self.runner
-
-
-def left(device: str, total: int, residents: Iterable[Resident]) -> int:
-    """Bytes of a device that nobody of these holds by now; more than that can't be free, whatever its driver tells."""
-    return max(0, total - sum(each.memory.on(device) - each.uncounted.on(device) for each in residents))

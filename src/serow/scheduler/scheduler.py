@@ -215,7 +215,8 @@ class Scheduler:
     @property
     def _machine(self) -> Machine:
         hardware = self._hardware
-        return Machine(self._devices.free_memory, hardware.rooms, hardware.lesson, hardware.is_measured, hardware.doubt)
+        rooms = partial(hardware.rooms, residents=self._residents)
+        return Machine(self._devices.free_memory, rooms, hardware.lesson, hardware.is_measured, hardware.doubt)
 
     def _measure(self, *, draws: bool) -> None:
         """Measure the devices, and decide again after it."""
