@@ -1,6 +1,7 @@
 """A machine that we don't have: its memory is a number, and its engines are as fast or as broken as a test wants."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -14,9 +15,11 @@ from serow.engines.selection import Selection
 from serow.errors import DeviceGone, NotEnoughMemory
 from serow.options import LoadOptions
 from serow.scheduler.devices import Devices
+from serow.scheduler.loaded import LoadedModel
 from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Lease, Scheduler
 from serow.settings import Settings
+from serow.store.layers import Layers
 from serow.store.model import Capability, Model
 from serow.store.name import Name
 
@@ -39,6 +42,18 @@ def model(
         context_length=8192,
         kv_bytes=16 << 10,
     )
+
+
+def layered(name: str, size: int = 4 * GIB, count: int = 8) -> Model:
+    """A model of so many equal layers, whose context takes 8 MiB a layer for 4096 tokens."""
+    each = size // count
+    layers = Layers((each,) * (count - 1), each, 0, (2 << 10,) * (count - 1), (0,) * (count - 1), 0)
+    return replace(model(name, size), layers=layers)
+
+
+def where(loaded: LoadedModel) -> dict[str, int]:
+    """How many of its layers lie on which card."""
+    return {use.id: use.layers for use in loaded.uses}
 
 
 def names(scheduler: Scheduler) -> list[str]:
@@ -184,6 +199,16 @@ class Machine(Devices):
         return Scheduler(Settings(**settings), self.start, self, selection, self.cards)  # type: ignore[arg-type]
 
 
+class MachineWithCards(Machine):
+    """One with cards of so many GiB."""
+
+    cards: Cards
+
+    def __init__(self, **cards: int) -> None:
+        super().__init__()
+        self.cards = Cards(**{name: size * GIB for name, size in cards.items()})
+
+
 _RUNNING: "set[Request]" = set()
 
 
@@ -238,3 +263,10 @@ class Request:
     @property
     def is_running(self) -> bool:
         return self.lease is not None and not self.task.done()
+
+
+async def told(request: Request) -> list[str]:
+    """What is said with the first answer."""
+    await request.begun()
+    assert request.lease is not None
+    return request.lease.notices.take()

@@ -13,8 +13,7 @@ from serow.errors import SerowError
 from serow.options import LoadOptions
 from serow.scheduler.scheduler import Scheduler
 from serow.store.model import Model
-from tests.scheduler.machine import GIB, Cards, Machine, Request, model
-from tests.scheduler.test_on_devices import layered, machine
+from tests.scheduler.machine import GIB, Cards, MachineWithCards, Request, layered, model
 from tests.scheduler.virtual import VirtualLoop, settle
 
 PATIENCE = 600.0  # virtual seconds for somebody to get his turn, once all is well again
@@ -28,13 +27,12 @@ MODELS: dict[str, Model] = {
 class Walk:
     """A machine, its scheduler, and the clients that are there."""
 
-    here: Machine
+    here: MachineWithCards
     scheduler: Scheduler
     clients: list[Request]
 
     @property
     def cards(self) -> Cards:
-        assert self.here.cards
         return self.here.cards
 
     def end_one(self) -> None:
@@ -140,7 +138,7 @@ def test_whatever_cards_do_everybody_is_answered_and_the_next_one_is_planned_wit
     steps: list[tuple[str | tuple[str, LoadOptions], float]], sizes: tuple[int, int], spread: bool
 ) -> None:
     async def walk() -> None:
-        here = machine(a=sizes[0], b=sizes[1])
+        here = MachineWithCards(a=sizes[0], b=sizes[1])
         async with asyncio.timeout(7200), here.scheduler(num_parallel=2, spread=spread) as scheduler:
             walked = Walk(here, scheduler, [])
             await go(walked, steps)

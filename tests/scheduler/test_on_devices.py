@@ -1,7 +1,6 @@
 """The scheduler on a machine with cards, in virtual time: what is planned, told, tried again, and given back."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,42 +12,16 @@ from serow.errors import NotEnoughMemory, RequestError
 from serow.options import LoadOptions
 from serow.scheduler.loaded import LoadedModel
 from serow.scheduler.scheduler import Scheduler
-from serow.store.layers import Layers
-from serow.store.model import Model
-from tests.scheduler.machine import GIB, MIB, Cards, Machine, Request, model
+from tests.scheduler.machine import GIB, MIB, Machine, MachineWithCards, Request, layered, model, told, where
 from tests.scheduler.virtual import VirtualLoop, settle, virtual_time
 
 CONTEXT = 400 * MIB  # what a driver is guessed to take for a process
 
 
-def layered(name: str, size: int = 4 * GIB, count: int = 8) -> Model:
-    """A model of so many equal layers, whose context takes 8 MiB a layer for 4096 tokens."""
-    each = size // count
-    layers = Layers((each,) * (count - 1), each, 0, (2 << 10,) * (count - 1), (0,) * (count - 1), 0)
-    return replace(model(name, size), layers=layers)
-
-
-def machine(**cards: int) -> Machine:
-    found = Machine()
-    found.cards = Cards(**{name: size * GIB for name, size in cards.items()})
-    return found
-
-
-def where(loaded: LoadedModel) -> dict[str, int]:
-    return {use.id: use.layers for use in loaded.uses}
-
-
-async def told(request: Request) -> list[str]:
-    await request.begun()
-    assert request.lease is not None
-    return request.lease.notices.take()
-
-
 @pytest.mark.req("DEV-01", "DEV-03")
 @virtual_time
 async def test_a_model_goes_to_the_card_where_it_fits_with_what_is_free_now() -> None:
-    here = machine(a=24, b=8)
-    assert here.cards
+    here = MachineWithCards(a=24, b=8)
     async with here.scheduler() as scheduler:
         assert await told(Request(scheduler, layered("m"))) == []
         assert [where(each) for each in scheduler.loaded()] == [{"b": 8}]
@@ -75,8 +48,7 @@ async def test_a_model_goes_to_the_card_where_it_fits_with_what_is_free_now() ->
 async def test_a_card_that_is_the_cpu_holds_something_only_where_it_is_asked_for(
     cards: dict[str, int], options: LoadOptions, expected: dict[str, int], is_told: bool
 ) -> None:
-    here = machine(**cards)
-    assert here.cards
+    here = MachineWithCards(**cards)
     here.cards.emulated.add("pipe")
     async with here.scheduler(num_parallel=1) as scheduler:
         assert bool(await told(Request(scheduler, layered("m"), options=options))) is is_told
@@ -86,7 +58,7 @@ async def test_a_card_that_is_the_cpu_holds_something_only_where_it_is_asked_for
 @pytest.mark.req("DEV-06")
 @virtual_time
 async def test_a_model_that_fits_in_part_says_so_with_the_load_and_with_the_first_answer_only() -> None:
-    here = machine(a=3)
+    here = MachineWithCards(a=3)
     async with here.scheduler(num_parallel=1) as scheduler:
         first = await Request(scheduler, layered("m")).begun()
         assert first.lease is not None
@@ -103,7 +75,7 @@ async def test_a_model_that_fits_in_part_says_so_with_the_load_and_with_the_firs
 @pytest.mark.req("DEV-03", "DEV-05")
 @virtual_time
 async def test_num_gpu_and_main_gpu_are_kept_and_nothing_is_said_of_a_wish() -> None:
-    here = machine(a=24, b=8)
+    here = MachineWithCards(a=24, b=8)
     async with here.scheduler(num_parallel=1) as scheduler:
         assert await told(Request(scheduler, layered("m"), options=LoadOptions(num_gpu=3, main_gpu=0))) == []
         assert await told(Request(scheduler, layered("n"), options=LoadOptions(num_gpu=0))) == []
@@ -118,7 +90,7 @@ async def test_num_gpu_and_main_gpu_are_kept_and_nothing_is_said_of_a_wish() -> 
 @pytest.mark.req("DEV-03")
 @virtual_time
 async def test_a_main_gpu_that_is_not_there_is_refused_with_those_that_are() -> None:
-    async with machine(a=24, b=8).scheduler() as scheduler:
+    async with MachineWithCards(a=24, b=8).scheduler() as scheduler:
         with pytest.raises(RequestError, match=r'"main_gpu" is 5, there is no such device: 0 is card a, 1 is card b'):
             await Request(scheduler, layered("m"), options=LoadOptions(main_gpu=5)).begun()
         assert await told(Request(scheduler, layered("m"))) == []
@@ -127,8 +99,7 @@ async def test_a_main_gpu_that_is_not_there_is_refused_with_those_that_are() -> 
 @pytest.mark.req("DEV-04")
 @virtual_time
 async def test_memory_that_another_program_took_meanwhile_makes_it_smaller_once_and_that_is_told() -> None:
-    here = machine(a=8)
-    assert here.cards
+    here = MachineWithCards(a=8)
     async with here.scheduler(num_parallel=1) as scheduler:
         request = Request(scheduler, layered("m"))
         await asyncio.sleep(0.5)  # planned and loading
@@ -142,8 +113,7 @@ async def test_memory_that_another_program_took_meanwhile_makes_it_smaller_once_
 @pytest.mark.req("DEV-04")
 @virtual_time
 async def test_a_second_failure_is_an_error_with_the_numbers_and_the_next_request_is_planned_anew() -> None:
-    here = machine(a=8)
-    assert here.cards
+    here = MachineWithCards(a=8)
     here.load_errors = [NotEnoughMemory("there is not enough memory for the model") for _ in range(2)]
     async with here.scheduler(num_parallel=1) as scheduler:
         with pytest.raises(NotEnoughMemory, match=r"for the model; card a has 8192 MiB free, \d+ MiB were planned"):
@@ -167,8 +137,7 @@ async def test_only_a_context_that_nobody_named_becomes_smaller() -> None:
 @pytest.mark.req("DEV-07")
 @virtual_time
 async def test_what_an_engine_held_is_planned_with_once_the_driver_reports_it_as_free() -> None:
-    here = machine(a=6)
-    assert here.cards
+    here = MachineWithCards(a=6)
     here.cards.delay = 3.0
     async with here.scheduler(num_parallel=1) as scheduler:
         await (await Request(scheduler, layered("m")).begun()).end()
@@ -180,8 +149,7 @@ async def test_what_an_engine_held_is_planned_with_once_the_driver_reports_it_as
 @pytest.mark.req("DEV-07")
 @virtual_time
 async def test_what_does_not_come_back_is_told_and_waited_for_no_longer(caplog: pytest.LogCaptureFixture) -> None:
-    here = machine(a=6)
-    assert here.cards
+    here = MachineWithCards(a=6)
     here.cards.delay = 60.0
     async with here.scheduler(num_parallel=1) as scheduler:
         await (await Request(scheduler, layered("m")).begun()).end()
@@ -193,8 +161,7 @@ async def test_what_does_not_come_back_is_told_and_waited_for_no_longer(caplog: 
 @pytest.mark.req("DEV-01")
 @virtual_time
 async def test_a_driver_that_hangs_costs_a_request_its_deadline_and_the_model_runs() -> None:
-    here = machine(a=24)
-    assert here.cards
+    here = MachineWithCards(a=24)
     here.cards.is_silent = True
     async with here.scheduler() as scheduler:
         said = "m:latest runs on the CPU: what GPUs there are was not known in time; once it is unloaded (serow stop m:latest) "
@@ -209,8 +176,7 @@ async def test_a_driver_that_hangs_costs_a_request_its_deadline_and_the_model_ru
 @pytest.mark.req("DEV-01")
 @virtual_time
 async def test_a_model_that_draws_waits_once_for_what_pictures_are_drawn_on_and_nobody_else_does() -> None:
-    here = machine(a=24)
-    assert here.cards
+    here = MachineWithCards(a=24)
     here.cards.is_silent = True
     clock = asyncio.get_running_loop().time
     async with here.scheduler() as scheduler:
@@ -226,8 +192,7 @@ async def test_a_model_that_draws_waits_once_for_what_pictures_are_drawn_on_and_
 @pytest.mark.req("DEV-01", "DEV-04")
 @virtual_time
 async def test_each_load_is_planned_with_what_is_free_then_also_right_behind_another_one() -> None:
-    here = machine(a=24)
-    assert here.cards
+    here = MachineWithCards(a=24)
     async with here.scheduler(num_parallel=1) as scheduler:
         first = Request(scheduler, layered("m"))
         await asyncio.sleep(0.1)
@@ -240,8 +205,7 @@ async def test_each_load_is_planned_with_what_is_free_then_also_right_behind_ano
 @pytest.mark.req("DEV-01", "DEV-03")
 @virtual_time
 async def test_a_driver_that_tells_all_of_its_memory_as_free_is_not_believed_more_than_what_our_models_leave() -> None:
-    here = machine(a=6)
-    assert here.cards
+    here = MachineWithCards(a=6)
     here.cards.tells_all = True
     async with here.scheduler(num_parallel=1) as scheduler:
         first = await Request(scheduler, layered("m")).begun()
@@ -256,8 +220,7 @@ async def test_a_driver_that_tells_all_of_its_memory_as_free_is_not_believed_mor
 @pytest.mark.req("DEV-01")
 @virtual_time
 async def test_a_card_that_vanishes_is_planned_with_no_more() -> None:
-    here = machine(a=24, b=8)
-    assert here.cards
+    here = MachineWithCards(a=24, b=8)
     async with here.scheduler() as scheduler:
         await Request(scheduler, layered("m")).begun()
         del here.cards.memory["b"]
@@ -268,13 +231,13 @@ async def test_a_card_that_vanishes_is_planned_with_no_more() -> None:
 @pytest.mark.req("DEV-09")
 @virtual_time
 async def test_a_card_runs_up_to_64_requests_together_as_its_memory_goes() -> None:
-    async with machine(a=80).scheduler() as scheduler:
+    async with MachineWithCards(a=80).scheduler() as scheduler:
         await Request(scheduler, layered("m")).begun()
         assert scheduler.loaded()[0].request.num_parallel == 64
-    async with machine(a=6).scheduler() as scheduler:
+    async with MachineWithCards(a=6).scheduler() as scheduler:
         await Request(scheduler, layered("m")).begun()
         assert 8 < scheduler.loaded()[0].request.num_parallel < 64
-    async with machine(a=80).scheduler(num_parallel=3) as scheduler:
+    async with MachineWithCards(a=80).scheduler(num_parallel=3) as scheduler:
         await Request(scheduler, layered("m")).begun()
         assert scheduler.loaded()[0].request.num_parallel == 3
 
@@ -282,7 +245,7 @@ async def test_a_card_runs_up_to_64_requests_together_as_its_memory_goes() -> No
 @pytest.mark.req("DEV-03")
 @virtual_time
 async def test_models_that_draw_and_models_that_write_share_a_card_and_evict_each_other() -> None:
-    here = machine(a=6)
+    here = MachineWithCards(a=6)
     async with here.scheduler(num_parallel=1) as scheduler:
         painter = model("p", 3 * GIB, capabilities=("image",))
         await (await Request(scheduler, painter).begun()).end()
@@ -296,7 +259,7 @@ async def test_models_that_draw_and_models_that_write_share_a_card_and_evict_eac
 @pytest.mark.req("DEV-03", "DEV-06")
 @virtual_time
 async def test_the_parts_of_a_pipeline_take_turns_on_a_card_that_can_not_hold_them_all() -> None:
-    async with machine(a=6).scheduler() as scheduler:
+    async with MachineWithCards(a=6).scheduler() as scheduler:
         (said,) = await told(Request(scheduler, model("p", 4 * GIB, capabilities=("image",))))
         assert said.startswith("p:latest runs with its parts taking turns on the device: it needs 6544 MiB")
         assert [where(each) for each in scheduler.loaded()] == [{"a": 1}]
@@ -310,9 +273,8 @@ STEPS = st.lists(
 SIZES = {"m": 1, "n": 3, "o": 5, "p": 9}  # GiB
 
 
-def check(here: Machine, scheduler: Scheduler) -> None:
+def check(here: MachineWithCards, scheduler: Scheduler) -> None:
     """Nothing is over-committed, measured by what engines hold."""
-    assert here.cards
     assert all(here.cards.free(name) >= 0 for name in here.cards.memory)
     assert all(isinstance(engine.request, LoadRequest) for engine in here.engines)
     assert not any("did not fit" in said for each in scheduler.loaded() for said in notices(scheduler, each))
@@ -330,7 +292,7 @@ def test_a_random_walk_over_commits_no_card_and_starves_nobody(
     steps: list[tuple[str, float, bool, int]], cards: tuple[int, int]
 ) -> None:
     async def walk() -> None:
-        here = machine(a=cards[0], b=cards[1])
+        here = MachineWithCards(a=cards[0], b=cards[1])
         async with asyncio.timeout(3600), here.scheduler(num_parallel=2) as scheduler:
             running = []
             for name, pause, ends, num_gpu in steps:

@@ -15,8 +15,7 @@ from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Scheduler
 from serow.settings import Settings
 from serow.store.model import Model
-from tests.scheduler.machine import GIB, MIB, Cards, Machine, Request, model
-from tests.scheduler.test_on_devices import layered, machine, told, where
+from tests.scheduler.machine import GIB, MIB, Cards, Machine, MachineWithCards, Request, layered, model, told, where
 from tests.scheduler.virtual import virtual_time
 
 CUDA = "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 1536.50 MiB on device 0: cudaMalloc failed: out of memory\n"
@@ -69,7 +68,7 @@ def test_an_engine_that_ended_for_another_reason_says_how() -> None:
 @pytest.mark.req("DEV-02", "DEV-04")
 @virtual_time
 async def test_memory_that_ends_in_a_long_prompt_costs_that_request_and_the_next_is_planned_with_more_room() -> None:
-    here = machine(a=6)
+    here = MachineWithCards(a=6)
     async with here.scheduler(num_parallel=1) as scheduler:
         await (await Request(scheduler, layered("m", 5 * GIB)).begun()).end()
         assert where(scheduler.loaded()[0]) == {"a": 8}
@@ -88,7 +87,7 @@ async def test_memory_that_ends_in_a_long_prompt_costs_that_request_and_the_next
 @pytest.mark.req("DEV-04")
 @virtual_time
 async def test_a_built_engine_that_ran_out_of_memory_is_not_struck_off() -> None:
-    here, selection = machine(), Forced()
+    here, selection = MachineWithCards(), Forced()
     async with here.scheduler(selection) as scheduler:
         for error, struck in ((explain_end(-6, CUDA), 0), (NotEnoughMemory("no room"), 0), (explain_end(-11, ""), 1)):
             with pytest.raises(type(error)):
@@ -99,7 +98,7 @@ async def test_a_built_engine_that_ran_out_of_memory_is_not_struck_off() -> None
 @pytest.mark.req("DEV-04")
 @virtual_time
 async def test_an_engine_that_is_found_dead_for_want_of_memory_is_not_struck_off_either() -> None:
-    here, selection = machine(), Forced()
+    here, selection = MachineWithCards(), Forced()
     async with here.scheduler(selection) as scheduler:
         for log, struck in ((b"GGML_ASSERT failed\n", 1), (CUDA.encode(), 1)):
             first = await Request(scheduler, layered("m")).begun()
@@ -118,7 +117,7 @@ LOST = b"vk::Queue::submit: ErrorDeviceLost\n"
 @pytest.mark.req("DEV-04")
 @virtual_time
 async def test_an_engine_that_lost_its_device_is_struck_off_the_second_time_only() -> None:
-    here, selection = machine(), Forced()
+    here, selection = MachineWithCards(), Forced()
     async with here.scheduler(selection) as scheduler:
         for struck in (0, 1):
             requests = [await Request(scheduler, layered("m")).begun() for _ in range(2)]
@@ -134,8 +133,7 @@ async def test_an_engine_that_lost_its_device_is_struck_off_the_second_time_only
 @pytest.mark.req("DEV-04")
 @virtual_time
 async def test_a_device_that_is_gone_when_the_engine_starts_costs_nobody_an_error() -> None:
-    here = machine(a=4, b=4)
-    assert here.cards
+    here = MachineWithCards(a=4, b=4)
     async with here.scheduler(num_parallel=1) as scheduler:
         request = Request(scheduler, layered("m", 6 * GIB))
         await asyncio.sleep(0.5)  # planned and loading
@@ -155,7 +153,7 @@ def test_what_an_engine_says_of_a_device_that_is_gone_is_no_fault_of_the_engine(
 @pytest.mark.req("DEV-02", "DEV-03")
 @virtual_time
 async def test_memory_that_ends_in_a_picture_lets_the_parts_take_turns_the_next_time() -> None:
-    here = machine(a=5)
+    here = MachineWithCards(a=5)
     painter = model("p", 3 * GIB, capabilities=("image",))
     async with here.scheduler() as scheduler:
         await (await Request(scheduler, painter).begun()).end()
@@ -186,8 +184,7 @@ async def test_two_servers_on_one_card_that_plan_at_the_same_moment_end_with_bot
 @pytest.mark.req("DEV-01", "DEV-04")
 @virtual_time
 async def test_who_was_faster_takes_all_of_its_memory_before_a_smaller_way_is_planned() -> None:
-    here = machine(a=8)
-    assert here.cards
+    here = MachineWithCards(a=8)
     async with here.scheduler(num_parallel=1) as scheduler:
         request = Request(scheduler, layered("m"))
         await asyncio.sleep(0.9)
@@ -203,8 +200,7 @@ async def test_who_was_faster_takes_all_of_its_memory_before_a_smaller_way_is_pl
 @pytest.mark.req("DEV-04")
 @virtual_time
 async def test_a_card_that_vanishes_while_a_model_is_loaded_there_leaves_the_cpu() -> None:
-    here = machine(a=24)
-    assert here.cards
+    here = MachineWithCards(a=24)
     async with here.scheduler(num_parallel=1) as scheduler:
         request = Request(scheduler, layered("m"))
         await asyncio.sleep(0.5)  # planned and loading
@@ -218,7 +214,7 @@ async def test_a_card_that_vanishes_while_a_model_is_loaded_there_leaves_the_cpu
 @pytest.mark.parametrize("num_gpu", [10**9, -(10**9)])
 @virtual_time
 async def test_layers_without_number_are_all_of_them(num_gpu: int) -> None:
-    async with machine(a=24).scheduler(num_parallel=1) as scheduler:
+    async with MachineWithCards(a=24).scheduler(num_parallel=1) as scheduler:
         await told(Request(scheduler, layered("m"), options=LoadOptions(num_gpu=num_gpu)))
         assert [where(each) for each in scheduler.loaded()] == [{"a": 8}]
 
@@ -239,8 +235,7 @@ async def test_what_an_engine_says_is_held_against_what_the_driver_counts_for_it
     beside: int, learned: int, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(hardware, "family", lambda pid: [pid])
-    here = machine(a=24)
-    assert here.cards
+    here = MachineWithCards(a=24)
     here.cards.beside = beside
     async with here.scheduler(num_parallel=1) as scheduler:
         await Request(scheduler, layered("m")).begun()
