@@ -123,6 +123,15 @@ def test_create_tells_what_is_kept_and_not_used(serow: Serow, home: Path) -> Non
     assert serow("rm", "test/kept").code == 0
 
 
+def test_create_says_what_to_do_about_what_the_server_refuses(serow: Serow, home: Path) -> None:
+    header = b'{"input_blocks.0.0.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (home / "unet.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
+    (home / "Modelfile").write_text("FROM ./unet.safetensors\n")
+    code, _, err = serow("create", "test/alone")
+    assert code == 1 and "error: unet.safetensors holds a UNet2DConditionModel alone: it needs a base\n" in err
+    assert "hint: two lines: FROM the folder or the model with its other parts, then FROM ./unet.safetensors\n" in err
+
+
 def test_create_takes_a_modelfile_that_windows_wrote(serow: Serow, home: Path) -> None:
     (home / "Modelfile").write_bytes("\ufeffFROM zoo-think\r\nSYSTEM Grüße\r\n".encode("utf-16-le"))
     assert serow("create", "test/utf16").code == 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import ollama
@@ -33,6 +34,14 @@ class ProgressRecord(ollama.ProgressResponse):
     warnings: Sequence[str] = ()
 
 
+class Refused(ollama.ResponseError):
+    """An answer that refuses a request and says what to do."""
+
+    def __init__(self, error: str, status_code: int, hint: str) -> None:
+        super().__init__(error, status_code)
+        self.hint = hint
+
+
 _RECORDS: dict[Any, Any] = {
     ollama.GenerateResponse: Record,
     ollama.ChatResponse: ChatRecord,
@@ -40,8 +49,17 @@ _RECORDS: dict[Any, Any] = {
 }
 
 
+def _raise_refused(response: httpx.Response) -> None:
+    """Keep the hint of an answer, which the official client would drop with its headers; raises Refused."""
+    if hint := response.headers.get("X-Serow-Hint"):
+        raise Refused(response.read().decode(errors="replace"), response.status_code, unquote(hint))
+
+
 class Client(ollama.Client):
     """The official client, and the calls that it has no room for."""
+
+    def __init__(self, host: str, **options: Any) -> None:
+        super().__init__(host=host, event_hooks={"response": [_raise_refused]}, **options)
 
     def _request(self, cls: Any, *args: Any, **kwargs: Any) -> Any:
         return super()._request(_RECORDS.get(cls, cls), *args, **kwargs)

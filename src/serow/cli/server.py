@@ -10,7 +10,7 @@ import httpx
 import ollama
 
 from serow import settings
-from serow.cli.client import Client
+from serow.cli.client import Client, Refused
 from serow.cli.diagnosis import CONNECT_TIMEOUT, ServerError, diagnose, is_local, is_refused, misdirected, not_serow, version_of
 from serow.cli.terminal import tell
 from serow.registries.package_index.sources import SOURCES
@@ -49,7 +49,7 @@ def _certificates() -> bool | ssl.SSLContext:
 
 
 def _hint(error: str, status: int = 0) -> str:
-    """What to do about an error of the server; the wire carries only its sentence."""
+    """What to do about an error of the server; where its answer does not say it."""
     if status == httpx.codes.UNAUTHORIZED:
         return "set SEROW_API_KEY to a key of the server; whoever runs it makes one with: serow key create NAME"
     if status == httpx.codes.FORBIDDEN:
@@ -88,7 +88,8 @@ def server_error(error: ollama.ResponseError) -> ServerError:
     if _PAGE.match(text):
         text = f"a web page with status {error.status_code} came instead of an answer"
         return ServerError(text, hint="see SEROW_HOST, and what lies between")
-    return ServerError(text, hint=_hint(text, error.status_code))
+    own = error.hint if isinstance(error, Refused) else ""
+    return ServerError(text, hint=own or _hint(text, error.status_code))
 
 
 @contextmanager

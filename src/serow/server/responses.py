@@ -1,6 +1,7 @@
 """The one place that renders: JSON, errors, and streams that always end with a last record (RES-04, RES-05)."""
 
 from typing import Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -25,6 +26,7 @@ from serow.wire.json import encode
 
 MEDIA_JSON = "application/json"
 JSON = f"{MEDIA_JSON}; charset=utf-8"
+_PLAIN = " !\"#$&'()*+,/:;<=>?@[]^`{|}"  # beside letters and digits; the rest of a hint is written as in an address
 _REPEATING = (LoadError, NotEnoughMemory, StoreError)  # failures that asking again does not mend
 
 
@@ -38,7 +40,14 @@ def error_response(error: SerowError) -> Response:
     current().fail(error)
     if isinstance(error, Forbidden):
         return Response(status_code=error.status)
-    return json_response(_error_body(error), error.status, _retry_headers(error))
+    return json_response(_error_body(error), error.status, {**_retry_headers(error), **_hint(error)})
+
+
+def _hint(error: SerowError) -> dict[str, str]:
+    """What to do about a request that is refused, beside the body, whose text clients compare."""
+    if not error.hint or not isinstance(error, RequestError):
+        return {}
+    return {"X-Serow-Hint": quote(error.hint, safe=_PLAIN)}
 
 
 def _retry_headers(error: SerowError) -> dict[str, str]:
