@@ -128,6 +128,7 @@ def _table() -> dict[str, tuple[Any, Option]]:
 
 TABLE: dict[str, tuple[Any, Option]] = _table()  # type and row by name
 PICTURE_OPTIONS = tuple(name for name, (_, option) in TABLE.items() if option.use == "picture")
+USED_BY_PICTURES = (*PICTURE_OPTIONS, "seed", "num_gpu", "main_gpu", "num_thread")
 
 
 def parse_options(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -16,14 +16,13 @@ from serow.inference import events
 from serow.inference.ask import Ask, Insert, Nothing, Picture, Raw, Single
 from serow.inference.events import Event
 from serow.inference.task import DecodeImages, Task
-from serow.options import PICTURE_OPTIONS, LoadOptions, Options
+from serow.options import USED_BY_PICTURES, LoadOptions, Options
 from serow.picture_schedulers import check_fit
 from serow.store.picture_defaults import Hints
 
 LARGEST_SEED = (1 << 64) - 1  # of a picture; torch takes 64 bits
 LARGEST_RANDOM = 1 << 32  # short enough to be typed again
 _USED = ("model", "prompt", "stream", "images", "options", "keep_alive", "width", "height", "steps")
-_USED_OPTIONS = (*PICTURE_OPTIONS, "seed", "num_gpu", "main_gpu", "num_thread")
 
 
 async def prepare(task: Task, decode: DecodeImages) -> Task:
@@ -81,7 +80,7 @@ def _images(ask: Ask) -> Sequence[str]:
 def unused(ask: Ask) -> list[str]:
     """What the Ask gives and a picture has no use for."""
     names = [name for name in ask.given if name not in _USED]
-    options = [name for name in ask.options if name not in _USED_OPTIONS]
+    options = [name for name in ask.options if name not in USED_BY_PICTURES]
     return [
         *(f'"{name}" was ignored: "{ask.model}" is an image model' for name in names),
         *(f'option "{name}" was ignored: "{ask.model}" is an image model' for name in options),

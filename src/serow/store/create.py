@@ -69,6 +69,7 @@ class Draft:
         if recipe.draft is not None and guesser is not None:
             draft._add_guesser(recipe.draft, media.decode_manifest(guesser))
         draft._add_texts(recipe)
+        draft.warnings += recipe.unused(draws=bool(draft._entries.all(media.PIPELINE_FILE, media.TENSOR)))
         draft._config = msgspec.structs.replace(draft._config, **recipe.said)
         if recipe.quantize and not draft.conversion:
             draft._check_quantizable(media.WEIGHTS, may_merge=recipe.merge)

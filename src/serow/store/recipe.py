@@ -7,7 +7,7 @@ from typing import Any
 
 from serow import bounds
 from serow.errors import ModelFileError, RequestError
-from serow.options import parse_options
+from serow.options import PICTURE_OPTIONS, USED_BY_PICTURES, parse_options
 from serow.output.known import FAMILIES
 from serow.store import manifest as media
 from serow.store import remote
@@ -87,6 +87,15 @@ class Recipe:
             yield f"{'draft' if self.draft else 'draft_files'}: used once a check has seen it pay: {check}"
         known = (*_INFO_TEXTS, *_INFO_NUMBERS, "capabilities")
         yield from (f"info: {bounds.quoted(name)} is not known" for name in self.info if name not in known)
+
+    def unused(self, *, draws: bool) -> Iterator[str]:
+        """What it says and a model that draws, or one that writes, has no use for."""
+        kind = "draws" if draws else "writes"
+        texts = ("template", "system", "messages") if draws else ()
+        yield from (f"{name}: has no effect on a model that {kind}" for name in texts if getattr(self, name))
+        for name in self.parameters:
+            if (name not in USED_BY_PICTURES) if draws else (name in PICTURE_OPTIONS and name != "adapters"):
+                yield f'parameters: "{name}" has no effect on a model that {kind}'
 
     @property
     def said(self) -> dict[str, Any]:

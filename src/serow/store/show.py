@@ -140,7 +140,8 @@ def _commands(model: Model, system: str, parameters: Mapping[str, Any]) -> Itera
         yield command("FROM", model.projector)
     if model.draft is not None:
         yield command("DRAFT", model.draft.path)
-    if model.template or not model.chat_template:  # the file's own would be hidden by a TEMPLATE
+    is_usual = not model.chat_template and "image" not in model.capabilities  # a picture has no use for one
+    if model.template or is_usual:  # the file's own would be hidden by a TEMPLATE
         yield command("TEMPLATE", model.template or _DEFAULT_TEMPLATE)
     if system:
         yield command("SYSTEM", system)
