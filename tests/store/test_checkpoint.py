@@ -1,10 +1,16 @@
 import json
+import math
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
 from serow.errors import ModelFileError
-from serow.store.checkpoint import is_lora, parts_in, recognise
+from serow.store.checkpoint import by_part, is_lora, recognise
+from serow.store.create import Recipe
+from serow.store.name import Name
 from serow.store.stable_diffusion import settings, vocabulary
+from serow.store.store import Store
 
 UNET = "model.diffusion_model.input_blocks.0.0.weight"
 VAE = "first_stage_model.decoder.conv_in.weight"
@@ -47,7 +53,8 @@ def test_the_kind_of_a_checkpoint_is_told_by_its_names(path: str, names: tuple[s
 )
 def test_a_denoiser_alone_is_known_by_its_class(name: str, kind: str) -> None:
     found = recognise("x.gguf", {name: SHAPE})
-    assert found.classes[0] == kind and not found.is_whole and parts_in({name: SHAPE}, "transformer") == ("transformer",)
+    assert found.classes[0] == kind and not found.is_whole
+    assert by_part({name: SHAPE}, "transformer") == {"transformer": {name: SHAPE}}
 
 
 @pytest.mark.parametrize(
@@ -92,3 +99,26 @@ def test_each_kind_comes_with_every_file_of_its_pipeline() -> None:
     index = json.loads(xl["model_index.json"])
     folders = {path.partition("/")[0] for path in xl if "/" in path}
     assert folders == {name for name, entry in index.items() if isinstance(entry, list)}
+
+
+@pytest.mark.req("PIC-02")
+def test_a_checkpoint_of_other_sides_than_the_known_settings_is_refused_when_the_model_is_made(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    names = {UNET: SHAPE, VAE: (512, 4, 3, 3), CLIP: (77, 768), CLIP.replace("position", "token"): (49408, 768)}
+    small = {**names, UNET: (64, 4, 3, 3)}
+    for file, shapes in (("usual", names), ("small", small)):
+        digest, _ = store.blobs.put(_header(shapes))
+        recipe = Recipe(files={f"{file}.safetensors": digest})
+        refusal = nullcontext() if file == "usual" else pytest.raises(ModelFileError, match=r"^small\.safetensors is not built")
+        with refusal as refused:
+            list(store.create(Name.parse(file), recipe))
+    assert refused is not None and refused.value.hint.startswith("two lines: FROM a folder that has its settings, then FROM")
+
+
+def _header(shapes: dict[str, tuple[int, ...]]) -> bytes:
+    """A safetensors file of tensors of the smallest numbers that there are."""
+    entries, at = {}, 0
+    for name, shape in shapes.items():
+        entries[name] = {"dtype": "F8_E4M3", "shape": shape, "data_offsets": [at, at := at + math.prod(shape)]}
+    header = json.dumps(entries).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(at)

@@ -47,6 +47,9 @@ def test_settings_of_another_model_are_refused_by_the_part(change: dict[str, Any
     ("kind", "config", "tensor", "shape"),
     [
         ("T5EncoderModel", {"num_layers": 2}, "encoder.block.2.layer.0.SelfAttention.q.weight", (64, 64)),
+        ("UNet2DConditionModel", {"block_out_channels": [320]}, "model.diffusion_model.input_blocks.0.0.weight", (64, 4, 3, 3)),
+        ("AutoencoderKL", {"block_out_channels": [128]}, "first_stage_model.encoder.conv_in.weight", (32, 3, 3, 3)),
+        ("CLIPTextModel", {"hidden_size": 1024}, "cond_stage_model.model.transformer.resblocks.0.mlp.c_fc.weight", (96, 24)),
         ("CLIPTextModel", {"num_hidden_layers": 12}, "text_model.encoder.layers.22.mlp.fc1.weight", (4096, 1024)),
         ("Qwen3Model", {"hidden_size": 2560}, "model.embed_tokens.weight", (151936, 1024)),
         ("FluxTransformer2DModel", {"num_single_layers": 38}, "single_transformer_blocks.7.proj_mlp.weight", (8, 8)),

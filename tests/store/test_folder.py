@@ -75,6 +75,15 @@ def test_what_lies_beside_the_parts_is_left_out_and_weights_among_it_are_told() 
     assert [said.split()[0] for said in chosen.left_out] == ["style.safetensors", "v1-5.ckpt"]
 
 
+def test_a_folder_that_the_index_does_not_name_is_left_out_whatever_it_holds() -> None:
+    beside = ["safety_checker/config.json", "safety_checker/pytorch_model.bin", "vae_1_0/model.safetensors"]
+    chosen = choose([INDEX, CONFIG, f"{UNET}.safetensors", *beside], ["unet"])
+    assert chosen.kept == (INDEX, CONFIG, f"{UNET}.safetensors")
+    assert chosen.left_out == tuple(
+        f"the folder {part} is left out: model_index.json names no such part" for part in ("safety_checker", "vae_1_0")
+    )
+
+
 @pytest.mark.parametrize(
     "path",
     (

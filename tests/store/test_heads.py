@@ -69,7 +69,7 @@ async def test_the_loop_runs_on_while_settings_of_a_pipeline_are_read(tmp_path: 
     path.write_bytes(b'{"trained_betas": [' + b"[]," * 5_000_000 + b"1]}")
     which = {"scheduler": ("diffusers", "DDIMScheduler")}
     async with Pool() as pool:
-        checked = asyncio.to_thread(Heads(pool).check_parts, which, {"scheduler/scheduler_config.json": path}, {}, ())
+        checked = asyncio.to_thread(Heads(pool).check_parts, which, {"scheduler/scheduler_config.json": path}, {}, {})
         checking, longest, last = asyncio.create_task(checked), 0.0, time.monotonic()
         while not checking.done():
             await asyncio.sleep(0.002)

@@ -36,7 +36,7 @@ def checked(
             FILES[path].read_bytes() if change is None else change if isinstance(change, bytes) else json.dumps(change).encode()
         )
 
-    check(PARTS, [*paths, *(path for path in changed if path not in FILES)], read, lambda _: rows, other)
+    check(PARTS, [*paths, *(path for path in changed if path not in FILES)], read, lambda _: rows, {part: {} for part in other})
 
 
 def without(**changes: Any) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def test_an_autoencoder_of_other_channels_than_are_drawn_is_refused(
     refusal = nullcontext() if fits else pytest.raises(ModelFileError, match=rf"the parts {part} and vae do not fit each other")
     index = {part: ("diffusers", kind), "vae": ("diffusers", "AutoencoderKL")}
     with refusal:
-        check(index, configs, lambda path: json.dumps(configs[path]).encode(), lambda _: {}, other=index)
+        check(index, configs, lambda path: json.dumps(configs[path]).encode(), lambda _: {}, other={part: {} for part in index})
 
 
 def test_a_number_of_heads_that_no_model_has_is_refused() -> None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import msgspec
@@ -41,6 +42,30 @@ def test_a_template_that_a_picture_has_no_use_for_stays_in_sight(store: Store, m
     assert "TEMPLATE" in show(model, "", verbose=False, system="", options={}).modelfile
 
 
+async def test_what_a_picture_has_no_use_for_is_told_when_the_model_is_made(store: Store, files: dict[str, str]) -> None:
+    recipe = Recipe(
+        files=files,
+        template="{{ .Prompt }}",
+        system="Draw.",
+        messages=({"role": "user", "content": "x"},),
+        parameters={"top_k": 4, "steps": 3, "seed": 1},
+    )
+    *_, last = [record async for record in Library(store).create(Name.parse("shapes"), recipe)]
+    assert last["warnings"] == [
+        "template: has no effect on a model that draws",
+        "system: has no effect on a model that draws",
+        "messages: has no effect on a model that draws",
+        'parameters: "top_k" has no effect on a model that draws',
+    ]
+
+
+def test_the_modelfile_that_is_shown_makes_the_model_without_a_warning(store: Store, files: dict[str, str]) -> None:
+    for _ in store.create(Name.parse("shapes"), Recipe(files=files, parameters={"steps": 3})):
+        pass
+    shown = show(store.resolve("shapes"), "", verbose=False, system="", options={}).modelfile
+    assert [line.split()[0] for line in shown.splitlines() if line and not line.startswith("#")] == ["FROM", "PARAMETER"]
+
+
 @pytest.mark.req("PIC-04")
 def test_show_tells_what_is_drawn_with_and_who_says_so(store: Store, make: Make, files: dict[str, str]) -> None:
     make("zoo-shapes", files=files, parameters={"steps": 12})
@@ -75,10 +100,22 @@ def test_a_folder_that_was_removed_is_laid_out_again(store: Store, make: Make, f
     assert Store(store.root).resolve("zoo-shapes").weights.is_dir()
 
 
-@pytest.mark.parametrize("index", [b"", b"[]", b"{}", b'{"_class_name": 5}', b'{"_class_name": ["module", "Class"]}'])
-def test_a_folder_that_names_no_pipeline_is_refused(store: Store, make: Make, files: dict[str, str], index: bytes) -> None:
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (b"", "is broken"),
+        (b"[]", "is broken"),
+        (b"{}", "names no class of a pipeline"),
+        (b'{"_class_name": 5}', "names 5 as its pipeline, which is no class"),
+        (b'{"_class_name": ["module", "Class"]}', 'names ["module", "Class"] as its pipeline, which is no class'),
+        (b'{"_class_name": "../x"}', 'names "../x" as its pipeline, which is no class'),
+    ],
+)
+def test_a_folder_that_names_no_pipeline_is_refused(
+    store: Store, make: Make, files: dict[str, str], index: bytes, message: str
+) -> None:
     digest, _ = store.blobs.put(index)
-    with pytest.raises(ModelFileError, match=r"model_index\.json is broken"):
+    with pytest.raises(ModelFileError, match=re.escape(f"model_index.json {message}")):
         make("odd", files={**files, "model_index.json": digest})
 
 
@@ -94,13 +131,20 @@ def test_a_folder_with_broken_weights_is_refused(store: Store, make: Make, files
         (["os", "system"], "the part unet is code of the model's own"),
         (["my_unet", "UNet"], "the part unet is code of the model's own"),
         (["diffusers", "../x"], "the part unet is code of the model's own"),
-        (["diffusers"], r"model_index\.json is broken"),
+        (["diffusers"], r"model_index\.json says 1 things of the part unet"),
     ],
 )
 def test_a_part_that_is_not_of_the_known_libraries_is_refused(component: list[str], message: str) -> None:
     index = {"_class_name": "StableDiffusionPipeline", "unet": component, "safety_checker": [None, None]}
     with pytest.raises(ModelFileError, match=message):
         check_parts(msgspec.json.encode(index), ["unet/config.json"])
+
+
+@pytest.mark.parametrize("part", ["../../etc", "/etc", "a/b", "..", "C:\\x", "", "x" * 101, "unet\0"])
+def test_a_part_whose_name_leaves_the_folder_is_refused_by_it(part: str) -> None:
+    index = {"_class_name": "StableDiffusionPipeline", part: ["diffusers", "AutoencoderKL"]}
+    with pytest.raises(ModelFileError, match=r"model_index\.json names the part \".*: a part is a folder of the model"):
+        check_parts(msgspec.json.encode(index), [])
 
 
 def test_a_part_without_files_is_refused() -> None:
@@ -114,6 +158,7 @@ def test_a_folder_gives_its_weights_and_settings_and_says_what_it_leaves_out(tmp
     for name in (*kept, "README.md", "unet/code.py", "all-in-one.safetensors", "unet/model.bin"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "model_index.json").write_text('{"_class_name": "A", "unet": ["diffusers", "UNet2DConditionModel"]}')
     files, left_out = files_of(tmp_path)
     assert list(files) == kept and [said.split()[0] for said in left_out] == ["all-in-one.safetensors", "unet/model.bin"]
 
@@ -121,8 +166,9 @@ def test_a_folder_gives_its_weights_and_settings_and_says_what_it_leaves_out(tmp
 @pytest.mark.parametrize("name", ["unet/model.bin", "vae/weights.PKL", "vae/model.ckpt"])
 def test_a_folder_with_pickles_only_is_refused_with_a_hint(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
-    for path in (tmp_path / "model_index.json", tmp_path / name):
-        path.touch()
+    (tmp_path / name).touch()
+    part = {Path(name).parent.name: ["diffusers", "AutoencoderKL"]}
+    (tmp_path / "model_index.json").write_bytes(msgspec.json.encode({"_class_name": "A", **part}))
     with pytest.raises(ModelFileError, match="could hold code: weights must be safetensors") as refused:
         files_of(tmp_path)
     assert "save_pretrained" in refused.value.hint

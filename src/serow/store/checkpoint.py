@@ -59,27 +59,24 @@ def is_lora(names: Mapping[str, object]) -> bool:
     return bool(names) and all(_LORA.search(name) for name in names)
 
 
-def parts_in(names: Mapping[str, object], denoiser: str = "unet") -> tuple[str, ...]:
-    """The parts whose weights a file has, under the names that they have in a pipeline; `denoiser` is that of the denoiser."""
-    if not any(name.startswith(PREFIX) for name in names):
-        return (denoiser,)
-    found = [denoiser]
-    if any(name.startswith(VAE) for name in names):
-        found.append("vae")
-    if any(name.startswith(TEXT) for name in names):
-        found.append("text_encoder")
-    if any(name.startswith(TEXT_2) for name in names):
-        found.append("text_encoder_2")
-    return tuple(found)
+def by_part(tensors: Shapes, denoiser: str = "unet") -> dict[str, Shapes]:
+    """The tensors of each part that a file has, by the part's name in a pipeline; `denoiser` is that of the denoiser."""
+    if not any(name.startswith(PREFIX) for name in tensors):
+        return {denoiser: tensors}
+    prefixes: dict[str, str | tuple[str, ...]] = {denoiser: PREFIX, "vae": VAE, "text_encoder": TEXT, "text_encoder_2": TEXT_2}
+    found = {
+        part: {name: shape for name, shape in tensors.items() if name.startswith(prefix)} for part, prefix in prefixes.items()
+    }
+    return {part: shapes for part, shapes in found.items() if shapes}
 
 
 def recognise(path: str, tensors: Shapes) -> Checkpoint:
     """What a file holds; raises ModelFileError for what is no model, or one that can't be drawn with alone."""
     if is_lora(tensors):
         raise ModelFileError(f"{path} is a LoRA, which changes a model", hint=f"FROM the model, and ADAPTER ./{path}")
-    parts = parts_in(tensors)
+    parts = by_part(tensors).keys()
     entry = tensors.get(f"{PREFIX}input_blocks.0.0.weight")
-    if entry is not None and {"vae", "text_encoder"} <= set(parts):
+    if entry is not None and {"vae", "text_encoder"} <= parts:
         return _whole(path, tensors, entry)
     names = {name.removeprefix(PREFIX) for name in tensors}
     classes = next((classes for name, classes in _DENOISERS.items() if name in names), ())

@@ -13,13 +13,18 @@ from serow.errors import ModelFileError
 Shapes = Mapping[str, tuple[int, ...]]
 _Side = str | int | None  # a setting, a product of two ("a*b"), the first entry of a list ("a[0]"); None: not compared
 
-_CLIP = {"token_embedding.weight": ("vocab_size", "hidden_size"), "mlp.fc1.weight": ("intermediate_size", "hidden_size")}
+_CLIP = {
+    "token_embedding.weight": ("vocab_size", "hidden_size"),
+    "mlp.fc1.weight": ("intermediate_size", "hidden_size"),
+    "mlp.c_fc.weight": ("intermediate_size", "hidden_size"),  # as OpenCLIP names it, in a single file
+}
 _LANGUAGE = {"embed_tokens.weight": ("vocab_size", "hidden_size"), "mlp.gate_proj.weight": ("intermediate_size", "hidden_size")}
 _JOINT = "num_attention_heads*attention_head_dim"
 _TENSORS: Mapping[str, Mapping[str, tuple[_Side, ...]]] = {  # ends of names of tensors, with what their sides are
     "UNet2DConditionModel": {
         "conv_in.weight": ("block_out_channels[0]", "in_channels"),
         "conv_out.weight": ("out_channels", "block_out_channels[0]"),
+        "input_blocks.0.0.weight": ("block_out_channels[0]", "in_channels"),  # in a single file
         "attn2.to_k.weight": (None, "cross_attention_dim"),
     },
     "AutoencoderKL": {
@@ -33,6 +38,7 @@ _TENSORS: Mapping[str, Mapping[str, tuple[_Side, ...]]] = {  # ends of names of 
     "Qwen3Model": _LANGUAGE,
     "Qwen3ForCausalLM": _LANGUAGE,
     "FluxTransformer2DModel": {
+        "img_in.weight": (_JOINT, "in_channels"),  # in a single file
         "x_embedder.weight": (_JOINT, "in_channels"),
         "context_embedder.weight": (_JOINT, "joint_attention_dim"),
     },

@@ -7,7 +7,7 @@ One whole set is taken, in this order: without a variant, fp16, bf16, fp32, any 
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -100,11 +100,17 @@ def check_path(path: str) -> str:
     return path
 
 
-def choose(paths: Iterable[str]) -> Chosen:
-    """Which files of a folder make its model; raises ModelFileError for weights that are pickles only, or not whole."""
-    ours = sorted(path for path in paths if _belongs(path))
+def choose(paths: Iterable[str], named: Collection[str] | None = None) -> Chosen:
+    """Which files of a folder make its model; raises ModelFileError for weights that are pickles only, or not whole.
+
+    `named`: the parts that its index names, where that is known; others are left out.
+    """
+    every = sorted(path for path in paths if _belongs(path))
+    ours = [path for path in every if _is_named(path, named)]
     parts: dict[str, list[str]] = defaultdict(list)
-    kept, left_out = [], []
+    kept = []
+    others = dict.fromkeys(path.partition("/")[0] for path in every if not _is_named(path, named))
+    left_out = [f"the folder {part} is left out: {INDEX} names no such part" for part in others]
     for path in ours:
         part, slash, name = path.partition("/")
         if part in (SINGLE, LORAS):
@@ -117,10 +123,16 @@ def choose(paths: Iterable[str]) -> Chosen:
         elif not _LISTS.fullmatch(path):
             kept.append(check_path(path))
     for part, files in parts.items():
-        chosen, others = _choose(part, files)
+        chosen, copies = _choose(part, files)
         kept += map(check_path, chosen)
-        left_out += others
+        left_out += copies
     return Chosen(tuple(sorted(kept)), tuple(left_out))
+
+
+def _is_named(path: str, named: Collection[str] | None) -> bool:
+    """Whether a file is of a part that the index names, or of none."""
+    part, slash, _ = path.partition("/")
+    return not slash or named is None or part in (*named, SINGLE, LORAS)
 
 
 def _belongs(path: str) -> bool:

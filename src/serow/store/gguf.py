@@ -25,6 +25,7 @@ _METADATA_LIMIT = 128 << 20  # bytes before the tensors' data; the largest vocab
 _NUM_ENTRIES_LIMIT = 4096  # a rich file has a hundred
 _NUM_TENSORS_LIMIT = 1 << 16
 _NUM_STRINGS_LIMIT = 1 << 21  # in one array
+ORIGINAL_SHAPE = "comfy.gguf.orig_shape."  # before a tensor's name: key of the shape that it had
 _KEPT = 1024  # elements; a longer array of numbers is stepped over, as every array of strings is
 _MOST_SHOWN = 1 << 21, 64 << 20  # elements, and bytes, of the arrays of a file that are built on request
 _LONGEST_KEY = (1 << 16) - 1  # bytes, as the format has it
@@ -186,7 +187,16 @@ def read(path: Path, *, verbose: bool = False) -> Gguf:
 
 def read_shapes(path: Path) -> dict[str, tuple[str, list[int]]]:
     """Type and shape, rows first, of every tensor of a file by name. Raises ModelFileError, StoreError."""
-    return {each.name: (each.type, list(reversed(each.shape))) for each in read(path).tensors}
+    found = read(path)
+    return {each.name: (each.type, _original(found, each) or list(reversed(each.shape))) for each in found.tensors}
+
+
+def _original(file: Gguf, tensor: Tensor) -> list[int]:
+    """The shape that a tensor of an image model had before its rows were made long enough to be packed; [] for the others."""
+    kept = file.metadata.get(f"{ORIGINAL_SHAPE}{tensor.name}")
+    values = kept.values if isinstance(kept, Array) else None
+    is_one = values is not None and all(isinstance(each, int) for each in values)
+    return [*values] if values and is_one and math.prod(values) == math.prod(tensor.shape) else []
 
 
 def architecture(path: Path) -> str:

@@ -1,11 +1,11 @@
 """The heads of model files, which strangers wrote: read in the processes of a pool where there is one, and remembered."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 from serow.errors import LimitExceeded, ModelFileError
-from serow.store import adapter, file_info, gguf, guesser, parts, safetensors, weights
+from serow.store import adapter, file_info, fits, gguf, guesser, parts, safetensors, weights
 from serow.store.blobs import disk_errors
 from serow.store.file_info import FileInfo
 from serow.store.weights import Weights
@@ -77,10 +77,14 @@ class Heads:
         self._read(adapter.check_files, lora, weights)
 
     def check_parts(
-        self, which: Mapping[str, tuple[str, str]], files: Mapping[str, Path], data: Mapping[str, bytes], other: Sequence[str]
+        self,
+        which: Mapping[str, tuple[str, str]],
+        files: Mapping[str, Path],
+        data: Mapping[str, bytes],
+        other: Mapping[str, fits.Shapes],
     ) -> dict[str, dict[str, tuple[str, list[int]]]]:
         """`parts.check_files`: raises ModelFileError for a part of a pipeline that can't be what its index says, StoreError."""
-        return self._read(parts.check_files, dict(which), dict(files), dict(data), tuple(other))
+        return self._read(parts.check_files, dict(which), dict(files), dict(data), dict(other))
 
     def shapes_in_gguf(self, path: Path) -> dict[str, tuple[str, list[int]]]:
         """Type and shape, rows first, of every tensor of a GGUF file by name; raises ModelFileError, StoreError."""

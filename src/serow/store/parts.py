@@ -45,26 +45,26 @@ _SIDES = re.compile(
 
 
 def check(
-    parts: Mapping[str, tuple[str, str]], paths: Collection[str], read: Read, shapes: Shapes, other: Collection[str]
+    parts: Mapping[str, tuple[str, str]], paths: Collection[str], read: Read, shapes: Shapes, other: Mapping[str, fits.Shapes]
 ) -> None:
-    """Raise ModelFileError for a part that can't be what the index says; the weights of `other` parts lie elsewhere."""
+    """Raise ModelFileError for a part that can't be what the index says; the weights of `other` parts lie in a single file."""
     for part, (_, kind) in parts.items():
         files = [path for path in paths if path.startswith(f"{part}/")]
         ending = next((each for each in _SETTINGS if kind.endswith(each)), None)
         if ending is None:
-            _check_network(part, kind, files, read, shapes, has_weights=part not in other)
+            _check_network(part, kind, files, read, shapes, other.get(part))
         elif not ending.startswith("Tokenizer"):
             _check_settings(part, kind, files, _SETTINGS[ending], read)
         else:
             encoder = part.replace("tokenizer", "text_encoder")
-            rows = _rows(encoder, paths, shapes) if encoder in parts and encoder not in other else 0
-            vocabulary.check(part, files, read, rows)
+            own = _rows(encoder, paths, shapes) if encoder in parts and encoder not in other else 0
+            vocabulary.check(part, files, read, own or vocabulary.embedding_rows(other.get(encoder, {})))
     _check_text(parts, read)
     _check_latents(parts, read)
 
 
 def check_files(
-    parts: Mapping[str, tuple[str, str]], files: Mapping[str, Path], data: Mapping[str, bytes], other: Collection[str]
+    parts: Mapping[str, tuple[str, str]], files: Mapping[str, Path], data: Mapping[str, bytes], other: Mapping[str, fits.Shapes]
 ) -> dict[str, dict[str, tuple[str, list[int]]]]:
     """`check` of files, by their paths in the pipeline; `data` are those that are nowhere yet. Raises StoreError, too.
 
@@ -124,10 +124,12 @@ def _check_settings(part: str, kind: str, files: Collection[str], names: Collect
         decode(read(path), dict[str, Any], path)
 
 
-def _check_network(part: str, kind: str, files: Collection[str], read: Read, shapes: Shapes, *, has_weights: bool) -> None:
+def _check_network(
+    part: str, kind: str, files: Collection[str], read: Read, shapes: Shapes, single: fits.Shapes | None
+) -> None:
     if f"{part}/config.json" not in files:
         raise ModelFileError(f"the part {part} ({kind}) has no config.json")
-    if has_weights and not any(path.endswith(WEIGHTS) for path in files):
+    if single is None and not any(path.endswith(WEIGHTS) for path in files):
         raise ModelFileError(f"the part {part} ({kind}) has no weights")
     config = decode(read(f"{part}/config.json"), dict[str, Any], f"{part}/config.json")
     if isinstance(found := config.get("quantization_config"), dict):
@@ -136,7 +138,8 @@ def _check_network(part: str, kind: str, files: Collection[str], read: Read, sha
         )
     _check_sizes(f"{part}/config.json", config)
     weights = [path for path in files if path.endswith(WEIGHTS) and not path.startswith(f"{part}/{FOLDER}/")]
-    fits.check(part, kind, config, {name: shape for path in weights for name, shape in shapes(path).items()})
+    own = {name: shape for path in weights for name, shape in shapes(path).items()}
+    fits.check(part, kind, config, own if single is None else single)
 
 
 def _check_sizes(path: str, config: Mapping[str, Any]) -> None:

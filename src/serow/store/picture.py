@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from serow.picture_schedulers import check_fit as check_fit_of_scheduler
 from serow.store import gguf, pipeline, stable_diffusion
 from serow.store import manifest as media
 from serow.store.blobs import Blobs
-from serow.store.checkpoint import PREFIX, Checkpoint, parts_in, recognise
+from serow.store.checkpoint import PREFIX, Checkpoint, by_part, recognise
 from serow.store.folder import GGUF, INDEX, SINGLE, WEIGHTS, check_path, choose
 from serow.store.heads import Heads
 from serow.store.lora import Changed, check_fit, name_of
@@ -62,9 +63,11 @@ class Maker:
         name = path.rpartition("/")[2]
         types = self._types(digest, name)
         checkpoint = recognise(name, shapes_of(types))
-        if INDEX not in rest:
-            rest = self._settings(name, checkpoint)
-        return self._folder(rest, types, f"{SINGLE}/{name}", checkpoint, digest)
+        if INDEX in rest:
+            return self._folder(rest, types, f"{SINGLE}/{name}", checkpoint, digest)
+        rest = self._settings(name, checkpoint)
+        with _built_as_usual(name):
+            return self._folder(rest, types, f"{SINGLE}/{name}", checkpoint, digest)
 
     def lora(self, path: str, digest: str, layers: Sequence[Layer]) -> Layer:
         """The layer of a LoRA over a model of these layers; raises ModelFileError for one that does not fit."""
@@ -101,11 +104,13 @@ class Maker:
         self, files: Mapping[str, str], single: _Types, path: str, checkpoint: Checkpoint | None = None, digest: str = ""
     ) -> Made:
         """A model of a folder, some parts of which may have their weights in a single file at `path`."""
-        chosen = choose(files)
+        said = self._read(files[INDEX], media.SETTINGS_LIMIT)
+        chosen = choose(files, pipeline.parse_index(said).parts)
         kept = {each: files[each] for each in chosen.kept}
-        index = pipeline.check_parts(self._read(kept[INDEX], media.SETTINGS_LIMIT), kept)
+        index = pipeline.check_parts(said, kept)
         denoiser = "transformer" if "transformer" in index.parts else "unet"
-        other = tuple(part for part in parts_in(single, denoiser) if part in index.parts) if single else ()
+        found = by_part(shapes_of(single), denoiser) if single else {}
+        other = {part: shapes for part, shapes in found.items() if part in index.parts}
         if checkpoint is not None:
             _check_base(path, checkpoint, index.parts.get(denoiser, ("", "nothing"))[1])
         kept = {each: kept[each] for each in kept if not (each.endswith(WEIGHTS) and each.partition("/")[0] in other)}
@@ -161,6 +166,16 @@ def _is_single(path: str, *, has_folder: bool) -> bool:
     if has_folder:
         return path.startswith(f"{SINGLE}/")
     return path.endswith((WEIGHTS, GGUF))
+
+
+@contextmanager
+def _built_as_usual(name: str) -> Iterator[None]:
+    """Say of a whole checkpoint that does not fit the settings which are known that it needs its own."""
+    try:
+        yield
+    except ModelFileError as error:
+        hint = f"two lines: FROM a folder that has its settings, then FROM ./{name}"
+        raise ModelFileError(f"{name} is not built as Stable Diffusion is: {error}", hint=error.hint or hint) from error
 
 
 def _check_base(path: str, checkpoint: Checkpoint, kind: str) -> None:

@@ -1,6 +1,7 @@
 """Text-to-image pipelines: a folder of files, kept as blobs and laid out again as hard links when a model is used."""
 
 import hashlib
+import json
 import math
 import os
 import re
@@ -14,12 +15,13 @@ from typing import Any
 
 import msgspec
 
+from serow import bounds
 from serow.errors import ModelFileError
 from serow.store import gguf, parts, tensors
-from serow.store.blobs import Blobs, disk_errors
-from serow.store.checkpoint import parts_in
+from serow.store.blobs import Blobs, disk_errors, read_small
+from serow.store.checkpoint import by_part
 from serow.store.folder import CONVERT, GGUF, INDEX, LORAS, PICKLES, SINGLE, WEIGHTS, choose, files_under
-from serow.store.manifest import ADAPTER, PIPELINE_FILE, Layer, Manifest, decode
+from serow.store.manifest import ADAPTER, PIPELINE_FILE, SETTINGS_LIMIT, Layer, Manifest, decode
 from serow.store.picture_defaults import Hints
 from serow.store.safetensors import named, read_shapes, shapes_of
 
@@ -49,7 +51,7 @@ def files_of(folder: Path) -> tuple[dict[str, Path], Sequence[str]]:
         raise ModelFileError("the folder is not a diffusers pipeline", hint=f"it has no {INDEX}")
     with disk_errors():
         paths = files_under(folder)
-    chosen = choose(paths)
+    chosen = choose(paths, parse_index(read_small(folder / INDEX, SETTINGS_LIMIT)).parts)
     return {name: paths[name] for name in chosen.kept}, chosen.left_out
 
 
@@ -87,7 +89,8 @@ def index_of(entries: Mapping[str, Any]) -> Index:
     """The same of what was read."""
     name = entries.get("_class_name", entries.get("architecture"))
     if not isinstance(name, str) or not _CLASS.fullmatch(name):
-        raise ModelFileError(f"the model's {INDEX} is broken")
+        what = "names no class of a pipeline" if name is None else f"names {_shown(name)} as its pipeline, which is no class"
+        raise ModelFileError(f"the model's {INDEX} {what}")
     found: dict[str, tuple[str, str]] = {}
     absent = []
     for part, entry in entries.items():
@@ -103,12 +106,20 @@ def index_of(entries: Mapping[str, Any]) -> Index:
 
 
 def _part(part: str, entry: list[Any]) -> tuple[str, str]:
-    if len(entry) != 2 or not _PART.fullmatch(part):
-        raise ModelFileError(f"the model's {INDEX} is broken")
+    if not _PART.fullmatch(part):
+        what = f"names the part {_shown(part)}: a part is a folder of the model, named in letters, digits and _"
+        raise ModelFileError(f"the model's {INDEX} {what}")
+    if len(entry) != 2:
+        raise ModelFileError(f"the model's {INDEX} says {len(entry)} things of the part {part}, not its library and its class")
     library, kind = entry
     if library not in _LIBRARIES or not isinstance(kind, str) or not _CLASS.fullmatch(kind):
         raise ModelFileError(f"the part {part} is code of the model's own, which is not run")
     return library, kind
+
+
+def _shown(value: object) -> str:
+    """What a stranger's file says, as far as it is repeated."""
+    return bounds.quoted(json.dumps(value, ensure_ascii=False))
 
 
 def check_parts(data: bytes, paths: Iterable[str]) -> Index:
@@ -153,7 +164,7 @@ def check_folder(folder: Path) -> int:
     files, _ = files_of(folder)
     index = check_parts(files[INDEX].read_bytes(), files)
     single = single_of(folder)
-    other = parts_in(_shapes(single), "transformer" if "transformer" in index.parts else "unet") if single else ()
+    other = by_part(_shapes(single), "transformer" if "transformer" in index.parts else "unet") if single else {}
     parts.check(index.parts, files, lambda path: files[path].read_bytes(), lambda path: _shapes_of(files, path), other=other)
     if index.settings.get("quantization"):
         tensors.refuse_kind(index.settings["quantization"], "the model")

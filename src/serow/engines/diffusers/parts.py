@@ -134,7 +134,7 @@ def _check(
 ) -> None:
     """Refuse weights that are not those of the settings."""
     what = f"the part {part} ({kind.__name__})"
-    for name, found, shape in mismatched:
+    for name, found, shape in sorted(mismatched, key=lambda each: each[0]):
         raise LoadError(f"{what} does not fit its config.json: {name} is {_sides(found)}, not {_sides(shape)}")
     if lost := sorted(missing):
         raise LoadError(f"{what} lacks {len(lost)} of its {len(wanted)} tensors: {lost[0]} is missing")

@@ -16,11 +16,11 @@ from gguf import GGML_QUANT_SIZES, GGUFReader
 from serow.engines.diffusers.weights import Lazies, Lazy, of_file
 from serow.errors import LoadError
 from serow.store.checkpoint import PREFIX, TEXT, TEXT_2, VAE
+from serow.store.gguf import ORIGINAL_SHAPE
 
 _DENOISERS = ("unet", "transformer")
 _PREFIXES = {"unet": PREFIX, "transformer": PREFIX, "vae": VAE}
 _OPEN_CLIP = "model.token_embedding.weight"  # of text encoders in OpenCLIP's layout
-_SHAPES = "comfy.gguf.orig_shape."  # key of the shape that a tensor had before its rows were packed
 
 
 def weights_in(file: Path, part: str, model: Any, config: Any, dtype: torch.dtype) -> Lazies:
@@ -80,9 +80,9 @@ def _of_gguf(file: Path, dtype: torch.dtype) -> Lazies:
     """The tensors of a GGUF file, unpacked when they are read."""
     reader = GGUFReader(file)
     shapes = {
-        name.removeprefix(_SHAPES): tuple(map(int, field.contents()))
+        name.removeprefix(ORIGINAL_SHAPE): tuple(map(int, field.contents()))
         for name, field in reader.fields.items()
-        if name.startswith(_SHAPES)
+        if name.startswith(ORIGINAL_SHAPE)
     }
     found = {}
     for tensor in reader.tensors:
