@@ -1,4 +1,4 @@
-"""Checks of what stands between a pipeline and PyTorch, on small tensors: `python -m tests.engines.diffusers.parts_program`.
+"""Checks of what stands between a pipeline and PyTorch, on small tensors: `python parts_program.py`.
 
 Run as a program of its own: torch is imported here, and in no process that tests run in. Prints the outcome of each check as
 JSON by its name.

@@ -14,7 +14,7 @@ from serow.engines.diffusers.stand_in import stand_in as pipeline
 from serow.errors import RequestError
 from serow.picture_schedulers import SCHEDULERS
 from serow.store.picture_defaults import Hints
-from tests.engines.diffusers.conftest import run
+from tests.engines.diffusers.conftest import Run
 from tests.pictures import needs_packages
 
 pytestmark = needs_packages
@@ -102,7 +102,7 @@ def test_of_a_class_that_is_not_there_nothing_is_told(index: dict[str, Any]) -> 
 
 
 @pytest.mark.timeout(600)
-def test_what_is_told_before_is_what_the_loaded_pipeline_says(folders: Path) -> None:
+def test_what_is_told_before_is_what_the_loaded_pipeline_says(run: Run, folders: Path) -> None:
     told, loaded = json.loads(run("abilities_program.py", *sorted(folders.iterdir())).splitlines()[-1])
     assert told == loaded and len(told) == 7
 

@@ -14,14 +14,14 @@ from serow.store.name import Name
 from serow.store.pipeline import files_of
 from serow.store.show import show
 from serow.store.store import Store
-from tests.engines.diffusers.conftest import Drawn, run
+from tests.engines.diffusers.conftest import Drawn, Run
 from tests.pictures import SHAPES, ZOO, checker, needs_packages
 
 pytestmark = [needs_packages, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def loras(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def loras(run: Run, folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("loras")
     run("loras.py", out, folders / "stable_diffusion", folders / "z_image")
     return out

@@ -1,14 +1,12 @@
-"""What stands between a pipeline and PyTorch: the checks of `parts_program`, run once in a process of their own."""
+"""What stands between a pipeline and PyTorch: the checks of `parts_program`, run once in a process that has it imported."""
 
 import ast
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.engines.diffusers.conftest import Run
 from tests.pictures import needs_packages
 
 pytestmark = [needs_packages, pytest.mark.timeout(400)]
@@ -21,12 +19,8 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[str, str]:
-    argv = [sys.executable, "-m", "tests.engines.diffusers.parts_program"]
-    root = PROGRAM.parents[3]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=300, cwd=root, env=environment)
-    found: dict[str, str] = json.loads(done.stdout)
+def outcomes(run: Run) -> dict[str, str]:
+    found: dict[str, str] = json.loads(run(PROGRAM.name))
     return found
 
 

@@ -10,7 +10,7 @@ from serow.store.manifest import encode
 from serow.store.name import Name
 from serow.store.show import show
 from serow.store.store import Store
-from tests.engines.diffusers.conftest import Drawn, run
+from tests.engines.diffusers.conftest import Drawn, Run
 from tests.pictures import needs_packages
 
 pytestmark = [needs_packages, pytest.mark.timeout(600)]
@@ -35,7 +35,7 @@ def put(store: Store, name: str, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def peers(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def peers(run: Run, folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Each kind in each form."""
     out = tmp_path_factory.mktemp("peers")
     run("peer.py", out, *(folders / kind for kind in KINDS))

@@ -12,7 +12,7 @@ from serow.store.folder import SINGLE
 from serow.store.name import Name
 from serow.store.pipeline import files_of
 from serow.store.store import Store
-from tests.engines.diffusers.conftest import Drawn, run
+from tests.engines.diffusers.conftest import Drawn, Run
 from tests.pictures import SHAPES, create_pipeline, needs_packages
 
 pytestmark = [needs_packages, pytest.mark.timeout(600)]
@@ -22,7 +22,7 @@ KINDS = ("Q8_0", "Q4_0", "BF16", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """zoo-shapes as one file, its UNet alone, and that as GGUF."""
     out = tmp_path_factory.mktemp("single")
     run("original.py", SHAPES, out / "whole.safetensors", out / "unet.safetensors")
@@ -61,7 +61,7 @@ def test_a_checkpoint_a_denoiser_and_gguf_draw_what_the_folder_with_the_same_num
 
 @pytest.mark.req("PIC-02")
 def test_checkpoints_of_later_families_draw_what_their_folders_draw(
-    store: Store, folders: Path, drawn: Drawn, tmp_path: Path
+    store: Store, run: Run, folders: Path, drawn: Drawn, tmp_path: Path
 ) -> None:
     names = ("stable_diffusion", "stable_diffusion_2", "stable_diffusion_xl")
     made = []
