@@ -1,5 +1,9 @@
+import contextvars
+import gc
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -8,12 +12,16 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from serow.errors import EngineDied
+from serow.errors import EngineDied, RequestError, SerowError
 from serow.server.exchange import CLIENT_LEFT, Exchange, ExchangeMiddleware
 from serow.server.responses import render_error
 from serow.server.streaming import LastRecord, RecordLines, StreamResponse
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Body:
+    """What the frames of a handler hold."""
 
 
 async def hello(_: Request) -> Response:
@@ -34,10 +42,11 @@ async def bug(_: Request) -> Response:
 
 @asynccontextmanager
 async def watched(endpoint: Endpoint, path: str = "/thing/{name}") -> AsyncIterator[tuple[httpx.AsyncClient, list[Exchange]]]:
-    """A client of one endpoint, and the exchanges that were observed."""
+    """A client of one endpoint, and the exchanges as they were told."""
     seen: list[Exchange] = []
-    app = Starlette(routes=[Route(path, endpoint)], exception_handlers={Exception: render_error})
-    transport = httpx.ASGITransport(ExchangeMiddleware(app.build_middleware_stack(), [seen.append]), raise_app_exceptions=False)
+    app = Starlette(routes=[Route(path, endpoint)], exception_handlers={SerowError: render_error, Exception: render_error})
+    observed = ExchangeMiddleware(app.build_middleware_stack(), [lambda exchange: seen.append(replace(exchange))])
+    transport = httpx.ASGITransport(observed, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client, seen
 
@@ -100,3 +109,31 @@ async def test_a_client_that_left_counts_as_499() -> None:
 
     await app(scope, receive, send)
     assert (seen[0].status, seen[0].client) == (CLIENT_LEFT, "1.2.3.4")
+
+
+async def test_what_a_failed_request_held_is_gone_with_it_also_where_something_remembers_the_request() -> None:
+    """Timers and tasks keep the context that they were made in, and with it the exchange, for as long as they live."""
+    kept: list[contextvars.Context] = []
+    held: list[weakref.ref[Body]] = []
+
+    async def refuse(_: Request) -> Response:
+        body = Body()
+        held.append(weakref.ref(body))
+        kept.append(contextvars.copy_context())
+        try:
+            raise ValueError(body)
+        except ValueError:
+            raise RequestError("the request body is broken at its end") from None
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with watched(refuse) as (client, seen):
+            await client.get("/thing/x")
+            assert [(exchange.status, str(exchange.error)) for exchange in seen] == [
+                (400, "the request body is broken at its end")
+            ]
+            seen.clear()
+            assert (len(kept), held[0]()) == (1, None)
+    finally:
+        gc.enable()

@@ -102,6 +102,7 @@ class ExchangeMiddleware:
             exchange.end(scope)
             for observe in self._observers:
                 observe(exchange)
+            exchange.error = None  # what it arose from holds the body, and whoever remembers `_current` this exchange
 
 
 def _exchange(scope: Scope) -> Exchange:
