@@ -1,5 +1,4 @@
 import json
-import math
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from serow.store.create import Recipe
 from serow.store.name import Name
 from serow.store.stable_diffusion import settings, vocabulary
 from serow.store.store import Store
+from tests.store.safetensors_files import header
 
 UNET = "model.diffusion_model.input_blocks.0.0.weight"
 VAE = "first_stage_model.decoder.conv_in.weight"
@@ -107,18 +107,9 @@ def test_a_checkpoint_of_other_sides_than_the_known_settings_is_refused_when_the
     names = {UNET: SHAPE, VAE: (512, 4, 3, 3), CLIP: (77, 768), CLIP.replace("position", "token"): (49408, 768)}
     small = {**names, UNET: (64, 4, 3, 3)}
     for file, shapes in (("usual", names), ("small", small)):
-        digest, _ = store.blobs.put(_header(shapes))
+        digest, _ = store.blobs.put(header(shapes))
         recipe = Recipe(files={f"{file}.safetensors": digest})
         refusal = nullcontext() if file == "usual" else pytest.raises(ModelFileError, match=r"^small\.safetensors is not built")
         with refusal as refused:
             list(store.create(Name.parse(file), recipe))
     assert refused is not None and refused.value.hint.startswith("two lines: FROM a folder that has its settings, then FROM")
-
-
-def _header(shapes: dict[str, tuple[int, ...]]) -> bytes:
-    """A safetensors file of tensors of the smallest numbers that there are."""
-    entries, at = {}, 0
-    for name, shape in shapes.items():
-        entries[name] = {"dtype": "F8_E4M3", "shape": shape, "data_offsets": [at, at := at + math.prod(shape)]}
-    header = json.dumps(entries).encode()
-    return len(header).to_bytes(8, "little") + header + bytes(at)

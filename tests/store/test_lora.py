@@ -1,10 +1,16 @@
 import contextlib
 
+import msgspec
 import pytest
 
 from serow.errors import ModelFileError
+from serow.store.create import Recipe
 from serow.store.lora import Changed, check_fit, name_of
+from serow.store.manifest import CONFIG, JSON, MANIFEST, TENSOR
 from serow.store.modelfile import parse
+from serow.store.name import Name
+from serow.store.store import Store
+from tests.store.safetensors_files import header
 
 LAYERS = {"unet": {"down_blocks.0.attentions.0.to_q.weight": (32, 16), "conv_in.weight": (8, 4, 3, 3)}}
 UNET = Changed("unet", "UNet2DConditionModel", LAYERS)
@@ -115,3 +121,38 @@ def test_a_half_of_no_sides_is_left_to_the_loading(shape: tuple[int, ...]) -> No
     lora = {"unet.down_blocks.0.attn2.to_k.lora_A.weight": shape}
     with contextlib.suppress(ModelFileError):
         check_fit("a.safetensors", lora, Changed("unet", "UNet2DConditionModel", {}, 96))
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf", "-inf", "1e9", "100.5", "-101"])
+def test_a_weight_that_is_none_is_refused_with_its_line(weight: str) -> None:
+    with pytest.raises(ModelFileError, match="the weight behind it must be between -100 and 100"):
+        _ = parse(f"FROM x\nADAPTER ./a.safetensors {weight}\n").adapters
+
+
+@pytest.mark.req("PIC-01", "PIC-03")
+@pytest.mark.parametrize(
+    ("stem", "message"),
+    [
+        ("unet.down_blocks.0.attentions.0.to_q", "it changes a UNet, the model has a transformer"),
+        ("transformer.transformer_blocks.0.img_mlp.x", "it is made for Qwen-Image, the model has a Flux2Transformer2DModel"),
+        ("transformer.transformer_blocks.0.attn.to_q", ""),
+    ],
+)
+def test_a_lora_over_a_model_of_ollamas_is_looked_at_when_the_model_is_made(store: Store, stem: str, message: str) -> None:
+    index = {"architecture": "Flux2KleinPipeline", "transformer": ["diffusers", "Flux2Transformer2DModel"]}
+    kind = {"_class_name": "Flux2Transformer2DModel"}
+    files = {"model_index.json": index, "transformer/config.json": kind}
+    layers = [_layer(store, JSON, path, msgspec.json.encode(said)) for path, said in files.items()]
+    layers.append(_layer(store, TENSOR, "transformer/x_embedder.weight", header({"x_embedder.weight": (2, 2)})))
+    config = _layer(store, CONFIG, "", b'{"model_format":"safetensors","capabilities":["image"]}')
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
+    store.put_manifest(Name.parse("klein"), msgspec.json.encode(manifest))
+    digest, _ = store.blobs.put(header({f"{stem}.lora_A.weight": (4, 8), f"{stem}.lora_B.weight": (8, 4)}))
+    recipe = Recipe(source=Name.parse("klein"), adapters={"a.safetensors": digest})
+    with pytest.raises(ModelFileError, match=message) if message else contextlib.nullcontext():
+        list(store.create(Name.parse("styled"), recipe))
+
+
+def _layer(store: Store, media_type: str, name: str, data: bytes) -> dict[str, object]:
+    digest, _ = store.blobs.put(data)
+    return {"mediaType": media_type, "digest": digest, "size": len(data), **({"name": name} if name else {})}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from serow.errors import ModelFileError
-from serow.store.manifest import JSON, TENSOR, Layer, Manifest
+from serow.store.manifest import JSON, TENSOR, Layer
 from serow.store.tensors import Affine, Place, Plain, laid_out, refuse_kind, tensors_of
 
 _SIZES = {"BF16": 2, "F32": 4, "U32": 4, "U8": 1}
@@ -98,11 +98,11 @@ def layer(media_type: str, name: str) -> Layer:
 
 def test_a_model_of_tensors_that_does_not_draw_is_not_laid_out() -> None:
     layers = [layer(JSON, "config.json"), layer(TENSOR, "model.embed_tokens.weight")]
-    assert laid_out(Manifest(config=layers[0], layers=layers)) == []
+    assert laid_out(layers) == []
 
 
 @pytest.mark.parametrize("name", ["weight", "unet/a/b"])
 def test_a_tensor_without_a_part_is_refused(name: str) -> None:
     layers = [layer(JSON, "model_index.json"), layer(TENSOR, name)]
     with pytest.raises(ModelFileError, match="names no tensor of a part"):
-        laid_out(Manifest(config=layers[0], layers=layers))
+        laid_out(layers)

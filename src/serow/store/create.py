@@ -327,7 +327,7 @@ class Draft:
         if weights and not self._entries.all(media.PIPELINE_FILE, media.TENSOR):
             raise ModelFileError("only adapters of image models have weights")
         parameters = as_stored({**inherited, **recipe.parameters, **({"adapters": weights} if weights else {})})
-        if self._entries.all(media.PIPELINE_FILE):
+        if self._entries.all(media.PIPELINE_FILE, media.TENSOR):
             self._maker.check_parameters(parameters, self.layers)
         if parameters:
             self._entries.replace(encode(parameters), media.PARAMS)

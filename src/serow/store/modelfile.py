@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from serow.errors import ModelFileError, RequestError
-from serow.options import read_option
+from serow.options import MOST_WEIGHT, read_option
 from serow.store.lora import name_of
 
 _COMMANDS = (
@@ -28,7 +28,9 @@ _COMMANDS = (
 _RETIRED = ("penalize_newline", "low_vram", "f16_kv", "logits_all", "vocab_only", "use_mlock", "num_gqa", "tfs_z", "numa")
 _ROLES = ("system", "user", "assistant")
 SEMVER = re.compile(r"v?\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?", re.ASCII)
-_WEIGHT = re.compile(r"(.+\.\w+)[ \t]+([+-]?(?:\d+\.?\d*|\.\d+))", re.ASCII)  # of an adapter, behind its path
+_WEIGHT = re.compile(  # of an adapter, behind its path
+    r"(.+\.\w+)[ \t]+([+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf))", re.ASCII | re.IGNORECASE
+)
 _WORD = re.compile(r"[ \t]*([A-Za-z0-9_]+)(?:[ \t]+|$)")
 
 
@@ -168,7 +170,12 @@ def _lines(text: str) -> list[str]:
 def _weighed(value: str) -> tuple[str, float | None]:
     """The path of an adapter, and the weight behind it."""
     match = _WEIGHT.fullmatch(value)
-    return (match[1], float(match[2])) if match else (value, None)
+    if match is None:
+        return value, None
+    weight = float(match[2])
+    if not abs(weight) <= MOST_WEIGHT:
+        raise ModelFileError(f"ADAPTER {match[1]}: the weight behind it must be between -{MOST_WEIGHT:g} and {MOST_WEIGHT:g}")
+    return match[1], weight
 
 
 def _head(line: str, number: int) -> tuple[str, str, str]:

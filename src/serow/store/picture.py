@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from serow.store.manifest import Config, Layer
 from serow.store.original import renamed
 from serow.store.picture_defaults import Hints
 from serow.store.safetensors import count_types, named, shapes_of
+from serow.store.tensors import FOLDER
 from serow.store.weights import human_count
 
 _GGUF_KINDS = (  # architectures of GGUF files that hold a denoiser
@@ -73,7 +74,7 @@ class Maker:
         """The layer of a LoRA over a model of these layers; raises ModelFileError for one that does not fit."""
         if not path.endswith(WEIGHTS):
             raise ModelFileError(f"{path} is not a {WEIGHTS} file, as the LoRA of an image model has to be")
-        files = {layer.name: layer.digest for layer in layers if layer.media_type == media.PIPELINE_FILE}
+        files = {layer.name: layer.digest for layer in pipeline.files_in(layers)}
         check_fit(path, shapes_of(self._types(digest, path)), self._changed(files))
         return Layer(media_type=media.ADAPTER, digest=digest, size=self._blobs.size(digest), name=name_of(path) + WEIGHTS)
 
@@ -85,14 +86,14 @@ class Maker:
         for each, digest in files.items():
             if each.startswith(f"{SINGLE}/"):
                 tensors.setdefault(denoiser, {}).update(_in_single(shapes_of(self._types(digest, each)), settings))
-            elif each.endswith(WEIGHTS):
+            elif each.endswith(WEIGHTS) and f"/{FOLDER}/" not in each:  # a file for each tensor says too little
                 tensors.setdefault(each.partition("/")[0], {}).update(shapes_of(self._types(digest, each)))
         width = settings.get("cross_attention_dim")
         return Changed(denoiser, str(settings.get("_class_name", "")), tensors, width if isinstance(width, int) else None)
 
-    def hints(self, layers: Iterable[Layer]) -> Hints:
+    def hints(self, layers: Sequence[Layer]) -> Hints:
         """What the settings of a model of these layers say of it."""
-        files = {layer.name: layer.digest for layer in layers if layer.media_type == media.PIPELINE_FILE}
+        files = {layer.name: layer.digest for layer in pipeline.files_in(layers)}
         return pipeline.hints(files, lambda name: self._read(files[name], media.SETTINGS_LIMIT))
 
     def check_parameters(self, parameters: Mapping[str, Any], layers: Sequence[Layer]) -> None:

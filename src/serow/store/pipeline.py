@@ -203,9 +203,14 @@ def _count(folder: Path) -> int:
 
 def layers_of(manifest: Manifest) -> list[Layer]:
     """The layers of a manifest that are the files of a pipeline, named by their paths in it; none for another model."""
-    files = manifest.all(PIPELINE_FILE) or tensors.laid_out(manifest)
+    files = files_in(manifest.layers)
     loras = [layer for layer in manifest.all(ADAPTER) if layer.name] if files else []
     return [*files, *(msgspec.structs.replace(layer, name=f"{LORAS}/{layer.name}") for layer in loras)]
+
+
+def files_in(layers: Sequence[Layer]) -> list[Layer]:
+    """The same, without the LoRA files over it."""
+    return [layer for layer in layers if layer.media_type == PIPELINE_FILE] or tensors.laid_out(layers)
 
 
 def folder_name(layers: Iterable[Layer]) -> str:

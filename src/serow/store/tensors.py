@@ -7,7 +7,7 @@ words of 32, the low bits first, each group of a row with a scale and a bias of 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import msgspec
 
 from serow.errors import ModelFileError
 from serow.store import manifest as media
-from serow.store.manifest import Layer, Manifest
+from serow.store.manifest import Layer
 from serow.store.safetensors import Header, Tensor, read_header
 
 FOLDER = "tensors"  # within the folder of a part: a file for each of its tensors
@@ -55,12 +55,12 @@ class Affine:
     shape: tuple[int, ...]
 
 
-def laid_out(manifest: Manifest) -> list[Layer]:
-    """The layers of such a model, named as the files of a pipeline; none for another kind of model."""
-    settings = manifest.all(media.JSON)
+def laid_out(layers: Sequence[Layer]) -> list[Layer]:
+    """Those of a model's layers that are files of such a pipeline, named as they are there; none for another kind of model."""
+    settings = [layer for layer in layers if layer.media_type == media.JSON]
     if not any(layer.name == "model_index.json" for layer in settings):
         return []
-    tensors = manifest.all(media.TENSOR)
+    tensors = [layer for layer in layers if layer.media_type == media.TENSOR]
     return [*settings, *(msgspec.structs.replace(layer, name=_path(layer.name)) for layer in tensors)]
 
 
