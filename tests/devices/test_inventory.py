@@ -76,7 +76,7 @@ async def test_a_driver_that_hangs_costs_its_deadline_once_and_is_told(
     (tmp_path / "driver").write_text("hang")
     async with inventory(tmp_path, seconds=0.3) as looked:
         assert await looked.refresh(20)
-        assert looked.is_hung
+        assert looked.faults == ["the driver of a GPU does not answer: what is told of its memory comes from the engines"]
         began = time.monotonic()
         assert await looked.refresh(20)
         assert time.monotonic() - began < 10
@@ -91,7 +91,7 @@ async def test_an_engine_that_hangs_has_no_devices_and_says_so(tmp_path: Path) -
         assert await looked.refresh(20)
         words = "llama.cpp could not list its devices within 0.3 s"
         assert [each.reason for each in looked.devices] == [words]
-        assert looked.doubt("llama.cpp") == words
+        assert looked.doubt("llama.cpp") == words and looked.faults == [words]
 
 
 @pytest.mark.req("DEV-01")
@@ -135,7 +135,7 @@ async def test_a_driver_that_dies_is_asked_again(tmp_path: Path) -> None:
     (tmp_path / "driver").write_text("die")
     async with inventory(tmp_path) as looked:
         assert await looked.refresh(20)
-        assert not looked.is_hung
+        assert not looked.faults
         told(tmp_path / "driver", nvidia(free=GIB))
         assert await looked.refresh(20)
         assert [each.free for each in looked.devices] == [GIB]

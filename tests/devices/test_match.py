@@ -127,6 +127,24 @@ def test_a_driver_that_lies_about_memory_is_not_believed(total: int, free: int, 
     assert (device.total // GIB, device.free // GIB) == expected
 
 
+@pytest.mark.req("DEV-01")
+@pytest.mark.parametrize("told", [10**12, 10**18, 0])
+def test_a_size_that_no_card_has_is_told_and_nothing_is_planned_there(told: int) -> None:
+    (listed,) = parse_listing(f"  CUDA0: NVIDIA H100 ({told} MiB, {told} MiB free)")
+    (device,) = match([nvidia(total=told << 20, free=told << 20)], [Listing(engine="llama.cpp", devices=(listed,))], {})
+    assert (device.total, device.free, device.handles) == (0, 0, {"llama.cpp": "CUDA0"})
+    assert device.reason.startswith(f"is told to have {told << 20} bytes of memory, which no card has")
+    (device,) = match([nvidia()], [Listing(engine="llama.cpp", devices=(listed,))], {})
+    assert (device.total, device.reason, device.measured_by) == (80 * GIB, "", "")
+
+
+@pytest.mark.req("DEV-01")
+def test_of_engines_that_differ_the_one_that_can_be_right_is_believed() -> None:
+    listings = [Listing(engine="ik", devices=(cuda(total=10**18),)), Listing(engine="llama.cpp", devices=(cuda(),))]
+    (device,) = match([nvidia(total=0, free=0)], listings, {})
+    assert (device.total, device.measured_by) == (80 * GIB, "llama.cpp")
+
+
 CARDS = st.builds(
     Card, vendor=st.sampled_from(["nvidia", "amd", "intel"]), index=st.integers(0, 3), pci=st.sampled_from("abcd")
 )

@@ -28,7 +28,8 @@ def devices(as_json: bool) -> None:
     for warning in body.get("warnings", ()):
         tell("warning", warning)
     if not body["devices"]:
-        say("no GPU was found: models run on the CPU")
+        found = "is known of" if body.get("warnings") else "was found"
+        say(f"no GPU {found}: models run on the CPU")
         return
     say(columns([("NAME", "KIND", "FREE", "TOTAL", "ENGINES", "MODELS"), *map(_row, body["devices"])], spare=(1, 3)))
 

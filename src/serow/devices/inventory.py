@@ -109,9 +109,11 @@ class Inventory:
         return self._is_worth_a_look() or any(asked.executable for asked in self._engines())
 
     @property
-    def is_hung(self) -> bool:
-        """Whether a driver does not answer."""
-        return self._reader.is_hung
+    def faults(self) -> list[str]:
+        """In words: what did not tell what it should, so that a device may be missing."""
+        own = "the driver of a GPU does not answer: what is told of its memory comes from the engines"
+        said = [listing.fault for listing in self._listings.values() if listing.fault]
+        return [own, *said] if self._reader.is_hung else said
 
     async def refresh(self, seconds: float = 5.0, engine: str | None = None) -> bool:
         """Measure again; False when it is not done in time: it goes on, and what was measured last holds until then.

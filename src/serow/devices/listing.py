@@ -4,7 +4,7 @@ import re
 
 from serow.devices.device import Listed
 
-_LINE = re.compile(r"^\s+([A-Za-z][\w.\[\]:-]{0,63}): (.{0,200}) \((\d{1,9}) MiB, (\d{1,9}) MiB free\)\s*$", re.MULTILINE)
+_LINE = re.compile(r"^\s+([A-Za-z][\w.\[\]:-]{0,63}): (.{0,200}) \((\d{1,20}) MiB, (\d{1,20}) MiB free\)\s*$", re.MULTILINE)
 _MOST = 64  # devices
 _MIB = 1 << 20
 

@@ -95,11 +95,14 @@ def _is_same(one: Listed, other: Listed) -> bool:
 def _device(found: _Found, reason: str) -> Device:
     """The card as its driver tells it; what that does not tell, or can't be true, as an engine does."""
     kinds = [kind_of(listed.name) for _, listed in found.seen]
-    teller, told = found.seen[0] if found.seen else ("", Listed("", "", 0, 0))
+    first, told = found.seen[0] if found.seen else ("", Listed("", "", 0, 0))
     card = found.card or Card(vendor="")
     is_emulated = any(_EMULATED.search(listed.description) for _, listed in found.seen)
-    is_measured = _LEAST <= card.total <= _MOST
-    total, free = (card.total, card.free) if is_measured else (told.total, told.free)
+    sizes = [("", card.total, card.free), *((engine, listed.total, listed.free) for engine, listed in found.seen)]
+    true = [each for each in sizes if _LEAST <= each[1] <= _MOST]
+    teller, total, free = true[0] if true else (first, 0, 0)
+    if kinds:
+        reason = _EMULATES if is_emulated else "" if true else _no_size(max(size for _, size, _ in sizes))
     return Device(
         id=card.id if found.card else told.place or f"{told.name} {told.description}",
         name=card.name or told.description or "GPU",
@@ -107,15 +110,20 @@ def _device(found: _Found, reason: str) -> Device:
         uuid=card.uuid,
         pci=card.pci,
         driver=card.driver,
-        total=max(0, total),
+        total=total,
         free=max(0, min(free, total)),
         is_shared=card.is_shared or is_emulated,
         is_emulated=is_emulated,
         handles=dict(reversed([(engine, listed.name) for engine, listed in found.seen])),  # the first that an engine names
         used=card.used,
-        measured_by="" if is_measured else teller,
-        reason=_EMULATES if is_emulated else "" if kinds else reason,
+        measured_by=teller,
+        reason=reason,
     )
+
+
+def _no_size(told: int) -> str:
+    """In words: why nothing is planned on a device whose size nobody tells as it can be."""
+    return f"is told to have {told} bytes of memory, which no card has: nothing is planned there; look at its driver"
 
 
 def _why_unused(card: Card | None, listings: Sequence[Listing], environ: Mapping[str, str]) -> str:

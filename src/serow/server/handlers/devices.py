@@ -16,9 +16,7 @@ async def devices(request: Request) -> Response:
     """GET /api/devices: every card, who uses it, and in words why nobody does."""
     inventory, scheduler = context(request).inventory, context(request).scheduler
     is_done = not inventory.may_have_devices or await inventory.refresh(_PATIENCE)
-    warnings = [] if is_done else ["some driver or engine has not answered yet"]
-    if inventory.is_hung:
-        warnings.append("the driver of a GPU does not answer: what is told of its memory comes from the engines")
+    warnings = [*([] if is_done else ["some driver or engine has not answered yet"]), *inventory.faults]
     loaded = scheduler.loaded()
     return json_response(Devices([_row(device, loaded) for device in scheduler.devices], warnings))
 
