@@ -24,6 +24,7 @@ from serow.engines.process import ChildProcess, State
 from serow.errors import LoadError
 from serow.system.limits import clean_environment
 from tests.engines.llamacpp.engines import DEADLINE, ends, load_request
+from tests.support.server import until
 
 WORKER = "serow.engines.llamacpp.worker"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="pidfd and /proc are Linux's")
@@ -172,6 +173,37 @@ async def test_a_child_that_ends_while_it_starts_is_a_load_error_at_once(tempora
         with pytest.raises(LoadError, match=r"^the engine ended with status 1 while it started$"):
             await child.start()
     assert names_in(temporary) == []
+
+
+@linux
+async def test_a_child_that_leaves_a_process_behind_which_holds_its_stderr_is_dead_at_once(temporary: Path) -> None:
+    child = ChildProcess("tests.engines.deserting_child", {}, load_timeout=1000)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            with pytest.raises(LoadError, match=r"^the engine ended with status 3 while it started$"):
+                await child.start()
+    finally:
+        os.kill(int(child.stderr), signal.SIGKILL)
+    assert names_in(temporary) == []
+
+
+@linux
+async def test_closing_does_not_wait_for_a_process_that_the_system_does_not_end(
+    zoo: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "CLOSE_TIMEOUT", 0.1)
+    async with started(zoo) as child:
+        kill = child.kill
+        monkeypatch.setattr(child, "kill", lambda fault: None)
+        os.kill(child.pid, signal.SIGSTOP)
+        await until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await child.close()
+            assert child.state is State.DEAD
+        finally:
+            kill("the test is over")
+    assert f"process {child.pid} of an engine can't be ended" in caplog.text
 
 
 @pytest.mark.req("LIFE-06")

@@ -20,6 +20,7 @@ from serow.workers import pool as pools
 from serow.workers import share
 from serow.workers.pool import Limits, Pool
 from serow.workers.reply import WorkerFault
+from serow.workers.worker import Worker
 from tests.workers import jobs
 
 DEADLINE = 10.0  # seconds; the machine may be busy
@@ -339,3 +340,22 @@ async def test_workers_end_with_us_also_by_kill_9() -> None:
     parent.kill()
     await parent.wait()
     await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+async def test_closing_does_not_wait_for_a_process_that_the_system_does_not_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pools, "_ENDING", 0.1)
+    end = Worker.end
+    held: list[Worker] = []
+    monkeypatch.setattr(Worker, "end", lambda self, reason="": held.append(self))
+    pool = Pool()
+    running = asyncio.create_task(pool.run(jobs.nap, 60.0, limits=LIMITS))
+    await until(workers_of)
+    async with asyncio.timeout(DEADLINE):
+        await pool.aclose()
+    assert "can't be ended" in caplog.text
+    for worker in set(held):
+        end(worker)
+    with pytest.raises(Unavailable):
+        await running

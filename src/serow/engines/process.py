@@ -8,6 +8,7 @@ and never on a command line. What it writes to stderr is kept, bounded, to expla
 
 import asyncio
 import contextlib
+import logging
 import math
 import secrets
 import socket
@@ -34,6 +35,7 @@ CONNECT_TIMEOUT = 10.0
 _FIRST_POLL, _LONGEST_POLL = 0.005, 0.2
 _MEMORY_POLL = 0.25  # seconds
 _GREEDY = "the engine took more memory than it may"
+_LAST_WORDS = 1.0  # seconds in which what a child wrote before it ended is read
 _EXIT_NOTICE = 1.0  # seconds between a connection that breaks and the exit of its process
 # How the names of variables begin by which people tune what engines are made of. What is the server's alone, such as its keys,
 # the headers of its traces or the user and password of an index, is no engine's business.
@@ -43,6 +45,9 @@ _LIBRARIES = (
 )  # fmt: skip
 _STDERR_TAIL = 16 << 10
 _LONGEST_SOCKET_PATH = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
+
+
+_log = logging.getLogger(__name__)
 
 
 class State(Enum):
@@ -211,14 +216,26 @@ class ChildProcess:
     async def _watch(self, process: Process) -> None:
         """Keep the end of stderr until the process ends, then end what it has left behind and say that it is dead."""
         assert process.stderr is not None
-        while piece := await process.stderr.read(4096):
+        hearing = asyncio.create_task(self._keep(process.stderr))
+        try:
+            while not hearing.done() and process.returncode is None:  # `wait` would wait for the end of the pipes, too
+                await asyncio.wait({hearing}, timeout=_EXIT_NOTICE)
+            if hearing.done():
+                await process.wait()
+            if sys.platform != "win32":  # a number of a group is nobody else's while something of it is left
+                kill_group(process.pid)
+            await asyncio.wait({hearing}, timeout=_LAST_WORDS)
+        finally:
+            self._state = State.DEAD
+            hearing.cancel()
+            await asyncio.wait({hearing})
+
+    async def _keep(self, stderr: asyncio.StreamReader) -> None:
+        """The end of what it writes; what it has started may hold the pipe for longer than it lives."""
+        while piece := await stderr.read(4096):
             self._hear(piece)
             self._stderr += piece
             del self._stderr[:-_STDERR_TAIL]
-        await process.wait()
-        if sys.platform != "win32":  # a number of a group is nobody else's while something of it is left
-            kill_group(process.pid)
-        self._state = State.DEAD
 
     async def _guard_memory(self, pid: int) -> None:
         """End it when it holds more than its limit: the system's own limit only fails allocations, and some try on."""
@@ -265,7 +282,10 @@ class ChildProcess:
         finally:
             if not self._watcher.done():
                 self.kill("the engine did not end by itself")
-        await self._watcher
+        if not (await asyncio.wait({self._watcher}, timeout=CLOSE_TIMEOUT))[0]:
+            _log.error("process %d of an engine can't be ended: the system holds it in a call, maybe of a driver", self.pid)
+            self._watcher.cancel()
+            await asyncio.wait({self._watcher})
 
 
 class ChildRunner:

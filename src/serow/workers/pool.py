@@ -41,6 +41,7 @@ HEAVY = 512 << 20  # bytes
 _TICK = 0.05  # seconds between two looks at a process
 _FEW = max(1, (os.cpu_count() or 1) // 2)  # calls of one client together while engines answer others
 _LOOK_AGAIN = 0.25  # seconds until those that wait for credit are looked at again
+_ENDING = 10.0  # seconds that the system may take to end what was killed
 _KEPT = 20.0  # seconds for which processes that others come before stay when they have nothing to do
 
 logger = logging.getLogger(__name__)
@@ -129,9 +130,14 @@ class Pool:
             self._close(worker)
         for worker in self._busy:
             worker.end()
-        while self._busy or self._closing or self._replacing:
-            await asyncio.wait({*self._closing, asyncio.ensure_future(asyncio.sleep(_TICK / 10))})
-        self._threads.shutdown()
+        try:
+            async with asyncio.timeout(_ENDING):
+                while self._busy or self._closing or self._replacing:
+                    await asyncio.wait({*self._closing, asyncio.ensure_future(asyncio.sleep(_TICK / 10))})
+        except TimeoutError:
+            logger.error("processes of workers can't be ended: the system holds them in a call, maybe of a disk")
+        else:
+            self._threads.shutdown()
 
     async def run(self, function: Callable[[*Ts], T], *args: *Ts, client: str = "", limits: Limits) -> T:
         """What the function returns for the arguments, which must be plain data.
@@ -348,7 +354,9 @@ class Pool:
         else:
             self._close(worker)
         if not self._idle and self._replacing is None and not self._is_closed:
-            self._replacing = asyncio.get_running_loop().create_task(self._replace())
+            next_one = Worker()
+            self._busy.add(next_one)
+            self._replacing = asyncio.get_running_loop().create_task(self._replace(next_one))
 
     def _tidy_later(self) -> None:
         if self._tidying is not None:
@@ -366,10 +374,8 @@ class Pool:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    async def _replace(self) -> None:
+    async def _replace(self, worker: Worker) -> None:
         """Have a process ready for the next call, with all imported that was needed so far."""
-        worker = Worker()
-        self._busy.add(worker)
         try:
             await self._warm(worker, tuple(self._modules))
         except (Ended, Unavailable) as error:
