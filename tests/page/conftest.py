@@ -1,5 +1,6 @@
 """A browser, where there is one: Debian's Chromium, driven by playwright."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -36,10 +37,12 @@ async def browser() -> AsyncIterator["Browser"]:
     executable = os.environ.get("SEROW_TEST_CHROMIUM") or shutil.which("chromium")
     if executable is None:
         pytest.skip(f"Chromium is not installed: {HINT}")
-    async with playwright.async_playwright() as started:
-        found = await started.chromium.launch(executable_path=executable, args=list(FLAGS))
-        yield found
+    started = await playwright.async_playwright().start()
+    found = await started.chromium.launch(executable_path=executable, args=list(FLAGS))
+    yield found
+    async with asyncio.timeout(DEADLINE / 1000):
         await found.close()
+        await started.stop()
 
 
 @pytest_asyncio.fixture
