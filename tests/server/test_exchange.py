@@ -134,6 +134,6 @@ async def test_what_a_failed_request_held_is_gone_with_it_also_where_something_r
                 (400, "the request body is broken at its end")
             ]
             seen.clear()
-            assert (len(kept), held[0]()) == (1, None)
+        assert (len(kept), held[0]()) == (1, None)
     finally:
         gc.enable()

@@ -63,7 +63,7 @@ def _error_body(error: SerowError, shape: Shape | None = None) -> dict[str, Any]
     return error_body(found, exchange.path, error, exchange.id)
 
 
-def render_error(_: Request, error: Exception) -> Response:
+async def render_error(_: Request, error: Exception) -> Response:
     """Starlette's handler for what handlers raise."""
     if isinstance(error, SerowError):
         return error_response(error)
@@ -71,12 +71,12 @@ def render_error(_: Request, error: Exception) -> Response:
     return json_response(_error_body(SerowError("internal error")), 500)
 
 
-def client_left(_: Request, __: Exception) -> Response:
+async def client_left(_: Request, __: Exception) -> Response:
     """A client that left while it was still sending: an answer that nobody reads."""
     return Response(status_code=499)
 
 
-def not_found(request: Request, _: Exception) -> Response:
+async def not_found(request: Request, _: Exception) -> Response:
     """A path that no route knows, with the one that was probably meant."""
     exchange = current()
     meant = intended(request.url.path, _paths(request.app))
@@ -86,7 +86,7 @@ def not_found(request: Request, _: Exception) -> Response:
     return json_response(_error_body(error, shape_for(exchange, meant)), 404)
 
 
-def method_not_allowed(request: Request, error: Exception) -> Response:
+async def method_not_allowed(request: Request, error: Exception) -> Response:
     """A method that the route does not have; `Allow` names those that it has (RFC 9110, 15.5.6)."""
     headers = getattr(error, "headers", None)
     if not is_of_an_api(request.url.path) or not _reads_json(request):
