@@ -20,7 +20,8 @@ def forgetful() -> Iterator[None]:
     """Nothing is remembered of other packages."""
     yield
     installed._is_lacking.cache_clear()
-    stand_in.is_pipeline.cache_clear()
+    for each in (stand_in.is_pipeline, stand_in.needs, stand_in.takes, stand_in._source):
+        each.cache_clear()
 
 
 @needs_packages
@@ -54,12 +55,40 @@ def test_a_class_that_is_not_there_is_told_with_its_part_and_package(entry: dict
         {"feature_extractor": ["transformers", "CLIPFeatureExtractor"]},  # of old folders
         {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]},
         {"tokenizer": ["kolors", "ChatGLMTokenizer"], "_class_name": "KolorsPipeline"},
+        {"_class_name": "StableDiffusionInpaintPipeline"},
         {"safety_checker": [None, None]},
-        {"_class_name": None, "architecture": "ZImagePipeline"},
+        {"_class_name": None, "architecture": "ZImagePipeline", "transformer": ["diffusers", "ZImageTransformer2DModel"]},
     ],
 )
 def test_a_class_that_is_there_is_never_refused(entry: dict[str, Any]) -> None:
     assert installed.lacking(Hints(index={key: value for key, value in {**INDEX, **entry}.items() if value})) == []
+
+
+@needs_packages
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (
+            {"_class_name": "FluxFillPipeline"},
+            "a FluxFillPipeline, which needs the parts text_encoder_2, tokenizer_2, transformer",
+        ),
+        (
+            {"_class_name": "StableDiffusionControlNetPipeline"},
+            "which needs the part controlnet: its model_index.json names none",
+        ),
+        ({"_class_name": "DDPMPipeline"}, "the model is a DDPMPipeline, which does not draw from a text"),
+        ({"unet": ["diffusers", "DiffusionPipeline"]}, "the part unet is a DiffusionPipeline, which is a whole pipeline"),
+    ],
+)
+def test_a_pipeline_that_can_not_draw_is_told_before_it_is_loaded(entry: dict[str, Any], told: str) -> None:
+    (said,) = installed.lacking(Hints(index={**INDEX, **entry}))
+    assert told in said
+
+
+@needs_packages
+def test_a_part_that_its_class_can_do_without_may_be_missing() -> None:
+    index = {name: value for name, value in INDEX.items() if name not in ("safety_checker", "feature_extractor")}
+    assert installed.lacking(Hints(index=index)) == []
 
 
 def test_of_packages_that_are_not_there_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

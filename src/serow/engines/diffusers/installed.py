@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from serow.engines.diffusers.stand_in import is_pipeline
+from serow.engines.diffusers.stand_in import is_pipeline, needs, takes
 from serow.errors import ModelFileError
 from serow.store.picture_defaults import Hints
-from serow.store.pipeline import index_of
+from serow.store.pipeline import Index, index_of
 
+NEEDED = frozenset(("prompt", "num_inference_steps", "generator", "callback_on_step_end"))  # arguments of a drawing
 RENAMED = {"CLIPFeatureExtractor": "CLIPImageProcessor"}  # what old folders name
 _MOST = 1024  # classes that are remembered
 _ELSEWHERE = ("modular_", "convert_", "configuration_")  # beginnings of files of transformers whose names are no parts
@@ -18,8 +19,9 @@ _FAST = "Fast"  # behind the name of a class of transformers: stands for the one
 
 
 def check(hints: Hints) -> None:
-    """Raise ModelFileError for a class that the installed packages lack; of packages that are not there nothing is said.
+    """Raise ModelFileError for a class that the installed packages lack, or a pipeline of which they say that it can't draw.
 
+    Of packages that are not there nothing is said.
     Blocks: up to 0.2 s for each class that was not asked for before.
     """
     index = index_of(hints.index)
@@ -28,6 +30,19 @@ def check(hints: Hints) -> None:
     for part, (library, name) in index.parts.items():
         if _is_lacking(library, RENAMED.get(name, name)):
             raise _refused(f"the part {part}", name, "transformers" if library == "transformers" else "diffusers")
+        if name.endswith("Pipeline"):
+            raise ModelFileError(f"the part {part} is a {name}, which is a whole pipeline and no part of one")
+    _check_pipeline(index)
+
+
+def _check_pipeline(index: Index) -> None:
+    """Refuse a pipeline that does not draw from a text, or without parts that it can't do without."""
+    arguments = takes(index.family)
+    if arguments is not None and not arguments >= NEEDED:
+        raise ModelFileError(f"the model is a {index.family}, which does not draw from a text, or tells nothing of its steps")
+    if missing := sorted(needs(index.family) - {*index.parts, *index.absent, *index.settings}):
+        what = f"the part{'s' * (len(missing) > 1)} {', '.join(missing)}"
+        raise ModelFileError(f"the model is a {index.family}, which needs {what}: its model_index.json names none")
 
 
 def lacking(hints: Hints) -> list[str]:

@@ -20,6 +20,7 @@ from serow.engines.diffusers.protocol import ImageSpec
 from serow.errors import LoadError
 from serow.store.pipeline import Index, loras_of, read_index, single_of
 
+_NONE = inspect.Parameter.empty
 LOAD_ERRORS = (  # what loading files that are broken or do not fit together is known to raise
     OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, MemoryError, ArithmeticError,
     AssertionError, SafetensorError,
@@ -63,7 +64,9 @@ def build(folder: Path, dtype: torch.dtype) -> Any:
     wanted = inspect.signature(kind).parameters
     single = single_of(folder)
     parts = {name: _part(folder / name, *entry, dtype, single) for name, entry in index.parts.items() if name in wanted}
+    optional = [name for name in getattr(kind, "_optional_components", ()) if name in wanted and wanted[name].default is _NONE]
     given = {
+        **dict.fromkeys(optional),
         **{name: value for name, value in index.settings.items() if name in wanted},
         **dict.fromkeys(index.absent),
         **parts,
@@ -76,7 +79,7 @@ def build(folder: Path, dtype: torch.dtype) -> Any:
 def _check_parts(index: Index, wanted: Any, given: dict[str, Any]) -> None:
     """Refuse a pipeline that lacks a part which its class does not do without."""
     for name, parameter in wanted.items():
-        is_needed = parameter.default is inspect.Parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        is_needed = parameter.default is _NONE and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if is_needed and name not in ("self", *given):
             raise LoadError(f"the model is a {index.family} without the part {name}")
 

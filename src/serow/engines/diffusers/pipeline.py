@@ -18,6 +18,7 @@ from serow.engines.diffusers.abilities import Forms
 from serow.engines.diffusers.decoding import Decoding, check_flat, give_back
 from serow.engines.diffusers.encoding import Encoding, plain_texts, unread_weights
 from serow.engines.diffusers.guidance import guidance_arguments, meaning
+from serow.engines.diffusers.installed import NEEDED
 from serow.engines.diffusers.memory import hold_to_free_memory, is_out_of_memory, shortage
 from serow.engines.diffusers.pieces import LARGE, in_pieces
 from serow.engines.diffusers.png import described, png
@@ -30,7 +31,6 @@ from serow.engines.diffusers.working import check_room
 from serow.errors import LoadError, NotEnoughMemory, RequestError
 
 OnStep = Callable[[int, int, bytes | None], None]  # steps done, steps in all, a preview
-_NEEDED = {"prompt", "num_inference_steps", "generator", "callback_on_step_end"}
 MOST_TOGETHER = 4  # pictures of a batch
 LARGEST_BATCH = 1 << 18  # pixels of all its pictures: at so many it saves a tenth of the time, less beyond
 _BLACKENED = "the model's own safety checker blackened the picture"
@@ -52,7 +52,7 @@ class Pipeline:
     """
 
     def __init__(self, pipe: Any, device: str, *, name: str = "", adapters: Mapping[str, float] | None = None) -> None:
-        if not parameters(pipe).keys() >= _NEEDED:
+        if not parameters(pipe).keys() >= NEEDED:
             raise LoadError(f"{type(pipe).__name__} is not a pipeline that draws from text step by step")
         self._device = device
         self._name = name

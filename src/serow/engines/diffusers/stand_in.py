@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 _MOST = 256  # classes that are remembered
+_FEW = 4  # classes whose whole code is: megabytes each
 _TASKS = {"picture": "AUTO_IMAGE2IMAGE_PIPELINES_MAPPING", "mask": "AUTO_INPAINT_PIPELINES_MAPPING"}
 _OF_TEXT = "AUTO_TEXT2IMAGE_PIPELINES_MAPPING"
 
@@ -47,11 +48,42 @@ def is_pipeline(name: str) -> bool:
 
 
 @lru_cache(_MOST)
+def needs(name: str) -> frozenset[str]:
+    """What a pipeline of the installed diffusers can't be made without; nothing where its own code does not say it."""
+    source = _source(name)
+    arguments = None if source is None else _methods(source).get("__init__")
+    if source is None or arguments is None:
+        return frozenset()
+    plain = [each.arg for each in (*arguments.args.posonlyargs, *arguments.args.args)]
+    return frozenset(plain[1 : len(plain) - len(arguments.args.defaults)]) - _optional(source)
+
+
+@lru_cache(_MOST)
+def takes(name: str) -> frozenset[str] | None:
+    """The arguments of a drawing by such a pipeline; None where its own code does not say them."""
+    source = _source(name)
+    call = None if source is None else _methods(source).get("__call__")
+    return None if call is None else frozenset(each.arg for each in ast.walk(call.args) if isinstance(each, ast.arg))
+
+
+def _methods(source: ast.ClassDef) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in source.body if isinstance(node, ast.FunctionDef)}
+
+
+def _optional(source: ast.ClassDef) -> frozenset[str]:
+    """The parts that a class says it can do without."""
+    for node in source.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_optional_components":
+            return frozenset(each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant))  # type: ignore[misc]
+    return frozenset()
+
+
+@lru_cache(_MOST)
 def _class(name: str) -> Any:
     source = _source(name)
     if source is None:
         return None
-    methods = {node.name: node for node in source.body if isinstance(node, ast.FunctionDef)}
+    methods = _methods(source)
     if "__call__" not in methods:
         return None
     members: dict[str, Any] = {"__call__": _call(methods["__call__"].args)}
@@ -80,6 +112,7 @@ def _literal(node: ast.expr) -> Any:
     return node.value if isinstance(node, ast.Constant) else None
 
 
+@lru_cache(_FEW)
 def _source(name: str) -> ast.ClassDef | None:
     """The class of that name, from whichever file has it."""
     for path in _files("pipeline_*.py"):
