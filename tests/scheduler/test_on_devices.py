@@ -158,14 +158,82 @@ async def test_what_does_not_come_back_is_told_and_waited_for_no_longer(caplog: 
     assert "of card a did not come back within 5 s" in caplog.text
 
 
+@pytest.mark.req("DEV-03", "DEV-06")
+@pytest.mark.parametrize("is_back", [True, False])
+@virtual_time
+async def test_a_model_that_lies_on_the_cpu_for_want_of_an_answer_is_planned_anew_a_minute_later(is_back: bool) -> None:
+    here = MachineWithCards(a=24)
+    here.cards.is_silent = True
+    async with here.scheduler() as scheduler:
+        await (await Request(scheduler, layered("m")).begun()).end()
+        here.cards.is_silent = not is_back
+        await (await Request(scheduler, layered("m")).begun()).end()
+        assert [where(each) for each in scheduler.loaded()] == [{}]  # so soon it stays where it is
+        await asyncio.sleep(61)
+        user = await Request(scheduler, layered("m")).begun()
+        assert [where(each) for each in scheduler.loaded()] == [{"a": 8} if is_back else {}]
+        assert len(here.engines) == 1 + is_back
+        await user.end()
+
+
+@pytest.mark.req("DEV-03", "DEV-06")
+@virtual_time
+async def test_a_model_whose_card_was_gone_lies_there_again_a_minute_after_it_is_back() -> None:
+    here = MachineWithCards(a=24)
+    async with here.scheduler() as scheduler:
+        request = Request(scheduler, layered("m"))
+        await asyncio.sleep(0.5)  # planned and loading
+        card = here.cards.memory.pop("a")
+        (said,) = await told(request)
+        assert said.endswith("one of which is gone: it runs with none of its layers there")
+        here.cards.memory["a"] = card
+        await asyncio.sleep(61)
+        beside = await Request(scheduler, layered("m")).begun()
+        assert [where(each) for each in scheduler.loaded()] == [{}]  # somebody uses it
+        await beside.end()
+        await request.end()
+        await (await Request(scheduler, layered("m")).begun()).end()
+        assert [where(each) for each in scheduler.loaded()] == [{"a": 8}]
+        assert [engine.request.num_parallel for engine in here.engines] == [64, 8, 64]
+
+
+@pytest.mark.req("DEV-04", "DEV-09")
+@virtual_time
+async def test_what_does_not_fit_a_device_whole_has_no_more_slots_than_that_and_is_counted_in_main_memory() -> None:
+    here = MachineWithCards(a=24)
+    async with here.scheduler() as scheduler:
+        request = Request(scheduler, layered("m"))
+        await asyncio.sleep(0.5)
+        here.cards.others["a"] = 22 * GIB
+        await told(request)
+        first, second = (engine.request for engine in here.engines)
+        assert (first.num_parallel, second.num_parallel, len(second.uses)) == (64, 1, 1)
+        assert second.memory >= layered("m").size - sum(use.weights for use in second.uses)
+
+
+@pytest.mark.req("DEV-04")
+@virtual_time
+async def test_what_has_no_room_in_main_memory_either_is_refused_with_the_numbers_of_the_device() -> None:
+    here = MachineWithCards(a=24)
+    here.memory = 3 * GIB
+    async with here.scheduler() as scheduler:
+        request = Request(scheduler, layered("m"))
+        await asyncio.sleep(0.5)
+        here.cards.others["a"] = 23 * GIB
+        with pytest.raises(NotEnoughMemory, match="card a has 1024 MiB free"):
+            await request.begun()
+
+
 @pytest.mark.req("DEV-01")
 @virtual_time
 async def test_a_driver_that_hangs_costs_a_request_its_deadline_and_the_model_runs() -> None:
     here = MachineWithCards(a=24)
     here.cards.is_silent = True
     async with here.scheduler() as scheduler:
-        said = "m:latest runs on the CPU: what GPUs there are was not known in time; once it is unloaded (serow stop m:latest) "
-        assert await told(Request(scheduler, layered("m"))) == [f"{said}it is planned anew"]
+        (said,) = await told(Request(scheduler, layered("m")))
+        assert said.startswith(
+            "m:latest runs on the CPU: what GPUs there are was not known in time; who asks for it a minute later"
+        )
         assert [where(each) for each in scheduler.loaded()] == [{}]
         spec = describe(here.engines[-1].request)
         assert (spec.devices, spec.num_gpu) == ((), 0)  # the engine itself is not to guess

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -16,6 +17,7 @@ from serow.errors import NotEnoughMemory
 from serow.scheduler.fitting import Room, to_plan_with
 from serow.scheduler.footprint import by_device
 from serow.scheduler.need import Lessons, estimate
+from serow.scheduler.plan import choose_parallel, least_parallel, memory_needed
 from serow.scheduler.resident import Resident, State
 from serow.scheduler.shrinking import smaller
 from serow.settings import Settings
@@ -159,17 +161,24 @@ class Hardware:
         if request.uses:
             self._lessons.fall_short(_key(request.model, Choice(request.engine, request.flags)), max(asked, _MORE))
 
-    async def smaller(self, resident: Resident, others: list[Resident], settings: Settings) -> LoadRequest | None:
-        """The next smaller way to load what did not fit, by what is free now; None where there is none."""
+    async def smaller(
+        self, resident: Resident, others: list[Resident], settings: Settings, free_memory: int
+    ) -> LoadRequest | None:
+        """The next smaller way to load what did not fit, by what is free now, in main memory too; None where there is none."""
         request = resident.request
         await self._settle({use.id for use in request.uses}, others)
         choice = Choice(request.engine, request.flags)
         lesson = self.lesson(request.model, choice)
+        if request.uses:  # the slots of a model that a device holds whole are too many for one that it does not
+            request = replace(request, num_parallel=least_parallel(request.model, settings))
         need = estimate(request.model, request.options, request.num_parallel, lesson, request.flags)
         used = {use.id for use in request.uses}
         rooms = [room for room in self.rooms(request.model, choice, others) if room.id in used]
         rooms = to_plan_with(rooms, settings.gpu_overhead, by_device(other.uncounted for other in others))
-        return smaller(request, need, rooms, is_automatic=resident.is_automatic)
+        found = smaller(request, need, rooms, is_automatic=resident.is_automatic)
+        if found and request.uses and not found.uses:
+            found = _on_the_cpu(found, choice, free_memory, settings)
+        return found if found and found.memory <= free_memory else None
 
     async def _settle(self, used: set[str], residents: list[Resident]) -> None:
         """Measure until what is free stands still: who was faster may have yet to take the rest of what it loads."""
@@ -248,6 +257,14 @@ class Hardware:
             return {}
         await self._inventory.refresh(_PATIENCE)
         return {device.id: device.free for device in self.devices if not device.measured_by}
+
+
+def _on_the_cpu(request: LoadRequest, choice: Choice, free_memory: int, settings: Settings) -> LoadRequest:
+    """With as many slots as main memory holds."""
+    model, options = request.model, request.options
+    num_parallel = choose_parallel(model, options, choice, free_memory - request.prompt_cache, settings)
+    memory = memory_needed(model, options, num_parallel, request.flags) + request.prompt_cache
+    return replace(request, num_parallel=num_parallel, memory=memory)
 
 
 def _engine(model: Model, choice: Choice) -> str:

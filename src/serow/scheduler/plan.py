@@ -53,6 +53,7 @@ class Load:
     num_layers: int = 0  # that devices could hold
     contexts: tuple[tuple[str, int], ...] = ()  # bytes that drivers take beside, by device
     warnings: tuple[str, ...] = ()
+    is_makeshift: bool = False  # nothing was known of the devices
 
     @property
     def footprint(self) -> Footprint:
@@ -97,6 +98,7 @@ class Machine:
     lesson: Callable[[Model, Choice], int] = lambda model, choice: 0  # bytes that it worked in beyond its estimate
     is_measured: Callable[[Model], bool] = lambda model: True
     doubt: Callable[[Model, Choice], str] = lambda model, choice: ""  # why nothing is known of the devices
+    is_due: Callable[[Resident], bool] = lambda resident: False  # whether it may be loaded anew where it lies better
 
 
 def plan(
@@ -112,6 +114,7 @@ def plan(
     needs; the same model in an engine that can't counts like any other model.
 
     1. It is in memory with options that fit: Use a free place, or Wait for one; who wants to be alone waits for all of them.
+       One that is due is loaded anew instead if devices would hold more of it by now.
     2. It is loading with other options: Wait, so that no chain of loads can grow.
        An engine at an address takes nothing here: Load (REM-06).
     3. Not all memory together would suffice: Refuse.
@@ -124,9 +127,9 @@ def plan(
     """
     key = demand.key
     own = [each for each in residents if each.key == key and each.request.engine.can(demand.needs)]
-    for resident in own:
-        if not resident.is_leaving and fits(demand.model, resident.request.options, demand.options):
-            return Use(resident) if resident.has_place(alone=demand.alone) else Wait()  # 1
+    here = [each for each in own if not each.is_leaving and fits(demand.model, each.request.options, demand.options)]
+    if here and not machine.is_due(here[0]):
+        return Use(here[0]) if here[0].has_place(alone=demand.alone) else Wait()  # 1
     if any(resident.state is State.LOADING for resident in own):
         return Wait()  # 2
     options = resolve(demand.model, demand.options, settings)
@@ -134,7 +137,13 @@ def plan(
         return Load(options, settings.num_parallel or REMOTE_PARALLEL, 0, choice=choose())
     if not machine.is_measured(demand.model):
         return Measure()
-    return _load(_Wanted(demand.model, options, choose(), settings), own, residents, machine)
+    found = _load(_Wanted(demand.model, options, choose(), settings), own, residents, machine)
+    return Use(here[0]) if here and not _is_better(found, here[0]) else found
+
+
+def _is_better(found: Decision, resident: Resident) -> bool:
+    """Whether devices would hold more layers of it than they do."""
+    return isinstance(found, Load) and sum(use.layers for use in found.uses) > sum(use.layers for use in resident.uses)
 
 
 @dataclass(frozen=True)
@@ -285,8 +294,11 @@ def _without_devices(load: Load, wanted: _Wanted, need: Need, doubt: str) -> Loa
     if not doubt:
         return replace(load, warnings=_in_vain(wanted))
     name = wanted.model.name.display_shortest
-    words = (f"{name} runs on the CPU: {doubt}; once it is unloaded (serow stop {name}) it is planned anew",)
-    return replace(load, num_layers=need.count, warnings=words if wanted.options.num_gpu else ())
+    words = (
+        f"{name} runs on the CPU: {doubt}; who asks for it a minute later has it planned anew, or after serow stop {name}",
+    )
+    is_wish = wanted.options.num_gpu == 0
+    return replace(load, num_layers=need.count, warnings=() if is_wish else words, is_makeshift=not is_wish)
 
 
 def _in_vain(wanted: _Wanted) -> tuple[str, ...]:

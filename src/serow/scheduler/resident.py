@@ -17,11 +17,13 @@ from pathlib import Path
 from serow.devices.use import Use
 from serow.engines.base import LoadRequest, Runner
 from serow.engines.kinds import Feature
-from serow.errors import SerowError
+from serow.errors import DeviceGone, NotEnoughMemory, SerowError
 from serow.options import LoadOptions
 from serow.scheduler.footprint import Footprint
 from serow.scheduler.notices import Notices
 from serow.store.model import Model
+
+_MAKESHIFT = 60.0  # seconds that a model stays where it is before it is asked whether it would lie better elsewhere by now
 
 Key = tuple[Path | bool | str | None, ...]
 
@@ -78,6 +80,8 @@ class Resident:
     expires_at: float = math.inf
     uses: tuple[Use, ...] = ()  # what devices hold: planned while it loads, then as the engine says
     is_automatic: bool = True  # no request has named the context
+    is_makeshift: bool = False  # it lies where it does because a device was not known of, or gone
+    considered_at: float = 0.0  # when it was last thought of to load it anew
     notices: Notices = field(default_factory=Notices)
     runner: Runner | None = None
     error: SerowError | None = None
@@ -118,10 +122,12 @@ class Resident:
         """Its process has ended: what it held is free by now."""
         self.memory = self.uncounted = Footprint()
 
-    def shrink(self, request: LoadRequest) -> None:
-        """It is loaded anew with less."""
+    def shrink(self, request: LoadRequest, error: NotEnoughMemory) -> None:
+        """It is loaded anew with less on devices, or with a smaller context."""
         self.request, self.uses = request, request.uses
-        self.memory = self.uncounted = Footprint(self.memory.main, {use.id: use.size for use in request.uses})
+        self.is_makeshift = isinstance(error, DeviceGone)
+        main = max(self.memory.main, request.memory)
+        self.memory = self.uncounted = Footprint(main, {use.id: use.size for use in request.uses})
 
     def sizes(self, runner: Runner) -> tuple[int, int]:
         """Bytes that it holds, and how many of them on devices, as /api/ps tells them.
@@ -135,8 +141,15 @@ class Resident:
         is_whole = sum(use.layers for use in self.uses) == self.request.num_layers
         return everything, everything if is_whole else on_devices
 
+    def is_due(self, now: float) -> bool:
+        """Whether a request may have it loaded anew where it lies better: it is makeshift, and nobody uses it."""
+        is_idle = self.state is State.READY and not self.num_running
+        return self.is_makeshift and is_idle and now >= self.considered_at + _MAKESHIFT
+
     def take(self, now: float, keep_alive: float | None, *, alone: bool = False) -> None:
         """Give a request a place; None keeps the duration (GEN-05)."""
+        if self.is_due(now):  # and stays
+            self.considered_at = now
         self.num_running += 1
         self.is_alone = alone
         self.last_used = now

@@ -27,7 +27,7 @@ from serow.scheduler.devices import Devices
 from serow.scheduler.hardware import Hardware
 from serow.scheduler.loaded import LoadedModel, is_told
 from serow.scheduler.notices import Notices
-from serow.scheduler.plan import Decision, Load, Machine, Measure, Refuse, Use, Wait, plan
+from serow.scheduler.plan import Decision, Load, Machine, Measure, Refuse, Use, Wait, plan, room
 from serow.scheduler.queue import Waiter, WaitQueue
 from serow.scheduler.resident import Demand, Key, Resident, State, key_of
 from serow.scheduler.shrinking import shrunk
@@ -214,9 +214,9 @@ class Scheduler:
 
     @property
     def _machine(self) -> Machine:
-        hardware = self._hardware
-        rooms = partial(hardware.rooms, residents=self._residents)
-        return Machine(self._devices.free_memory, rooms, hardware.lesson, hardware.is_measured, hardware.doubt)
+        known, rooms = self._hardware, partial(self._hardware.rooms, residents=self._residents)
+        free = self._devices.free_memory
+        return Machine(free, rooms, known.lesson, known.is_measured, known.doubt, lambda each: each.is_due(_now()))
 
     def _measure(self, *, draws: bool) -> None:
         """Measure the devices, and decide again after it."""
@@ -277,8 +277,8 @@ class Scheduler:
         if load.uses:
             self._hardware.forget()  # the next one is planned with what is free then: others load there, too
         planned, keep_alive = load.footprint, math.inf if model.is_remote else self._settings.keep_alive
-        resident = Resident(request, planned, planned, keep_alive=keep_alive, uses=load.uses)
-        resident.is_automatic = not demand.options.num_ctx
+        resident = Resident(request, planned, planned, keep_alive, uses=load.uses, is_automatic=not demand.options.num_ctx)
+        resident.is_makeshift, resident.considered_at = load.is_makeshift, _now()
         resident.notices.add(*load.warnings)
         for sentence in load.warnings:
             logger.warning("%s", sentence)
@@ -314,11 +314,11 @@ class Scheduler:
     async def _load_smaller(self, resident: Resident, error: NotEnoughMemory) -> Runner:
         """Once more, with less of it on devices or a smaller context; raises NotEnoughMemory with the numbers by device."""
         others = [each for each in self._residents if each is not resident]
-        request = await self._hardware.smaller(resident, others, self._settings)
+        request = await self._hardware.smaller(resident, others, self._settings, room(self._devices.free_memory(), others, ()))
         if request is None:
             raise self._hardware.shortage(resident, error) from error
         logger.warning("%s", resident.notices.add(shrunk(resident.request, request, error)))
-        resident.shrink(request)
+        resident.shrink(request, error)
         runner = resident.runner = self._start(request)
         try:
             await runner.load()

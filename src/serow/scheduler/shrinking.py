@@ -23,7 +23,9 @@ def smaller(request: LoadRequest, need: Need, rooms: Sequence[Room], *, is_autom
     """
     layers = sum(use.layers for use in request.uses)
     if layers and not request.model.is_vllm:  # which is on one device, or not at all
-        return replace(request, uses=as_many(need, rooms, layers - max(1, layers // _KEPT)), memory=0)  # 1
+        uses = as_many(need, rooms, layers - max(1, layers // _KEPT))
+        main = need.main(sum(use.layers for use in uses)) + request.prompt_cache
+        return replace(request, uses=uses, memory=main)  # 1
     half = whole_blocks(request.options.num_ctx // 2)
     if is_automatic and _LEAST_CONTEXT <= half < request.options.num_ctx:
         return replace(request, options=msgspec.structs.replace(request.options, num_ctx=half))  # 2
