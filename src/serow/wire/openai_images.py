@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from serow import bounds
 from serow.errors import RequestError, SerowError
 from serow.images import FORMATS
 from serow.inference.ask import Ask, Picture
@@ -157,8 +158,10 @@ def _size(fields: Fields) -> tuple[int | None, int | None]:
 
 
 def _output_format(fields: Fields) -> OutputFormat:
-    if fields.text("response_format", "b64_json") != "b64_json":
-        raise fields.fault("response_format", 'response_format "url" is not supported: pictures come as b64_json')
+    if (kind := fields.text("response_format", "b64_json")) != "b64_json":
+        raise fields.fault(
+            "response_format", f'response_format "{bounds.quoted(kind)}" is not supported: pictures come as b64_json'
+        )
     text = fields.text("output_format", "png").lower()
     if text not in _FORMATS:
         raise fields.fault("output_format", f'output_format "{text}" is not one of png, jpeg, webp')
