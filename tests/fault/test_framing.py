@@ -200,6 +200,32 @@ def test_what_is_no_request_for_us_is_told_so(process: Served, request_: bytes, 
     assert status == 400 and words in json.loads(body)["error"].encode()
 
 
+@pytest.mark.req("RES-05")
+@pytest.mark.parametrize("behind", [b"garbage\r\n\r\n", b"\x16\x03\x01", b"GET / HTTP/9.9\r\n\r\n"])
+@pytest.mark.parametrize("num_packets", [1, 2])
+def test_what_is_no_request_takes_no_answer_from_those_before_it(process: Served, behind: bytes, num_packets: int) -> None:
+    """A client that counts characters for its Content-Length leaves bytes of its body behind the request."""
+    requests = VERSION + post(b'{"model": "nobody"}')
+    packets = [requests + behind] if num_packets == 1 else [requests, behind]
+    assert [status for status, _ in talk(process, *packets)] == [200, 404]
+
+
+@pytest.mark.req("RES-05")
+@pytest.mark.parametrize(
+    ("header", "status", "words"),
+    [
+        ("Transfer-Encoding: gzip, chunked", 415, b"Transfer-Encoding can only be chunked"),
+        ("Transfer-Encoding: chunked\r\nOrigin: http://evil.example\r\nOrigin: http://localhost", 400, b"one Origin"),
+    ],
+)
+def test_a_head_that_can_be_read_in_two_ways_is_refused(process: Served, header: str, status: int, words: bytes) -> None:
+    head = (
+        f"POST /api/show HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sesame\r\nConnection: close\r\n{header}\r\n\r\n"
+    )
+    ((answered, body),) = talk(process, head.encode() + b'13\r\n{"model": "nobody"}\r\n0\r\n\r\n')
+    assert answered == status and words in body
+
+
 def test_slashes_that_a_base_address_leaves_are_one(process: Served) -> None:
     for path in ("//api/version", "/api//version", "///api/version"):
         request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()

@@ -119,7 +119,7 @@ class Connection(HttpToolsProtocol):
         """Bytes of the client."""
         self._unset_keepalive_if_required()
         if self._refusal is not None:
-            self._end(*self._refusal)
+            self._end_behind_answers()
             return
         self._window_size += len(data)
         self._frame_size += len(data)
@@ -128,7 +128,7 @@ class Connection(HttpToolsProtocol):
             self._feed(data)
         except httptools.HttpParserError:
             self._refusal = self._refusal or _NOT_HTTP
-            self._end(*self._refusal)
+            self._end_behind_answers()
             return
         if self._is_in_head:
             self._head_size = self._known_size if self._has_begun else self._head_size + len(data)
@@ -212,6 +212,15 @@ class Connection(HttpToolsProtocol):
         """Stop the parser from within."""
         self._refusal = status, text
         raise ValueError(text)
+
+    def _end_behind_answers(self) -> None:
+        """Refuse what came; what is no request takes no answer from those before it, which are whole."""
+        assert self._refusal is not None
+        if self._refusal is not _NOT_HTTP or self._is_idle or self.cycle.more_body:
+            self._end(*self._refusal)
+            return
+        self._stop_reading()
+        self.cycle.keep_alive = False
 
     def _hold_ahead(self, size: int) -> None:
         """Count bytes of the latest request, which waits behind another one; that many of all are too many."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serow.errors import HeaderTooLarge, RequestError, SerowError, Unauthorized
+from serow.errors import HeaderTooLarge, RequestError, SerowError, Unauthorized, UnsupportedEncoding
 from serow.keys import Key, Keyring
 from serow.server.address import client_of, hostname_of, is_local_name
 from serow.server.exchange import current
@@ -70,6 +70,10 @@ class Guard:
         num_hosts = sum(name == b"host" for name, _ in scope["headers"])
         if num_hosts > 1 or (num_hosts == 0 and scope.get("http_version") == "1.1"):
             return RequestError(f"a request needs one Host header, this one has {num_hosts}")
+        if sum(name == b"origin" for name, _ in scope["headers"]) > 1:
+            return RequestError("a request has one Origin header at most: which of several is checked would be a guess")
+        if any(value.strip().lower() != b"chunked" for name, value in scope["headers"] if name == b"transfer-encoding"):
+            return UnsupportedEncoding("Transfer-Encoding can only be chunked: name what packs a body in Content-Encoding")
         if header_size(scope) > self._max_header:
             return HeaderTooLarge(f"the request line and headers are larger than {self._max_header} bytes")
         return None
