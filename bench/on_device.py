@@ -201,4 +201,7 @@ async def main(executable: str, model: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:3]))
+    try:
+        asyncio.run(main(*sys.argv[1:3]))
+    except KeyboardInterrupt:
+        sys.exit("the time is over: what was measured until then stands above")
