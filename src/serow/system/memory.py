@@ -12,6 +12,7 @@ _FILES = {  # limit, what is used, and the cached files among it, by version
     1: ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
     2: ("memory.max", "memory.current", ("inactive_file", "active_file")),
 }
+_NO_LIMIT = 1 << 60  # version 1 has a number for that, too
 
 
 def free_memory(root: Path = _ROOT) -> int:
@@ -44,9 +45,11 @@ def _left_in(group: Path, version: int) -> float:
     limit_file, used_file, cached_names = _FILES[version]
     try:
         limit = (group / limit_file).read_text().strip()
+        if limit == "max" or int(limit) >= _NO_LIMIT:  # what is used takes the kernel longer to tell
+            return math.inf
         used = int((group / used_file).read_text())
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except OSError:
         return math.inf
     cached = sum(int(stat.get(name, 0)) for name in cached_names)
-    return math.inf if limit == "max" else int(limit) - used + cached
+    return int(limit) - used + cached

@@ -319,6 +319,7 @@ async def test_a_folder_that_can_not_be_loaded_says_why(tmp_path: Path, name: st
 
 
 def test_without_the_packages_the_request_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serow.engines.diffusers.installed._found", set())
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
     with pytest.raises(RequestError, match="image models need the package torch"):
         require_packages()

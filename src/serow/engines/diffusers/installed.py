@@ -15,6 +15,7 @@ NEEDED = frozenset(("prompt", "num_inference_steps", "generator", "callback_on_s
 RENAMED = {"CLIPFeatureExtractor": "CLIPImageProcessor"}  # what old folders name
 _MOST = 1024  # classes that are remembered
 _ELSEWHERE = ("modular_", "convert_", "configuration_")  # beginnings of files of transformers whose names are no parts
+_found: set[str] = set()  # packages
 _FAST = "Fast"  # behind the name of a class of transformers: stands for the one without it
 
 
@@ -25,7 +26,7 @@ def check(hints: Hints) -> None:
     Blocks: up to 0.2 s for each class that was not asked for before.
     """
     index = index_of(hints.index)
-    if _is_lacking("diffusers", index.family) or (_is_there("diffusers") and not is_pipeline(index.family)):
+    if _is_lacking("diffusers", index.family) or (is_there("diffusers") and not is_pipeline(index.family)):
         raise _refused("the model", index.family, "diffusers")
     for part, (library, name) in index.parts.items():
         if _is_lacking(library, RENAMED.get(name, name)):
@@ -74,8 +75,11 @@ def _is_lacking(library: str, name: str) -> bool:
     return was_read
 
 
-def _is_there(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+def is_there(package: str) -> bool:
+    """Whether a package is installed. What was found once is not looked for again: that takes 0.1 ms."""
+    if package not in _found and importlib.util.find_spec(package) is not None:
+        _found.add(package)
+    return package in _found
 
 
 def _sources(library: str) -> Iterator[Path]:

@@ -1,7 +1,6 @@
 """A text-to-image pipeline in a child process of its own: the ImageRunner."""
 
 import asyncio
-import importlib.util
 import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -11,6 +10,7 @@ import httptools
 import msgspec
 
 from serow.engines.base import ImageChunk, ImageRequest, LoadRequest
+from serow.engines.diffusers.installed import is_there
 from serow.engines.diffusers.protocol import FAULT, HEARTBEAT, Event, ImageSpec
 from serow.engines.llamacpp.report import LoadReport
 from serow.engines.process import ChildProcess, ChildRunner, explain_exit
@@ -26,7 +26,7 @@ _FAULTS = {"request": RequestError, "size": NotEnoughMemory, "memory": NotEnough
 
 def require_packages() -> None:
     """Raise RequestError unless the packages that draw are installed; none of them is imported."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [name for name in PACKAGES if not is_there(name)]
     if missing:
         raise RequestError(
             f'image models need the package {missing[0]}: in the folder of Serow\'s sources, pip install ".[image]"',

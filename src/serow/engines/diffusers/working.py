@@ -6,9 +6,10 @@ is not known here takes nothing, and is never refused.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from serow.engines.diffusers.reading import reading, text_tokens
 from serow.engines.diffusers.sizes import Size
@@ -32,6 +33,9 @@ _PICTURE = 16.0  # numbers for a pixel of a finished picture: as they come, stit
 _SURE = 0.9  # of an estimate: what is refused does not fit for certain, and what is offered does
 _ANY = 48 << 20  # bytes that a drawing of any size takes, beside the largest weight: libraries' own plans and buffers
 _HEAP = 96 << 20  # at most lies between what the C library has given away; as much as is taken where that is less
+
+
+_known: MutableMapping[Any, tuple[int, int]] = WeakKeyDictionary()  # by network: asking all its layers takes a millisecond
 
 
 @dataclass(frozen=True)
@@ -137,12 +141,19 @@ def _widths(config: Any) -> tuple[int, int] | None:
 
 def _largest_weight(network: Any) -> int:
     """Bytes of the largest weight of a convolution, which is laid out anew for each of its computations."""
-    weights = network.parameters() if hasattr(network, "parameters") else ()
-    return max((weight.numel() * int(weight.element_size()) for weight in weights if weight.ndim == 4), default=0)
+    return _weighed(network)[0] if hasattr(network, "parameters") else 0
 
 
 def _itemsize(network: Any) -> int:
-    return int(network.dtype.itemsize)
+    return _weighed(network)[1] if hasattr(network, "parameters") else int(network.dtype.itemsize)
+
+
+def _weighed(network: Any) -> tuple[int, int]:
+    """Bytes of its largest weight of a convolution, and of a number."""
+    if network not in _known:
+        sizes = (weight.numel() * int(weight.element_size()) for weight in network.parameters() if weight.ndim == 4)
+        _known[network] = max(sizes, default=0), int(network.dtype.itemsize)
+    return _known[network]
 
 
 def check_room(pipe: Any, size: Size | None, batch: int, free: int, step: int, looked_at: Sequence[Size] = ()) -> None:
