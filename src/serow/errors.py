@@ -66,7 +66,9 @@ class InvalidModelName(RequestError):
     """A model name that does not parse."""
 
     def __init__(self, message: str = "invalid model name") -> None:
-        super().__init__(message)
+        super().__init__(
+            message, hint="a name is MODEL or MODEL:TAG, of letters, digits, '.', '_' and '-'; before it HOST/NAMESPACE/"
+        )
 
 
 class Incapable(RequestError):

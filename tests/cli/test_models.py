@@ -132,6 +132,18 @@ def test_create_says_what_to_do_about_what_the_server_refuses(serow: Serow, home
     assert "hint: two lines: FROM the folder or the model with its other parts, then FROM ./unet.safetensors\n" in err
 
 
+def test_create_refuses_a_name_before_it_reads_and_sends_files(serow: Serow, home: Path, zoo: Path) -> None:
+    (home / "Modelfile").write_text(f"FROM {zoo / 'zoo-think.gguf'}\n")
+    code, out, err = serow("create", "bad name")
+    assert (code, out) == (1, "") and err.startswith("error: invalid model name\nhint: a name is MODEL or MODEL:TAG")
+
+
+@pytest.mark.parametrize("args", [("pull", "../x"), ("cp", "zoo-think", "a b"), ("show", "a:b:c"), ("stop", "a:b:c")])
+def test_a_name_that_can_not_be_one_is_refused_with_what_a_name_is(serow: Serow, args: tuple[str, ...]) -> None:
+    code, _, err = serow(*args)
+    assert code == 1 and "\nhint: a name is MODEL or MODEL:TAG" in err
+
+
 def test_create_takes_a_modelfile_that_windows_wrote(serow: Serow, home: Path) -> None:
     (home / "Modelfile").write_bytes("\ufeffFROM zoo-think\r\nSYSTEM Grüße\r\n".encode("utf-16-le"))
     assert serow("create", "test/utf16").code == 0

@@ -52,7 +52,9 @@ def create(
     """
     from serow.cli.server import connect
     from serow.store.modelfile import parse
+    from serow.store.name import Name
 
+    Name.parse(model)  # what the server would refuse when gigabytes are read and sent
     modelfile = parse(_read(file))
     for warning in modelfile.warnings:
         tell("warning", warning)

@@ -265,8 +265,8 @@ def _rate(given: int | str) -> int:
 def _name(text: str, complaint: str) -> Name:
     try:
         return Name.parse(text)
-    except InvalidModelName:
-        raise RequestError(complaint) from None
+    except InvalidModelName as error:
+        raise RequestError(complaint, hint=error.hint) from None
 
 
 def _show(store: Store, wanted: ShowRequest, names_all: bool) -> Any:
