@@ -6,6 +6,7 @@ It is asked again at every event, so it changes nothing and must not log.
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from msgspec.structs import replace
 
@@ -92,18 +93,19 @@ def _cleared(need: Need, rooms: Sequence[Room], residents: Sequence[Resident], n
     all_held = (_held(resident, places) for resident in residents)
     there = [(resident, held) for resident, held in zip(residents, all_held, strict=True) if held]
 
-    def free_after(count: int) -> list[int]:
+    def free_after(count: int) -> tuple[int, ...]:
         """Once so many of the first are gone."""
         free = [room.free for room in rooms]
         for _, held in there[:count]:
             for place, size in held:
                 free[place] += size
-        return free
+        return tuple(free)
 
     def may_hold(count: int) -> bool:  # which is quick
         return Spare(need, rooms, free_after(count), number).may_hold()
 
-    def uses(free: Sequence[int]) -> tuple[Use, ...]:
+    @cache
+    def uses(free: tuple[int, ...]) -> tuple[Use, ...]:
         each = [replace(room, free=size) for room, size in zip(rooms, free, strict=True)]
         return _whole(need, each, number, spread=wish.spread)
 
@@ -121,8 +123,8 @@ def _cleared(need: Need, rooms: Sequence[Room], residents: Sequence[Resident], n
         less = [*free]
         for place, size in held:
             less[place] -= size
-        if uses(less):
-            free, spare = less, Spare(need, rooms, less, number)
+        if uses(tuple(less)):
+            free, spare = tuple(less), Spare(need, rooms, less, number)
             gone.remove(resident)
     return Placement(uses(free), tuple(gone))
 
