@@ -209,6 +209,26 @@ async def test_what_does_not_fit_a_device_whole_has_no_more_slots_than_that_and_
         first, second = (engine.request for engine in here.engines)
         assert (first.num_parallel, second.num_parallel, len(second.uses)) == (64, 1, 1)
         assert second.memory >= layered("m").size - sum(use.weights for use in second.uses)
+        await request.end()
+        await asyncio.sleep(61)
+        await (await Request(scheduler, layered("m")).begun()).end()
+        assert len(here.engines) == 2  # the others are still there
+        here.cards.others["a"] = 0
+        await asyncio.sleep(61)
+        await (await Request(scheduler, layered("m")).begun()).end()
+        assert [where(each) for each in scheduler.loaded()] == [{"a": 8}]
+
+
+@pytest.mark.req("DEV-04")
+@virtual_time
+async def test_a_model_that_took_more_than_was_estimated_is_not_loaded_anew_again_and_again() -> None:
+    here = MachineWithCards(a=24)
+    here.load_errors = [NotEnoughMemory("could not load the model: there is not enough memory for the model")]
+    async with here.scheduler() as scheduler:
+        await (await Request(scheduler, layered("m")).begun()).end()
+        await asyncio.sleep(61)
+        await (await Request(scheduler, layered("m")).begun()).end()
+        assert len(here.engines) == 2
 
 
 @pytest.mark.req("DEV-04")

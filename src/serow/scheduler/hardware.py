@@ -194,6 +194,11 @@ class Hardware:
                 return
             await asyncio.sleep(_POLL)
 
+    def is_short(self, request: LoadRequest) -> bool:
+        """Whether others have taken what was planned for it, or the device itself is gone; else the estimate was too low."""
+        free = {device.id: device.free for device in self.devices}
+        return any(free.get(use.id, 0) < use.size for use in request.uses)
+
     def shortage(self, resident: Resident, error: NotEnoughMemory) -> NotEnoughMemory:
         """The error with the numbers of each device that was to hold something."""
         planned = {use.id: use.size for use in resident.request.uses}

@@ -17,7 +17,7 @@ from pathlib import Path
 from serow.devices.use import Use
 from serow.engines.base import LoadRequest, Runner
 from serow.engines.kinds import Feature
-from serow.errors import DeviceGone, NotEnoughMemory, SerowError
+from serow.errors import SerowError
 from serow.options import LoadOptions
 from serow.scheduler.footprint import Footprint
 from serow.scheduler.notices import Notices
@@ -80,7 +80,7 @@ class Resident:
     expires_at: float = math.inf
     uses: tuple[Use, ...] = ()  # what devices hold: planned while it loads, then as the engine says
     is_automatic: bool = True  # no request has named the context
-    is_makeshift: bool = False  # it lies where it does because a device was not known of, or gone
+    is_makeshift: bool = False  # it lies where it does because a device was not known of, or taken by others
     considered_at: float = 0.0  # when it was last thought of to load it anew
     notices: Notices = field(default_factory=Notices)
     runner: Runner | None = None
@@ -122,10 +122,9 @@ class Resident:
         """Its process has ended: what it held is free by now."""
         self.memory = self.uncounted = Footprint()
 
-    def shrink(self, request: LoadRequest, error: NotEnoughMemory) -> None:
+    def shrink(self, request: LoadRequest, *, is_makeshift: bool) -> None:
         """It is loaded anew with less on devices, or with a smaller context."""
-        self.request, self.uses = request, request.uses
-        self.is_makeshift = isinstance(error, DeviceGone)
+        self.request, self.uses, self.is_makeshift = request, request.uses, is_makeshift
         main = max(self.memory.main, request.memory)
         self.memory = self.uncounted = Footprint(main, {use.id: use.size for use in request.uses})
 

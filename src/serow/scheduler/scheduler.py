@@ -318,7 +318,7 @@ class Scheduler:
         if request is None:
             raise self._hardware.shortage(resident, error) from error
         logger.warning("%s", resident.notices.add(shrunk(resident.request, request, error)))
-        resident.shrink(request, error)
+        resident.shrink(request, is_makeshift=self._hardware.is_short(resident.request))
         runner = resident.runner = self._start(request)
         try:
             await runner.load()
