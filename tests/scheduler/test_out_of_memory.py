@@ -1,6 +1,7 @@
 """Memory that is gone where it was planned with: told with numbers, and the next request is planned with what is true then."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,7 +16,7 @@ from serow.scheduler.resident import Demand
 from serow.scheduler.scheduler import Scheduler
 from serow.settings import Settings
 from serow.store.model import Model
-from tests.scheduler.machine import GIB, MIB, Cards, Machine, MachineWithCards, Request, layered, model, told, where
+from tests.scheduler.machine import GIB, MIB, Cards, Engine, Machine, MachineWithCards, Request, layered, model, told, where
 from tests.scheduler.virtual import virtual_time
 
 CUDA = "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 1536.50 MiB on device 0: cudaMalloc failed: out of memory\n"
@@ -36,9 +37,11 @@ class Forced(Selection):
         return True
 
 
-async def fail(scheduler: Scheduler, wanted: Model, error: Exception) -> None:
-    """A request whose engine fails so in the middle of its work, as a handler lets it through."""
+async def fail(scheduler: Scheduler, wanted: Model, error: Exception, spent: Sequence[Engine] = ()) -> None:
+    """A request whose engine fails so in the middle of its work, as a handler lets it through; those that are `spent` by it."""
     async with scheduler.lease(Demand(wanted, LoadOptions()), None):
+        for engine in spent:
+            engine.is_alive = False
         raise error
 
 
@@ -93,6 +96,17 @@ async def test_a_built_engine_that_ran_out_of_memory_is_not_struck_off() -> None
             with pytest.raises(type(error)):
                 await fail(scheduler, layered("m"), error)
             assert len(selection.struck) == struck
+
+
+@pytest.mark.req("LIFE-06")
+@virtual_time
+async def test_what_is_too_large_for_an_engine_that_lives_on_costs_that_request_alone() -> None:
+    here = MachineWithCards()
+    async with here.scheduler() as scheduler:
+        for _ in range(2):
+            with pytest.raises(NotEnoughMemory):
+                await fail(scheduler, layered("m"), NotEnoughMemory("a picture of 4096x4096 needs about 9 GiB"))
+        assert len(here.engines) == len(scheduler.loaded()) == 1
 
 
 @pytest.mark.req("DEV-04")
@@ -159,8 +173,8 @@ async def test_memory_that_ends_in_a_picture_lets_the_parts_take_turns_the_next_
         await (await Request(scheduler, painter).begun()).end()
         assert where(scheduler.loaded()[0]) == {"a": 2}
         with pytest.raises(NotEnoughMemory, match="needs more"):
-            await fail(scheduler, painter, NotEnoughMemory("the picture needs more memory than the 0.3 GiB that were free"))
-        here.engines[0].is_alive = False  # it is spent
+            error = NotEnoughMemory("the picture needs more memory than the 0.3 GiB that were free")
+            await fail(scheduler, painter, error, here.engines)
         (said,) = await told(Request(scheduler, painter))
         assert said.startswith("p:latest runs with its parts taking turns on the device")
 

@@ -123,7 +123,7 @@ class Scheduler:
             took = time.perf_counter_ns() - placed_at
             yield Lease(runner, load.options.num_ctx, load.num_parallel, took, resident.notices)
         except (EngineDied, NotEnoughMemory) as error:  # told by a request, before the system has told of the process
-            if waiter.resident is not None and (isinstance(error, EngineDied) or waiter.resident.state is State.READY):
+            if waiter.resident is not None and (isinstance(error, EngineDied) or waiter.resident.is_dead):
                 raise self._died(waiter.resident, error) from error
             raise
         finally:
