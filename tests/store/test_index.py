@@ -81,6 +81,17 @@ def test_a_model_of_two_spellings_is_removed_and_replaced_as_one(store: Store) -
 
 
 @pytest.mark.req("LIB-01")
+@pytest.mark.parametrize("target", [".", "..", "registry.ollama.ai"])
+def test_links_within_the_store_that_lead_back_into_it_are_no_way_round_and_round(store: Store, target: str) -> None:
+    """Four links that lead up made millions of paths: a server that never answered, nor ended."""
+    made(store, "tiny")
+    for folder in (store.index.first, store.index.first / "registry.ollama.ai"):
+        for number in range(8):
+            (folder / f"again{number}").symlink_to(folder / target)
+    assert {path.parent.name for path in store.index.all()} == {"tiny"}
+    assert [name for name, _ in listed(store)].count("tiny:latest") == 1
+
+
 def test_a_name_that_windows_wrote_is_found(store: Store) -> None:
     made(store, "127.0.0.1:5000/zoo/tiny")
     (store.index.first / "127.0.0.1:5000").rename(store.index.first / "127.0.0.1%3A5000")

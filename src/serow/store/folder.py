@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from serow.errors import ModelFileError
 from serow.store.tensors import FOLDER
+from serow.system.disk import identity
 
 INDEX = "model_index.json"  # the file that makes a folder a pipeline
 WEIGHTS = ".safetensors"
@@ -65,22 +66,25 @@ class _Set:
 
 
 def files_under(folder: Path) -> dict[str, Path]:
-    """Every file of a folder by its path in it; links are followed. Raises ModelFileError when there are too many."""
+    """Every file of a folder by its path in it; links are followed, circles not. Raises ModelFileError for too many."""
     found: dict[str, Path] = {}
-    for path in _walk(folder, 0):
+    for path in _walk(str(folder), frozenset()):
         found[path.relative_to(folder).as_posix()] = path
         if len(found) > MOST_FILES:
             raise ModelFileError(f"the folder holds more than {MOST_FILES} files: it is no pipeline")
     return dict(sorted(found.items()))
 
 
-def _walk(folder: Path, depth: int) -> Iterator[Path]:
+def _walk(folder: str, around: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """`around` are the folders that this one is in."""
+    if (own := identity(folder)) in around:
+        return
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _walk(Path(entry.path), depth + 1) if depth < _DEEPEST else ()
+                yield from _walk(entry.path, around | {own}) if len(around) < _DEEPEST else ()
             elif entry.is_file():
                 yield Path(entry.path)
 
