@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from bench.picture_families import FAMILIES, quickly
 from serow.engines.base import ImageRequest
 from serow.engines.diffusers.guidance import meaning
 from serow.engines.diffusers.pipeline import Pipeline
-from serow.engines.diffusers.working import Working, working
+from serow.engines.diffusers.working import working
 
 PROMPT = "a lighthouse on a cliff above the sea in the evening, its lamp lit, gulls around it, waves against the rocks below"
 SEED = 1
@@ -77,13 +77,6 @@ def peaks(pipe: Any, request: ImageRequest) -> Peaks:
     return found
 
 
-def estimates(whole: Working) -> dict[str, int]:
-    """What each part is thought to take: `least` of that part alone."""
-    alone = {"text": replace(whole, step=0, decode=0, tiled=0), "step": replace(whole, text=0, decode=0, tiled=0)}
-    decoded = replace(whole, text=0, step=0, tiled=whole.decode)
-    return {name: part.least for name, part in (*alone.items(), ("decode", decoded))}
-
-
 def measure(family: str, side: int, dtype: torch.dtype, guidance: float | None) -> dict[str, Any]:
     """One drawing of a family; numbers in MiB."""
     torch.manual_seed(SEED)
@@ -94,7 +87,8 @@ def measure(family: str, side: int, dtype: torch.dtype, guidance: float | None) 
     known = meaning(pipe)
     scale = known.default if guidance is None else guidance
     batch = 2 if known.kind == "classic" and (scale is None or scale > known.threshold) else 1
-    thought = estimates(working(pipe, (side, side), batch))
+    whole = working(pipe, (side, side), batch)
+    thought = whole.parts(whole.decode)
     found = vars(peaks(pipe, ImageRequest(PROMPT, (SEED,), side, side, STEPS, guidance=guidance)))
     rows = {name: {"found": found[name] >> 20, "estimate": estimate >> 20} for name, estimate in thought.items()}
     ratio = max(thought.values()) / max(found[name] for name in thought)

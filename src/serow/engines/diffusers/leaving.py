@@ -6,6 +6,7 @@ Nothing is asked while somebody waits: PyTorch's hook before each module is set 
 import threading
 from typing import Any
 
+LARGE = 1 << 16  # pixels of a picture; what is smaller takes no such time, and looking at each operation takes some of it
 LONGEST_PIECE = 1 << 33  # multiplications of one operation, some tenths of a second on two cores
 LARGEST_PIECE = 1 << 25  # numbers that an operation goes through once, as long at most
 

@@ -13,7 +13,6 @@ import torch
 
 from serow.engines.diffusers.leaving import LARGEST_PIECE, LONGEST_PIECE
 
-LARGE = 1 << 16  # pixels of a picture; what is smaller takes no such time, and looking at each operation takes some of it
 _pause = torch.nn.Identity()
 _functional: Any = torch.nn.functional
 

@@ -19,8 +19,9 @@ from serow.engines.diffusers.decoding import Decoding, check_flat, give_back
 from serow.engines.diffusers.encoding import Encoding, plain_texts, unread_weights
 from serow.engines.diffusers.guidance import guidance_arguments, meaning
 from serow.engines.diffusers.installed import NEEDED
+from serow.engines.diffusers.leaving import LARGE
 from serow.engines.diffusers.memory import hold_to_free_memory, is_out_of_memory, shortage
-from serow.engines.diffusers.pieces import LARGE, in_pieces
+from serow.engines.diffusers.pieces import in_pieces
 from serow.engines.diffusers.png import described, png
 from serow.engines.diffusers.preview import Projection, latents_of
 from serow.engines.diffusers.prompts import cut_prompts

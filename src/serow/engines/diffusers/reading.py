@@ -8,7 +8,7 @@ from serow.engines.diffusers.signature import parameters
 _ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 _CLIP = 77  # tokens that a text is filled up to where a pipeline does not say how many
 _SHORT = 64  # tokens of a usual text, where it is not filled up
-_UNFILLED = ("QwenImage", "ZImage")  # pipelines whose denoiser sees only the tokens that there are
+_UNFILLED = ("QwenImage", "ZImage", "CogView4")  # pipelines whose denoiser sees only the tokens that there are
 _APART = ("PixArt", "Sana")  # whose text is looked at by another attention, and never among the picture's tokens
 
 

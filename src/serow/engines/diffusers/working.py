@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from serow.engines.diffusers.leaving import LARGE
 from serow.engines.diffusers.reading import reading, text_tokens
 from serow.engines.diffusers.sizes import Size
 from serow.errors import NotEnoughMemory
@@ -26,13 +27,14 @@ _TRANSFORMERS = {  # by the beginning of the pipeline's class
     "AuraFlow": 13.5,
 }
 _LOOKED_AT = 1 << 20  # pixels of a picture that a pipeline looks at, at most
-_PIXEL = 4.0, 1.5  # for a pixel, of the channels of the last block but one, and of the last
+_PIXEL = 4.0, 1.5  # for a pixel, of the channels of the last block but one, and of the last, which adds none in pieces
 _FRAMES = 2.6  # times as much in an autoencoder of videos, whose convolutions lay two frames before the one that there is
 _TILE = 512  # pixels on a side of what is decoded at once in tiles, where the autoencoder does not say it
 _PICTURE = 16.0  # numbers for a pixel of a finished picture: as they come, stitched, and as bytes
 _SURE = 0.9  # of an estimate: what is refused does not fit for certain, and what is offered does
-_ANY = 48 << 20  # bytes that a drawing of any size takes, beside the largest weight: libraries' own plans and buffers
-_HEAP = 96 << 20  # at most lies between what the C library has given away; as much as is taken where that is less
+_SMALLER = 0.98  # each size that is tried, until one fits
+_ANY = 48 << 20  # bytes that a drawing of any size takes: libraries' own plans and buffers
+_HEAP = 96 << 20  # at most lies between what the C library has given away, also of parts before; as is taken where that is less
 
 
 _known: MutableMapping[Any, tuple[int, int]] = WeakKeyDictionary()  # by network: asking all its layers takes a millisecond
@@ -51,8 +53,20 @@ class Working:
     @property
     def least(self) -> int:
         """What has to be free."""
-        layers = max(self.step, self.text)
-        return _ANY + self.weight + max(layers + min(layers, _HEAP), min(self.decode, self.tiled))
+        return max(self.parts(min(self.decode, self.tiled)).values())
+
+    def parts(self, decode: int) -> dict[str, int]:
+        """What each part of a drawing takes of a process, with what lies about of those before; `decode` is what decoding does.
+
+        So it was in whole drawings (`bench.picture_memory`): a step of FLUX took 74 MiB more behind a text than without one,
+        a decoding 75 MiB more than by itself. A layer of the largest weight has few cells, and the widest one small weights.
+        """
+        text, step = (min(each, _HEAP) for each in (self.text, self.step))
+        return {
+            "text": _ANY + self.text + text,
+            "step": _ANY + max(self.step, self.weight) + step + text,
+            "decode": _ANY + decode + max(step, text),
+        }
 
 
 def working(pipe: Any, size: Size, batch: int, looked_at: Sequence[Size] = ()) -> Working:
@@ -66,7 +80,7 @@ def working(pipe: Any, size: Size, batch: int, looked_at: Sequence[Size] = ()) -
     if vae is None or wide is None:
         return Working(step, 0, 0, weight, text)
     pixels, number = size[0] * size[1], _itemsize(vae)
-    each = (_PIXEL[0] * wide[1] + _PIXEL[1] * wide[0]) * number * (_FRAMES if hasattr(vae.config, "base_dim") else 1)
+    each = _decoded(vae, wide, is_large=pixels > LARGE) * number
     decode = int(pixels * (each + _PICTURE * number))
     side = getattr(vae, "tile_sample_min_size", None) or getattr(vae, "tile_sample_min_height", None) or _TILE
     tile = min(pixels, int(side) ** 2)
@@ -87,6 +101,14 @@ def _step(pipe: Any, size: Size, looked_at: Sequence[Size]) -> int:
     cells = size[0] * size[1] + sum(_pixels_of(pipe, each) for each in looked_at)
     tokens = cells * tokens_of_pixel + text_tokens(pipe)
     return int(tokens * _of_transformer(pipe) * _inner(transformer.config) * _itemsize(transformer))
+
+
+def _decoded(vae: Any, wide: tuple[int, int], *, is_large: bool) -> float:
+    """Numbers for a pixel while it is decoded: on a CPU large pictures are computed in pieces, which lie about no longer."""
+    if hasattr(vae.config, "base_dim"):
+        return (_PIXEL[0] * wide[1] + _PIXEL[1] * wide[0]) * _FRAMES
+    is_in_pieces = is_large and getattr(getattr(vae, "device", None), "type", "cpu") == "cpu"
+    return _PIXEL[0] * wide[1] + (0 if is_in_pieces else _PIXEL[1] * wide[0])
 
 
 def _of_transformer(pipe: Any) -> float:
@@ -169,9 +191,10 @@ def check_room(pipe: Any, size: Size | None, batch: int, free: int, step: int, l
 def largest(pipe: Any, size: Size, batch: int, free: int, step: int, looked_at: Sequence[Size] = ()) -> Size | None:
     """The largest size of about the same shape that fits; None when not even one cell of the grid does."""
     scale = math.sqrt(min(1.0, free / max(1, working(pipe, size, batch, looked_at).least)))
-    width, height = (max(step, int(side * scale) // step * step) for side in size)
-    while working(pipe, (width, height), batch, looked_at).least > free:
+    while True:
+        width, height = (max(step, int(side * scale) // step * step) for side in size)
+        if working(pipe, (width, height), batch, looked_at).least <= free:
+            return width, height
         if (width, height) == (step, step):
             return None
-        width, height = max(step, width - step), max(step, height - step)
-    return width, height
+        scale *= _SMALLER
