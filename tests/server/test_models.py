@@ -164,6 +164,8 @@ async def test_a_copy_is_made_and_deleted(client: httpx.AsyncClient) -> None:
         ("POST", "copy", {"source": "nope", "destination": "x"}, 404, 'model "nope" not found'),
         ("POST", "copy", {"source": "zoo-think", "destination": "a b"}, 400, 'destination "a b" is invalid'),
         ("POST", "copy", {}, 400, 'source "" is invalid'),
+        ("POST", "copy", {"source": "a/" * 400, "destination": "b"}, 400, f'source "{"a/" * 32}…" is invalid'),
+        ("DELETE", "delete", {"model": "a/" * 400}, 400, f'name "{"a/" * 32}…" is invalid'),
         ("DELETE", "delete", {"model": "nope"}, 404, "model 'nope' not found"),
         ("DELETE", "delete", {}, 400, "model is required"),
         ("DELETE", "delete", {"model": "../x"}, 400, 'name "../x" is invalid'),

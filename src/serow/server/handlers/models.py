@@ -174,8 +174,8 @@ async def show_model(request: Request) -> Response:
 async def copy(request: Request) -> Response:
     """POST /api/copy: a second name for a model."""
     wanted, warnings = await _body(request, CopyRequest)
-    source = _name(wanted.source, f'source "{wanted.source}" is invalid')
-    destination = _name(wanted.destination, f'destination "{wanted.destination}" is invalid')
+    source = _name(wanted.source, f'source "{bounds.quoted(wanted.source)}" is invalid')
+    destination = _name(wanted.destination, f'destination "{bounds.quoted(wanted.destination)}" is invalid')
     await context(request).library.copy(source, destination, wanted.source)
     return _empty(warnings)
 
@@ -184,7 +184,7 @@ async def delete(request: Request) -> Response:
     """DELETE /api/delete: a name, and what only it needed."""
     wanted, warnings = await _body(request, DeleteRequest)
     require(wanted.text, "model is required")
-    name, library = _name(wanted.text, f'name "{wanted.text}" is invalid'), context(request).library
+    name, library = _name(wanted.text, f'name "{bounds.quoted(wanted.text)}" is invalid'), context(request).library
     if wanted.dry_run:
         return json_response(Freed(await library.freed(name, wanted.text)))
     return _empty([*warnings, *await library.delete(name, wanted.text)])
