@@ -21,6 +21,30 @@ MODELS = Path(__file__).parent / "models"
 CACHE = MODELS / "cache"  # what came from the package index, kept between runs
 
 
+LONGEST = (  # files, the longest first: begun last, one of them would keep a single process at work
+    "engines/check/test_check.py",
+    "fault/test_every_field.py",
+    "engines/diffusers/test_runner.py",
+    "test_drawing.py",
+    "compat/test_golden.py",
+    "library/test_golden.py",
+    "engines/diffusers/test_single_files.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have files handed out in the order in which they were collected; xdist would begin with those of the most tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the longest files where several processes share the tests."""
+    if hasattr(config, "workerinput"):
+        places = {str(Path(__file__).parent / name): place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(str(item.path), len(places)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def fresh_prompts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what slots held in no user's cache, and over an unload only where a test asks for it; use no user's engines."""

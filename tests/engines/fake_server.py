@@ -107,8 +107,9 @@ class Proxy:
             response = web.StreamResponse(status=answer.status)
             await response.prepare(request)
             async for line in answer.content:
-                await asyncio.sleep(_PAUSES.get(FAULT, 0.0))
                 event = msgspec.json.decode(line[6:]) if line.startswith(b"data: ") else {}
+                if event:
+                    await asyncio.sleep(_PAUSES.get(FAULT, 0.0))
                 if "prompt_progress" not in event:
                     self._said += event.get("tokens", [])
                 if is_guessing and event.get("stop"):

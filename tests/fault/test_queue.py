@@ -12,7 +12,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from serow.scheduler.resident import State
 from serow.settings import Settings
+from tests.support.engine import FakeEngine, starting
 from tests.support.server import END_DEADLINE, ENDLESS, Running, running, until
 
 pytestmark = pytest.mark.req("LIFE-02")
@@ -64,14 +66,21 @@ async def test_a_waiting_client_that_leaves_frees_its_place(server: Running) -> 
             await until(lambda: server.loaded.num_waiting == 2)
 
 
-async def test_an_unload_does_not_wait_in_the_queue(server: Running) -> None:
-    await server.load("zoo-think")
-    longer = {**SHORT, "options": {**ENDLESS, "num_predict": 4000}}  # than the others take to arrive, on a fast machine too
-    async with server.post(longer) as running_one, server.post(SHORT), server.post(SHORT):
-        await until(lambda: server.loaded.num_waiting == 2)
-        async with server.post({"model": "zoo-think", "keep_alive": 0}) as unload:
-            assert (await unload.answer())[1][0]["done_reason"] == "unload"
-        assert (await running_one.answer())[0] == 200
+async def test_an_unload_does_not_wait_in_the_queue(models: Path) -> None:
+    going_on = asyncio.Event()
+    engine = FakeEngine(["one", going_on, " two"], ["three"])
+    async with running(Settings(models=models, num_parallel=1, max_queue=2), starting(zoo_think=engine)) as server:
+        await server.load("zoo-think")
+        async with server.post(SHORT) as running_one, server.post(SHORT), server.post(SHORT):
+            await until(lambda: server.loaded.num_waiting == 2)
+            (resident,) = server.residents(State.READY)
+            async with server.post({"model": "zoo-think", "keep_alive": 0}) as unload:
+                await until(lambda: resident.is_leaving)
+                assert server.scheduler.num_waiting == 2 and not running_one.is_over
+                going_on.set()
+                assert (await unload.answer())[1][0]["done_reason"] == "unload"
+            status, (record,) = await running_one.answer()
+            assert (status, record["response"]) == (200, "one two")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives every loopback address away")

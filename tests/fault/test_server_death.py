@@ -68,7 +68,7 @@ async def lines_of(response: aiohttp.ClientResponse) -> list[dict[str, Any]]:
 
 @pytest.mark.req("LIFE-07")
 async def test_a_stream_in_flight_finishes_and_new_work_is_refused(models: Path) -> None:
-    wanted = {**TALK, "options": {**ENDLESS, "num_predict": 1500}}
+    wanted = {**TALK, "options": {**ENDLESS, "num_predict": 600}}
     with served(models, SEROW_NUM_PARALLEL="1", SEROW_GRACE=f"{END_DEADLINE}s") as server:
         async with (
             asyncio.timeout(END_DEADLINE),

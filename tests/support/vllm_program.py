@@ -2,6 +2,7 @@
 
 It takes vLLM's arguments, starts a process of its own as vLLM does, and writes down what it was started with in the file that
 VLLM_FAKE_RECORD names. VLLM_FAKE_MODE says how it goes wrong: a word of `FAULTS`, or "hang".
+The process that it starts ends when it ends, unless VLLM_FAKE_CORE is "stays": then it has to be ended.
 """
 
 import asyncio
@@ -26,7 +27,8 @@ def main() -> None:
     """Serve until the end."""
     options = dict(zip(sys.argv[3::2], sys.argv[4::2], strict=False))
     mode = os.environ.get("VLLM_FAKE_MODE", "")
-    core = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    waits = "import time; time.sleep(600)" if os.environ.get("VLLM_FAKE_CORE") == "stays" else "import sys; sys.stdin.read()"
+    core = subprocess.Popen([sys.executable, "-c", waits], stdin=subprocess.PIPE)
     record = {"argv": sys.argv[1:], "environ": dict(os.environ), "pids": [os.getpid(), core.pid]}
     Path(os.environ["VLLM_FAKE_RECORD"]).write_text(json.dumps(record))
     if mode in FAULTS:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sys
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ import psutil
 import pytest
 from msgspec.structs import astuple
 
+from serow.engines.base import LoadRequest
+from serow.engines.check import check as check_module
 from serow.engines.check.baseline import NUM_TEXTS
 from serow.engines.check.check import NUM_STEPS, _worth_a_try, check
 from serow.engines.check.checks import Check, model_key
@@ -70,7 +73,7 @@ FAULTS = [
     ("keeps", "leaving clients: slots were not free again after their clients had left within 2.5 seconds"),
     ("hangs", "texts: the engine made no progress for 5 seconds"),
     ("stops", "long text: it does not go on beyond its context"),
-    ("mute", "the model did not load within 10 seconds"),
+    ("mute", "the model did not load within 2 seconds"),
 ]
 
 
@@ -79,10 +82,21 @@ async def test_an_engine_that_misbehaves_fails_with_the_reason_in_words(
     zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
 ) -> None:
     monkeypatch.setenv("LLAMA_FAKE_FAULT", fault)
-    impatient = replace(SETTINGS, stall_timeout=5.0, load_timeout=10.0)
+    if fault == "mute":
+        monkeypatch.setattr(check_module, "_loaded", _impatient(check_module._loaded))
+    impatient = replace(SETTINGS, stall_timeout=5.0)
     (result,) = await results_of(fake(tmp_path, FlagSet(num_parallel=4)), think(zoo), impatient)
     assert result.reason.startswith(reason)
     assert not result.passed
+
+
+def _impatient(loaded: Callable[[LoadRequest, Settings], Any]) -> Callable[[LoadRequest, Settings], Any]:
+    """`_loaded` with little time for an engine to load, and as much as ever for the wheel beside it."""
+
+    def wrapped(request: LoadRequest, settings: Settings) -> Any:
+        return loaded(request, settings if request.engine == WHEEL else replace(settings, load_timeout=2.0))
+
+    return wrapped
 
 
 DRAFTING = [

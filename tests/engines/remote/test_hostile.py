@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from serow.engines.remote import completions
 from serow.settings import Settings
 from tests.engines.remote.test_remote_model import Door
 from tests.support import vllm
@@ -163,7 +164,10 @@ async def test_an_address_that_is_no_engine_is_told_in_words(server: Running, tm
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_an_answer_that_is_none_is_told_in_words(server: Running, tmp_path: Path, name: str) -> None:
+async def test_an_answer_that_is_none_is_told_in_words(
+    server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(completions, "ANSWER", 2.0)  # seconds; what comes without end comes for longer
     say, status, words = ANSWERS[name]
     found, text = await ask(server, tmp_path, "/v1/completions", say)
     assert (found, words in text) == (status, True), text

@@ -162,7 +162,10 @@ async def test_it_is_listed_like_any_model_in_memory(place: Place) -> None:
 
 @pytest.mark.req("REM-07")
 @pytest.mark.parametrize("way", ["keep_alive", "unload", "delete"])
-async def test_it_and_what_it_has_started_end_when_the_model_leaves_memory(place: Place, way: str) -> None:
+async def test_it_and_what_it_has_started_end_when_the_model_leaves_memory(
+    place: Place, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setenv("VLLM_FAKE_CORE", "stays")
     await place.generate(keep_alive="1s" if way == "keep_alive" else "10m")
     assert not place.is_gone()
     if way == "unload":
@@ -174,10 +177,10 @@ async def test_it_and_what_it_has_started_end_when_the_model_leaves_memory(place
 
 
 @pytest.mark.req("REM-07")
-async def test_it_ends_with_a_server_that_is_killed(tmp_path: Path, settings: Settings, place: Place) -> None:
+async def test_it_ends_with_a_server_that_is_killed(settings: Settings, place: Place) -> None:
     await place.generate(keep_alive=0)
     await until(place.is_gone)
-    with served(settings.models, SEROW_VLLM=str(settings.vllm), SEROW_API_KEYS="") as started:
+    with served(settings.models, SEROW_VLLM=str(settings.vllm), SEROW_API_KEYS="", VLLM_FAKE_CORE="stays") as started:
         body = {"model": "m", "prompt": "x"}
         async with aiohttp.ClientSession(started.url) as session, session.post("/api/generate", json=body) as response:
             assert response.status == 200, await response.text()
@@ -188,8 +191,12 @@ async def test_it_ends_with_a_server_that_is_killed(tmp_path: Path, settings: Se
 
 @pytest.mark.req("REM-07")
 @pytest.mark.parametrize("victim", ["vLLM", "its launcher"])
-async def test_what_is_left_of_one_that_dies_ends_and_the_next_request_starts_another(place: Place, victim: str) -> None:
+async def test_what_is_left_of_one_that_dies_ends_and_the_next_request_starts_another(
+    place: Place, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    monkeypatch.setenv("VLLM_FAKE_CORE", "stays")
     await place.generate()
+    monkeypatch.delenv("VLLM_FAKE_CORE")
     before = place.record["pids"]
     os.kill(before[0] if victim == "vLLM" else place.server.loaded.pid, 9)
     await until(lambda: not any(map(_runs, before)))
