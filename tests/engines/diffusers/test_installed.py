@@ -16,8 +16,9 @@ INDEX = json.loads((SHAPES / "model_index.json").read_text())
 
 
 @pytest.fixture(autouse=True)
-def forgetful() -> Iterator[None]:
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing is remembered of other packages."""
+    monkeypatch.setattr(installed, "_found", set())
     yield
     installed._is_lacking.cache_clear()
     for each in (stand_in.is_pipeline, stand_in.needs, stand_in.takes, stand_in._source):
