@@ -126,7 +126,8 @@ def test_serve_says_that_its_store_can_not_be_a_directory(serow: Serow, home: Pa
 
 def test_bytes_that_are_no_text_are_named_as_such(serow: Serow) -> None:
     code, _, err = serow("run", "zoo-think", stdin="caf\udce9")  # as Python reads them where no locale is set
-    assert (code, err) == (1, "error: only text that is UTF-8 can be sent\n")
+    hint = "hint: convert it first, as with: iconv -t UTF-8 FILE\n"
+    assert (code, err) == (1, f"error: only text that is UTF-8 can be sent\n{hint}")
 
 
 def test_serve_says_that_the_engine_it_is_to_use_is_none(serow: Serow, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,8 +127,9 @@ def test_a_broken_manifest_fails_alone(store: Store, make: Make, data: bytes) ->
     make("broken")
     manifest_path(store, "broken").write_bytes(data)
     assert names(store) == ["zoo-think:latest"]
-    with pytest.raises(ModelFileError, match="manifest is broken"):
+    with pytest.raises(ModelFileError, match="manifest is broken") as caught:
         store.resolve("broken")
+    assert "serow rm removes it" in caught.value.hint
     store.delete(Name.parse("broken"))
     assert store.resolve("zoo-think").weights.is_file()
 

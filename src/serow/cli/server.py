@@ -104,7 +104,9 @@ def server_errors(address: str) -> Iterator[None]:
     except (ConnectionError, httpx.TransportError) as error:
         raise ServerError("the connection to the server broke", hint="see what it says on its console or in its log") from error
     except UnicodeEncodeError as error:
-        raise ServerError("only text that is UTF-8 can be sent") from error
+        raise ServerError(
+            "only text that is UTF-8 can be sent", hint="convert it first, as with: iconv -t UTF-8 FILE"
+        ) from error
     except ValueError as error:
         raise not_serow(address) from error
 

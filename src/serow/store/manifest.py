@@ -98,6 +98,7 @@ class Config(Struct, frozen=True, kw_only=True, omit_defaults=True):
     extra: dict[str, Any] = {}
 
 
+_AGAIN = "fetch it again with serow pull, or make it again with serow create; serow rm removes it"
 _CONFIG_FIELDS = frozenset(field for field in Config.__struct_fields__ if field != "extra")
 
 
@@ -109,7 +110,7 @@ def decode_config(data: bytes) -> Config:
     try:
         return msgspec.convert({**known, "extra": extra}, Config)
     except msgspec.ValidationError:
-        raise ModelFileError("the model's config is broken") from None
+        raise ModelFileError("the model's config is broken", hint=_AGAIN) from None
 
 
 def encode_config(config: Config) -> bytes:
@@ -132,7 +133,7 @@ def decode(data: bytes, kind: type[_Read], what: str, most_containers: float = _
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise ModelFileError(f"the model's {what} is broken") from None
+        raise ModelFileError(f"the model's {what} is broken", hint=_AGAIN) from None
 
 
 def decode_manifest(data: bytes) -> Manifest:
