@@ -15,6 +15,7 @@ from tests.support.flow import flow
 @pytest.fixture(autouse=True)
 def packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """What draws is taken to be installed."""
+    monkeypatch.setattr("serow.engines.diffusers.installed._found", set())
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
 
 

@@ -93,6 +93,7 @@ def test_a_part_that_its_class_can_do_without_may_be_missing() -> None:
 
 
 def test_of_packages_that_are_not_there_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serow.engines.diffusers.installed._found", set())
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     installed._is_lacking.cache_clear()
     assert installed.lacking(Hints(index={**INDEX, "unet": ["diffusers", "UNet9DModel"]})) == []

@@ -238,13 +238,25 @@ DRAWN = {
         "StableDiffusionXLPipeline", unet=Convolutional(SDXL, 112), text_encoder=clip(768), text_encoder_2=clip(1280)
     ),
     "sd3": whole("StableDiffusion3Pipeline", transformer=transformer(24, 64), text_encoder_3=encoder("T5EncoderModel", **T5)),
+    "cogview4": whole(
+        "CogView4Pipeline",
+        transformer=transformer(32, 128),
+        text_encoder=encoder("GlmModel", **{**QWEN_3, "hidden_size": 4096, "intermediate_size": 13696}, num_hidden_layers=2),
+    ),
     "flux": whole("FluxPipeline", transformer=WIDE, text_encoder=clip(768), text_encoder_2=encoder("T5EncoderModel", **T5)),
 }
 
 
 @pytest.mark.parametrize(
     ("name", "side", "batch", "mib"),
-    [("sd15", 64, 2, 152), ("sd15", 256, 2, 395), ("sdxl", 512, 2, 1028), ("sd3", 256, 2, 445), ("flux", 512, 1, 1079)],
+    [
+        ("sd15", 64, 2, 152),
+        ("sd15", 256, 2, 395),
+        ("sdxl", 512, 2, 1028),
+        ("sd3", 256, 2, 445),
+        ("cogview4", 256, 1, 391),
+        ("flux", 512, 1, 1079),
+    ],
 )
 def test_a_whole_drawing_takes_what_its_process_was_seen_to_take(name: str, side: int, batch: int, mib: int) -> None:
     """Recorded with `python -m bench.picture_memory NAME --side SIDE`: AMD EPYC, one thread, PyTorch 2.13, diffusers 0.42.1."""

@@ -9,6 +9,7 @@ _ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 _CLIP = 77  # tokens that a text is filled up to where a pipeline does not say how many
 _SHORT = 64  # tokens of a usual text, where it is not filled up
 _UNFILLED = ("QwenImage", "ZImage", "CogView4")  # pipelines whose denoiser sees only the tokens that there are
+_READ_UNFILLED = ("QwenImage", "CogView4")  # whose text encoder sees no others, either
 _APART = ("PixArt", "Sana")  # whose text is looked at by another attention, and never among the picture's tokens
 
 
@@ -23,7 +24,10 @@ def text_tokens(pipe: Any) -> int:
 def reading(pipe: Any) -> int:
     """Bytes in the widest layer of any text encoder; those with a configuration that is not known take nothing."""
     encoders = [encoder for name in _ENCODERS if (encoder := getattr(pipe, name, None)) is not None]
-    return max((_of_encoder(each, _longest(pipe) or _CLIP) for each in encoders), default=0)
+    tokens = _longest(pipe) or _CLIP
+    if type(pipe).__name__.startswith(_READ_UNFILLED):
+        tokens = min(tokens, _SHORT)
+    return max((_of_encoder(each, tokens) for each in encoders), default=0)
 
 
 def _longest(pipe: Any) -> int:
