@@ -14,6 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from serow.engines.diffusers import installed
 from serow.errors import RequestError
 from serow.inference import picture
 from serow.inference.ask import Ask
@@ -70,6 +71,7 @@ async def decode(images: Sequence[str], *, as_mask: bool = False) -> list[bytes]
 async def test_without_the_packages_nothing_is_drawn_or_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serow.engines.diffusers.installed._found", set())
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(installed, "_found", set())
     for request in (ask(prompt="x", keep_alive=0), ask()):
         with pytest.raises(RequestError, match="image models need the package"):
             await picture.prepare(task(request), decode)
