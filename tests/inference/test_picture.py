@@ -17,6 +17,7 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """What draws is taken to be installed."""
     monkeypatch.setattr("serow.engines.diffusers.installed._found", set())
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr("serow.engines.diffusers.installed._found", set())
 
 
 async def test_each_step_is_a_record_and_the_last_one_has_the_picture() -> None:

@@ -17,7 +17,6 @@ import pytest_asyncio
 from PIL import Image
 
 from serow.engines.base import ImageChunk, ImageRequest, LoadRequest
-from serow.engines.diffusers import installed
 from serow.engines.diffusers.runner import ImageRunner, require_packages
 from serow.errors import EngineDied, EngineError, LoadError, NotEnoughMemory, RequestError
 from serow.options import LoadOptions
@@ -322,7 +321,6 @@ async def test_a_folder_that_can_not_be_loaded_says_why(tmp_path: Path, name: st
 def test_without_the_packages_the_request_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serow.engines.diffusers.installed._found", set())
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
-    monkeypatch.setattr(installed, "_found", set())
     with pytest.raises(RequestError, match="image models need the package torch"):
         require_packages()
 
