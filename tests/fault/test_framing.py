@@ -204,10 +204,13 @@ def test_what_is_no_request_for_us_is_told_so(process: Served, request_: bytes, 
 @pytest.mark.parametrize("behind", [b"garbage\r\n\r\n", b"\x16\x03\x01", b"GET / HTTP/9.9\r\n\r\n"])
 @pytest.mark.parametrize("num_packets", [1, 2])
 def test_what_is_no_request_takes_no_answer_from_those_before_it(process: Served, behind: bytes, num_packets: int) -> None:
-    """A client that counts characters for its Content-Length leaves bytes of its body behind the request."""
+    """A client that counts characters for its Content-Length leaves bytes of its body behind the request.
+
+    In a packet of their own they may come when nothing is to be answered any more, and are refused.
+    """
     requests = VERSION + post(b'{"model": "nobody"}')
     packets = [requests + behind] if num_packets == 1 else [requests, behind]
-    assert [status for status, _ in talk(process, *packets)] == [200, 404]
+    assert [status for status, _ in talk(process, *packets)] in ([200, 404], [200, 404, 400][: 1 + num_packets])
 
 
 @pytest.mark.req("RES-05")

@@ -73,10 +73,16 @@ def test_long_texts_take_linear_time(text: str) -> None:
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_no_shape_takes_more_than_its_length_in_time_or_in_html(shape: Callable[[int], str]) -> None:
     text = shape(4000)
+    most = 100e-6 * len(text) + 0.1  # 4,000 squared steps take longer
+    assert any(seconds(text) < most for _ in range(3))  # a machine's neighbours can slow one try down
+    assert len(to_html(text)) < 60 * len(text) + 500_000
+
+
+def seconds(text: str) -> float:
+    """CPU time of one rendering."""
     began = time.process_time()
-    html = to_html(text)
-    assert time.process_time() - began < 100e-6 * len(text) + 0.1  # 4,000 squared steps take longer
-    assert len(html) < 60 * len(text) + 500_000
+    to_html(text)
+    return time.process_time() - began
 
 
 def test_a_long_address_that_many_links_share_is_told_to_some_of_them() -> None:

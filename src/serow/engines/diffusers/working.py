@@ -31,7 +31,8 @@ _PIXEL = 4.0, 1.5  # for a pixel, of the channels of the last block but one, and
 _FRAMES = 2.6  # times as much in an autoencoder of videos, whose convolutions lay two frames before the one that there is
 _TILE = 512  # pixels on a side of what is decoded at once in tiles, where the autoencoder does not say it
 _PICTURE = 16.0  # numbers for a pixel of a finished picture: as they come, stitched, and as bytes
-_SURE = 0.9  # of an estimate: what is refused does not fit for certain, and what is offered does
+_SURE = 0.9  # of an estimate: what is refused does not fit for certain
+_OFFERED = 0.75  # of what is free, for a size that is offered: some drawings take a quarter more than is estimated
 _SMALLER = 0.98  # each size that is tried, until one fits
 _ANY = 48 << 20  # bytes that a drawing of any size takes: libraries' own plans and buffers
 _HEAP = 96 << 20  # at most lies between what the C library has given away, also of parts before; as is taken where that is less
@@ -182,7 +183,7 @@ def check_room(pipe: Any, size: Size | None, batch: int, free: int, step: int, l
     """Raise NotEnoughMemory, with the numbers and what would fit, for a picture that certainly takes more than is free."""
     if size is None or (needed := working(pipe, size, batch, looked_at).least) * _SURE <= free:
         return
-    fits = largest(pipe, size, batch, int(free * _SURE), step, looked_at)
+    fits = largest(pipe, size, batch, int(free * _OFFERED), step, looked_at)
     numbers = f"needs about {needed / (1 << 30):.1f} GiB beside the model's own, {free / (1 << 30):.1f} GiB are free"
     what = "unload other models" if fits is None else f"{fits[0]}x{fits[1]} fits"
     raise NotEnoughMemory(f"a picture of {size[0]}x{size[1]} {numbers}: {what}")
