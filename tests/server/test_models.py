@@ -8,8 +8,10 @@ import httpx
 import pytest
 
 from serow.engines.llamacpp.spec import physical_cores
+from serow.errors import StoreError
 from serow.server.app import create_app
 from serow.settings import Settings
+from serow.store.show import show
 from serow.store.store import Store
 from tests.conftest import create
 
@@ -286,3 +288,20 @@ async def test_a_field_that_nothing_reads_is_told(
 async def test_what_is_kept_and_not_used_is_told(client: httpx.AsyncClient, field: str, value: object, told: str) -> None:
     answer = await client.post("/api/create", json={"model": "made", "from": "zoo-think", "stream": False, field: value})
     assert answer.json() == {"status": "success", "warnings": [told]}
+
+
+async def test_a_model_that_is_made_anew_while_it_is_shown_is_shown_as_it_is_then(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [StoreError("the model store failed: no such file or directory") for _ in range(3)]
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return show(*args, **options)
+
+    monkeypatch.setattr("serow.server.handlers.models.show", interrupted)
+    assert (await client.post("/api/show", json={"model": "zoo-think"})).status_code == 200
+    assert faults == []
+    faults += [StoreError("the model store failed: input/output error")] * 4
+    assert (await client.post("/api/show", json={"model": "zoo-think"})).status_code == 500

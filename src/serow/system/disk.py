@@ -68,7 +68,7 @@ def open_partial(directory: Path) -> tuple[int, Path]:
 def identity(folder: str) -> tuple[int, int]:
     """What tells a folder from all others, whatever path led to it: one that is within itself, by a link, is a circle."""
     status = os.stat(folder)  # noqa: PTH116 - in microseconds
-    return status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino or hash(folder)  # some file systems number nothing
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -34,6 +34,7 @@ from serow.wire.models import Freed, TagsModel, time_text
 _PLAIN_JSON = "application/json"  # progress that is not streamed comes without a charset, as from the peer
 _CONTROLS = dict.fromkeys((*range(32), 127), " ")  # which no header may hold
 _EDITOR = "GitHubCopilotChat"  # in the User-Agent of VS Code, which shows models by what show tells of their files
+_REPLACED = 3  # times that a model may go while it is shown
 _Body = TypeVar("_Body", bound=Struct)
 
 
@@ -270,24 +271,26 @@ def _name(text: str, complaint: str) -> Name:
 
 
 def _show(store: Store, wanted: ShowRequest, names_all: bool) -> Any:
+    for _ in range(_REPLACED):  # it may be deleted, and made anew, while it is read
+        with suppress(StoreError):
+            return _shown(store, wanted, names_all)
+    return _shown(store, wanted, names_all)
+
+
+def _shown(store: Store, wanted: ShowRequest, names_all: bool) -> Any:
     name = Name.parse(wanted.text)
     if not store.has(name):
         raise ModelNotFound(name.display_shortest)
     model = store.resolve(wanted.text)
-    try:
-        shown = show(
-            model,
-            time_text(model.modified_at),
-            verbose=wanted.verbose,
-            system=wanted.system,
-            options=wanted.options,
-            names_all=names_all,
-            read=store.heads.info,
-        )
-    except StoreError:
-        if store.has(name):
-            raise
-        raise ModelNotFound(name.display_shortest) from None  # it was deleted meanwhile
+    shown = show(
+        model,
+        time_text(model.modified_at),
+        verbose=wanted.verbose,
+        system=wanted.system,
+        options=wanted.options,
+        names_all=names_all,
+        read=store.heads.info,
+    )
     further = store.further_of(name)
     shown = msgspec.structs.replace(shown, store=msgspec.UNSET if further is None else str(further))
     return abilities.told(shown, model.picture_hints)
