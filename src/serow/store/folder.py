@@ -4,16 +4,15 @@ A part's weights may lie there several times: in several precisions, with and wi
 One whole set is taken, in this order: without a variant, fp16, bf16, fp32, any other, `non_ema`.
 """
 
-import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from serow.errors import ModelFileError
 from serow.store.tensors import FOLDER
-from serow.system.disk import identity
+from serow.system.folders import files_below
 
 INDEX = "model_index.json"  # the file that makes a folder a pipeline
 WEIGHTS = ".safetensors"
@@ -68,25 +67,12 @@ class _Set:
 def files_under(folder: Path) -> dict[str, Path]:
     """Every file of a folder by its path in it; links are followed, circles not. Raises ModelFileError for too many."""
     found: dict[str, Path] = {}
-    for path in _walk(str(folder), frozenset()):
+    for _, name in files_below(str(folder), _DEEPEST + 1):
+        path = Path(name)
         found[path.relative_to(folder).as_posix()] = path
         if len(found) > MOST_FILES:
             raise ModelFileError(f"the folder holds more than {MOST_FILES} files: it is no pipeline")
     return dict(sorted(found.items()))
-
-
-def _walk(folder: str, around: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """`around` are the folders that this one is in."""
-    if (own := identity(folder)) in around:
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _walk(entry.path, around | {own}) if len(around) < _DEEPEST else ()
-            elif entry.is_file():
-                yield Path(entry.path)
 
 
 def check_path(path: str) -> str:
@@ -109,14 +95,15 @@ def choose(paths: Iterable[str], named: Collection[str] | None = None) -> Chosen
 
     `named`: the parts that its index names, where that is known; others are left out.
     """
-    every = sorted(path for path in paths if _belongs(path))
-    ours = [path for path in every if _is_named(path, named)]
+    ours = sorted(path for path in paths if _belongs(path))
+    folders = dict.fromkeys(path.partition("/")[0] for path in ours if "/" in path)
+    others = [] if named is None else [folder for folder in folders if folder not in (*named, SINGLE, LORAS)]
     parts: dict[str, list[str]] = defaultdict(list)
-    kept = []
-    others = dict.fromkeys(path.partition("/")[0] for path in every if not _is_named(path, named))
-    left_out = [f"the folder {part} is left out: {INDEX} names no such part" for part in others]
+    kept, left_out = [], [f"the folder {folder} is left out: {INDEX} names no such part" for folder in others]
     for path in ours:
         part, slash, name = path.partition("/")
+        if slash and part in others:
+            continue
         if part in (SINGLE, LORAS):
             kept += [path] if part == SINGLE else []
             continue
@@ -131,12 +118,6 @@ def choose(paths: Iterable[str], named: Collection[str] | None = None) -> Chosen
         kept += map(check_path, chosen)
         left_out += copies
     return Chosen(tuple(sorted(kept)), tuple(left_out))
-
-
-def _is_named(path: str, named: Collection[str] | None) -> bool:
-    """Whether a file is of a part that the index names, or of none."""
-    part, slash, _ = path.partition("/")
-    return not slash or named is None or part in (*named, SINGLE, LORAS)
 
 
 def _belongs(path: str) -> bool:

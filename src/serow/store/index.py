@@ -18,7 +18,7 @@ from serow.errors import InvalidModelName
 from serow.store.blobs import disk_errors
 from serow.store.manifest import MANIFEST_LIMIT
 from serow.store.name import Name
-from serow.system.disk import identity
+from serow.system.folders import files_below
 
 _SHALLOWEST, _DEEPEST = 4, 12  # levels of folders below `manifests/`: host, up to nine namespaces, model, tag
 _SETTLED = 2_000_000_000  # nanoseconds after which a changed folder has a later time for sure, also on FAT
@@ -162,20 +162,7 @@ def _newest(paths: Sequence[str]) -> list[str]:
     return [path for _, path in sorted(found)]
 
 
-def _files(folder: str, around: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
-    """The files from the fourth level of folders on; links are followed, circles not, what can't be read is left out.
-
-    `around` are the folders that this one is in.
-    """
-    level = len(around) + 1
-    with suppress(OSError):
-        if (own := identity(folder)) in around:
-            return
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    yield from _files(entry.path, around | {own}) if level < _DEEPEST else ()
-                elif level >= _SHALLOWEST and entry.is_file():
-                    yield entry.path
+def _files(folder: str) -> Iterator[str]:
+    """The files from the fourth level of folders on; what can't be read is left out."""
+    found = files_below(folder, _DEEPEST, leave_out=(OSError,))
+    return (path for level, path in found if level >= _SHALLOWEST)

@@ -65,12 +65,6 @@ def open_partial(directory: Path) -> tuple[int, Path]:
     return handle, Path(name)
 
 
-def identity(folder: str) -> tuple[int, int]:
-    """What tells a folder from all others, whatever path led to it: one that is within itself, by a link, is a circle."""
-    status = os.stat(folder)  # noqa: PTH116 - in microseconds
-    return status.st_dev, status.st_ino or hash(folder)  # some file systems number nothing
-
-
 def sync_folder(folder: Path) -> None:
     """Let the entries of a folder outlast a power cut, where folders can be synced."""
     if sys.platform == "win32":
