@@ -265,6 +265,12 @@ class Request:
         return self.lease is not None and not self.task.done()
 
 
+async def come_again(scheduler: Scheduler) -> None:
+    """A request for "m" that leaves at once, after the minute for which a model stays where it can lie better."""
+    await asyncio.sleep(61)
+    await (await Request(scheduler, layered("m")).begun()).end()
+
+
 async def told(request: Request) -> list[str]:
     """What is said with the first answer."""
     await request.begun()

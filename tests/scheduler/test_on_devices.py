@@ -12,7 +12,7 @@ from serow.errors import NotEnoughMemory, RequestError
 from serow.options import LoadOptions
 from serow.scheduler.loaded import LoadedModel
 from serow.scheduler.scheduler import Scheduler
-from tests.scheduler.machine import GIB, MIB, Machine, MachineWithCards, Request, layered, model, told, where
+from tests.scheduler.machine import GIB, MIB, Machine, MachineWithCards, Request, come_again, layered, model, told, where
 from tests.scheduler.virtual import VirtualLoop, settle, virtual_time
 
 CONTEXT = 400 * MIB  # what a driver is guessed to take for a process
@@ -210,12 +210,10 @@ async def test_what_does_not_fit_a_device_whole_has_no_more_slots_than_that_and_
         assert (first.num_parallel, second.num_parallel, len(second.uses)) == (64, 1, 1)
         assert second.memory >= layered("m").size - sum(use.weights for use in second.uses)
         await request.end()
-        await asyncio.sleep(61)
-        await (await Request(scheduler, layered("m")).begun()).end()
+        await come_again(scheduler)
         assert len(here.engines) == 2  # the others are still there
         here.cards.others["a"] = 0
-        await asyncio.sleep(61)
-        await (await Request(scheduler, layered("m")).begun()).end()
+        await come_again(scheduler)
         assert [where(each) for each in scheduler.loaded()] == [{"a": 8}]
 
 
@@ -226,8 +224,7 @@ async def test_a_model_that_took_more_than_was_estimated_is_not_loaded_anew_agai
     here.load_errors = [NotEnoughMemory("could not load the model: there is not enough memory for the model")]
     async with here.scheduler() as scheduler:
         await (await Request(scheduler, layered("m")).begun()).end()
-        await asyncio.sleep(61)
-        await (await Request(scheduler, layered("m")).begun()).end()
+        await come_again(scheduler)
         assert len(here.engines) == 2
 
 
